@@ -1,0 +1,84 @@
+# Homing: `make up` runs the server, `make check test` is what every change passes. Each makes its own .venv.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= $(or $(HOMING_DATA),data)
+PACKAGES := homing identity imap mail runtime smtp storage
+SERVICES := $(filter-out up refresh clear-cache-view down logs,$(MAKECMDGOALS))
+
+.PHONY: help up refresh clear-cache-view down logs check format test test-all interop soak bench docs lock clean $(if $(filter up refresh clear-cache-view,$(firstword $(MAKECMDGOALS))),$(SERVICES))
+
+help:            ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/run.txt
+	@$(BIN)/python -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'homing-checkout.pth').write_text('$(CURDIR)\n')"
+	@printf '#!/bin/sh\nexec "$(CURDIR)/$(BIN)/python" -m homing "$$@"\n' > $(BIN)/homing && chmod +x $(BIN)/homing
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
+	@echo "installing the tools of the checks into $(VENV) ..."
+	@$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/dev.txt
+	@touch $@
+
+up: $(VENV)/run.stamp            ## install and run the server in the foreground (Ctrl-C drains and ends it)
+	@if [ -n "$(SERVICES)" ]; then exec $(BIN)/homing serve $(SERVICES); else exec $(BIN)/homing up; fi
+
+refresh:         ## full rebuild of the environment, then up
+	@rm -rf $(VENV)
+	@$(MAKE) --no-print-directory up $(SERVICES)
+
+clear-cache-view:      ## restart the running server's services without touching its data
+	@$(BIN)/homing restart $(SERVICES)
+
+down:            ## drain and end the server that runs on this data folder
+	@$(BIN)/homing down
+
+logs:            ## follow the server's log
+	@$(BIN)/homing logs --follow
+
+check: $(VENV)/dev.stamp         ## format, lint, types, import rules, house tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest -q tests/house
+
+format: $(VENV)/dev.stamp        ## let ruff format and fix what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+test: $(VENV)/dev.stamp          ## the quick suite (under two minutes); lists what was not run
+	@$(BIN)/pytest -q -m "not slow and not interop and not crash"
+
+interop: $(VENV)/dev.stamp       ## real clients and peers against the running server
+	@$(BIN)/pytest -q -m interop
+
+test-all: $(VENV)/dev.stamp      ## everything but soak and bench
+	@$(BIN)/pytest -q
+
+soak: $(VENV)/dev.stamp          ## fifty kills under load; the figures go to bench/SOAK.md
+	@$(BIN)/python -m bench.soak --kills 50 --write bench/SOAK.md
+
+bench: $(VENV)/dev.stamp         ## beside Postfix + Dovecot in one run; the figures go to bench/RESULTS.md
+	@bench/run.sh
+
+docs: $(VENV)/run.stamp          ## make docs/config.md and docs/rfc.md again
+	@$(BIN)/python -m homing.docs
+
+lock: $(VENV)/dev.stamp          ## resolve the dependencies anew
+	@$(BIN)/pip install -q uv
+	@$(BIN)/uv pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade -o requirements/run.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade -o requirements/dev.txt
+
+clean:           ## remove what was installed and cached (never the data folder)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+ifneq ($(filter up refresh clear-cache-view,$(firstword $(MAKECMDGOALS))),)
+$(SERVICES):
+	@:
+endif

@@ -1,0 +1,189 @@
+"""The plain data that crosses the identity port: frozen values, no behaviour, no driver types.
+
+Account ids are opaque strings made by identity (letters, digits, ``-``, ``_``), never used again after removal.
+Addresses are whole ("local@domain"), as the administrator wrote them; they are compared by their keys (local part
+casefolded and NFC, domain as A-labels in lower case). Times are Unix seconds. A quota is octets, None for no limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+SYSTEM = "system"
+
+
+class Role(Enum):
+    USER = "user"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """catch_all: address that gets mail for unknown names of the domain, or None. subaddress: the character of
+    plus-addressing ("+"), "" for none."""
+
+    id: str
+    name: str
+    catch_all: str | None = None
+    subaddress: str = "+"
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """enabled: False refuses sign-in everywhere; mail is still accepted for it. version: credential version, one
+    more at each change of password, app password, role or enabled. removed: marked in identity, its mail is being
+    purged."""
+
+    id: str
+    address: str
+    display_name: str
+    role: Role
+    quota: int | None
+    enabled: bool
+    version: int
+    created_at: float
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """address → one or many targets, of our domains or of others."""
+
+    address: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppPassword:
+    """A named, revocable password of an account; the secret is shown once, when it is made."""
+
+    id: str
+    account: str
+    name: str
+    created_at: float
+    last_used: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a sign-in comes from: the peer's IP address, which door ("smtp", "imap", "rest"), a device hint (the
+    client's HELO name or ID, may be empty)."""
+
+    address: str
+    door: str
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who signed in, and by what: credential is "password", "app:<id>" or "token:<id>". version: of the account."""
+
+    account: str
+    address: str
+    role: Role
+    quota: int | None
+    credential: str
+    version: int
+
+
+class Verdict(Enum):
+    """What an address is to us."""
+
+    LOCAL = "local"
+    UNKNOWN = "unknown"
+    NOT_OURS = "not ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One account that mail for an address goes to. detail: the part after the subaddress character, or ""."""
+
+    account: str
+    address: str
+    quota: int | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """LOCAL: accounts and addresses of other domains that the address leads to, each once, aliases followed.
+    UNKNOWN: the domain is ours and the name is not. NOT_OURS: another domain's."""
+
+    verdict: Verdict
+    local: tuple[Target, ...] = ()
+    remote: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token as handed out: access is shown once; refresh renews it (RFC 6749 §5.1)."""
+
+    access: str
+    refresh: str
+    expires_at: float
+    account: str
+
+
+class ChangeKind(Enum):
+    """CREDENTIALS: what was signed in with before ``version`` no longer holds, unless named in ``kept``."""
+
+    CREDENTIALS = "credentials"
+    DISABLED = "disabled"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change that ends connections. revoked: the credentials that no longer hold ("password", "app:<id>",
+    "token:<id>"), or () for all of the account."""
+
+    seq: int
+    account: str
+    kind: ChangeKind
+    revoked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Changes after the seq asked from, in order. seq: ask from here next. reset: the history does not reach back so
+    far: every signed-in connection is to be checked anew with ``still_valid``."""
+
+    seq: int
+    changes: tuple[Change, ...]
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """One row of an import. password in clear, or password_hash (argon2id, bcrypt, sha512-crypt in modular crypt
+    format); exactly one of them. quota: octets or None."""
+
+    address: str
+    password: str | None = field(default=None, repr=False)
+    password_hash: str | None = field(default=None, repr=False)
+    quota: int | None = None
+    role: Role = Role.USER
+    display_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOutcome:
+    """One per row, in order: the account made, or the sentence that says why not."""
+
+    address: str
+    account: Account | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedAccount:
+    """What an import takes back: address, password hash, quota, role, display name."""
+
+    address: str
+    password_hash: str = field(repr=False)
+    quota: int | None = None
+    role: Role = Role.USER
+    display_name: str = ""
+    enabled: bool = True

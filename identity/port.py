@@ -1,0 +1,187 @@
+"""The identity port: the contract that every adapter keeps and every door builds on.
+
+A writing call returns after its change is durable; each is one change, all or nothing. Errors are Refused and
+Unavailable, nothing else; anything else that escapes is a bug. Passwords and tokens appear in arguments and, once, in
+the result of the call that makes them; never in an error, a repr or a listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol
+
+from identity.model import (
+    Account,
+    Alias,
+    AppPassword,
+    Changes,
+    Domain,
+    ExportedAccount,
+    ImportOutcome,
+    NewAccount,
+    Origin,
+    Principal,
+    Resolution,
+    Role,
+    Token,
+)
+
+
+class Reason(Enum):
+    BAD_CREDENTIALS = "wrong name or password"
+    SLOW_DOWN = "too many failed sign-ins"
+    DISABLED = "account is disabled"
+    NO_SUCH_DOMAIN = "no such domain"
+    NO_SUCH_ACCOUNT = "no such account"
+    NO_SUCH_ALIAS = "no such alias"
+    NO_SUCH_CREDENTIAL = "no such app password or token"
+    ALREADY_EXISTS = "already exists"
+    BAD_ADDRESS = "not a valid address"
+    BAD_PASSWORD = "password not acceptable"
+    IN_USE = "in use"
+    LIMIT = "limit reached"
+
+
+class Refused(Exception):
+    """A permanent no, or the caller's fault. text: one sentence for a person. retry_after: seconds, with SLOW_DOWN."""
+
+    def __init__(self, reason: Reason, text: str = "", retry_after: float | None = None) -> None:
+        super().__init__(text or reason.value)
+        self.reason = reason
+        self.text = text or reason.value
+        self.retry_after = retry_after
+
+
+class Unavailable(Exception):
+    """Identity cannot answer now: nothing was changed, try later."""
+
+
+class Identity(Protocol):
+    """See the module's docstring for what holds for every call."""
+
+    # -- questions of the doors
+
+    async def domain_exists(self, domain: str) -> bool:
+        """Is mail for this domain kept here? Compared as A-labels in lower case."""
+
+    async def resolve(self, address: str) -> Resolution:
+        """What an address is to us, aliases, catch-all and plus-addressing followed (at most 10 levels, loops cut,
+        at most 1,000 targets, else LIMIT). The exact name first, then without its detail, then the catch-all.
+        postmaster of each of our domains always resolves: to the first administrator when there is no such name
+        (RFC 5321 §4.5.1). A removed account is UNKNOWN; a disabled one still gets mail. BAD_ADDRESS."""
+
+    async def authenticate(self, name: str, password: str, origin: Origin) -> Principal:
+        """Check a name (whole address, or a local part of the default domain) with a password or an app password.
+
+        BAD_CREDENTIALS says the same, in about the same time, for an unknown name as for a wrong password. SLOW_DOWN
+        when the guess counters of the address or of the account ask for a pause; a device (address, account) that
+        signed in well lately is not slowed by others' guesses. From loopback and trusted networks guesses count per
+        account and per (address, account), never per address alone. DISABLED only with the right password. A
+        positive check is remembered at most 60 s, under the account's credential version. An imported hash is
+        replaced by argon2id at the first good sign-in."""
+
+    async def may_send_as(self, account: str, address: str) -> bool:
+        """Is the address the account's own: its own, one with its subaddress, or an alias that leads to it?"""
+
+    async def account(self, account: str) -> Account:
+        """By id. NO_SUCH_ACCOUNT."""
+
+    async def still_valid(self, principal: Principal) -> bool:
+        """Does what the principal signed in with still hold?"""
+
+    async def changes_since(self, seq: int, wait: float) -> Changes:
+        """Changes that end connections, after ``seq`` (0 for "from now": returns at once with the present seq); at
+        once if there are any, else after one or ``wait`` seconds."""
+
+    # -- tokens
+
+    async def issue_token(self, principal: Principal) -> Token:
+        """A bearer token for what signed in; kept hashed."""
+
+    async def verify_token(self, access: str) -> Principal:
+        """BAD_CREDENTIALS for unknown, expired and revoked ones alike, and for disabled accounts."""
+
+    async def refresh_token(self, refresh: str) -> Token:
+        """A new pair; the old pair ends. A refresh token seen twice revokes its whole family."""
+
+    async def revoke_token(self, access: str) -> None:
+        """Idempotent."""
+
+    # -- domains
+
+    async def domains(self) -> tuple[Domain, ...]: ...
+
+    async def add_domain(self, name: str, catch_all: str | None = None) -> Domain:
+        """ALREADY_EXISTS, BAD_ADDRESS."""
+
+    async def update_domain(self, name: str, catch_all: str | None, subaddress: str) -> Domain:
+        """NO_SUCH_DOMAIN, BAD_ADDRESS."""
+
+    async def remove_domain(self, name: str) -> None:
+        """IN_USE while accounts or aliases are in it. NO_SUCH_DOMAIN."""
+
+    # -- accounts
+
+    async def accounts(self, domain: str | None = None, limit: int = 1000, after: str = "") -> tuple[Account, ...]:
+        """In order of address key, after the address given; removed ones left out."""
+
+    async def find_account(self, address: str) -> Account:
+        """By its own address (or local part of the default domain). NO_SUCH_ACCOUNT."""
+
+    async def add_account(self, new: NewAccount) -> Account:
+        """ALREADY_EXISTS (account or alias), NO_SUCH_DOMAIN, BAD_ADDRESS, BAD_PASSWORD (empty, or over 1,024 octets,
+        or a hash of no known form)."""
+
+    async def import_accounts(self, rows: Sequence[NewAccount]) -> tuple[ImportOutcome, ...]:
+        """Thousands in one go, a bounded number of rows per commit; a bad row disturbs no other."""
+
+    async def export_accounts(self, limit: int = 1000, after: str = "") -> tuple[ExportedAccount, ...]:
+        """In order of address key, with hashes: for the administrator alone."""
+
+    async def set_password(self, account: str, password: str) -> None:
+        """Ends connections and tokens of the old password; app passwords stay. BAD_PASSWORD."""
+
+    async def update_account(
+        self,
+        account: str,
+        *,
+        enabled: bool | None = None,
+        role: Role | None = None,
+        quota: int | None = None,
+        no_quota: bool = False,
+        display_name: str | None = None,
+    ) -> Account:
+        """Change what is given; no_quota takes the limit away. IN_USE for the last enabled administrator."""
+
+    async def remove_account(self, account: str) -> None:
+        """Marks it removed at once (no sign-in, no mail); the purge of its mail is the composition root's.
+        ``finish_removal`` follows. IN_USE for the last enabled administrator."""
+
+    async def removed_accounts(self) -> tuple[str, ...]:
+        """Ids of those whose purge is not finished."""
+
+    async def finish_removal(self, account: str) -> None:
+        """Its mail is gone: forget the account; its id is never used again."""
+
+    # -- aliases
+
+    async def aliases(self, domain: str | None = None, limit: int = 1000, after: str = "") -> tuple[Alias, ...]: ...
+
+    async def put_alias(self, alias: Alias) -> None:
+        """Make or replace. NO_SUCH_DOMAIN, ALREADY_EXISTS (an account has the address), BAD_ADDRESS, LIMIT."""
+
+    async def remove_alias(self, address: str) -> None:
+        """NO_SUCH_ALIAS."""
+
+    # -- app passwords
+
+    async def app_passwords(self, account: str) -> tuple[AppPassword, ...]: ...
+
+    async def add_app_password(self, account: str, name: str) -> tuple[AppPassword, str]:
+        """The record and the secret, shown once (at least 100 bits, letters in groups). LIMIT, ALREADY_EXISTS."""
+
+    async def revoke_app_password(self, account: str, id: str) -> None:
+        """NO_SUCH_CREDENTIAL."""
+
+    async def close(self) -> None: ...

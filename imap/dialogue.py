@@ -1,0 +1,116 @@
+"""The wall between the connection (bytes, sockets) and the session (what a command means). Types alone, no transport.
+
+`imap.connection.ImapConnection` is the one `Out`; `imap.session` has the one `Dialogue`; tests have others of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from imap.wire.errors import BadSyntax
+from imap.wire.forms import Command
+
+
+class Gone(Exception):
+    """The connection has ended (closed by the client, timed out, or told BYE): nothing more can be said or heard.
+
+    Raised by every waiting method of `Out`. A dialogue lets it pass: the connection catches it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What was agreed: `version` "TLSv1.3", `cipher` "TLS_AES_256_GCM_SHA384"."""
+
+    version: str
+    cipher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end. `tls` is None for plain text; after STARTTLS `Out.peer` is a new Peer with it."""
+
+    address: str
+    port: int
+    local_address: str
+    local_port: int
+    tls: Tls | None
+
+
+class Out(Protocol):
+    """What a dialogue may do with its connection. All of it is called on the event loop's thread."""
+
+    @property
+    def peer(self) -> Peer:
+        """The other end, as it is now."""
+
+    @property
+    def can_start_tls(self) -> bool:
+        """Whether STARTTLS may be offered: there is a certificate and the connection is in plain text."""
+
+    def write(self, data: bytes) -> None:
+        """Send whole response lines (or a slice of a large one). Never waits; after the end it does nothing."""
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough: call it between large writes, and at least each 64 KiB. Raises Gone."""
+
+    async def continuation(self, text: bytes = b"") -> bytes:
+        """Send ``+ text`` and wait for one line, given without its line end (AUTHENTICATE).
+
+        Raises Gone; BadSyntax where the line is over the limit or has a NUL.
+        """
+
+    async def line_or_wake(self) -> bytes | None:
+        """Wait for one line (IDLE: the DONE), or for `notify()`: None. A notify since the last call returns at once.
+
+        Cheap to wait in. Raises Gone; BadSyntax as `continuation`.
+        """
+
+    def notify(self) -> None:
+        """There is news: wakes `line_or_wake`. Otherwise it is remembered until the next call of it. Never fails."""
+
+    def literal(self) -> AsyncIterator[bytes]:
+        """The octets of the running APPEND's literal, in chunks of at most 256 KiB, with back-pressure.
+
+        Beginning to iterate accepts the literal (the client gets its continuation). A command that ends without
+        iterating refuses it: the connection skips the octets where the client sends them all the same. After the last
+        chunk the command's end has been read and seen to be empty. Raises Gone; BadSyntax where more follows: then
+        the message must not be kept.
+        """
+
+    async def start_tls(self, go_ahead: bytes) -> None:
+        """Send the tagged OK, forget everything received behind STARTTLS (RFC 3501 §6.2.1), and do the handshake.
+
+        Raises Gone where the handshake fails.
+        """
+
+    def signed_in(self) -> None:
+        """The larger limits and the longer idle time from here on."""
+
+    def bye(self, text: str, code: str | None = None) -> None:
+        """End: ``* BYE [code] text`` and close, at once where the client is being waited for, else after the running
+        command. A command that says BYE itself (LOGOUT) calls `close`. Only the first call counts."""
+
+    def close(self) -> None:
+        """End after the running command, without a word; all that was written is still sent."""
+
+
+class Dialogue(Protocol):
+    """One session. The connection calls one method at a time and waits for it; `closed` comes last, exactly once."""
+
+    async def greet(self) -> None:
+        """Write the greeting."""
+
+    async def run(self, command: Command | BadSyntax) -> None:
+        """Answer one command, tagged line included. BadSyntax: write the tagged (or, tag "*", untagged) refusal.
+
+        An exception other than Gone is a bug: the connection reports it and ends with BYE [SERVERBUG].
+        """
+
+    def closed(self) -> None:
+        """The connection is gone; no method is running. Release what is held. Must not raise."""
+
+
+DialogueFactory = Callable[[Out], Dialogue]

@@ -1,0 +1,1 @@
+"""Octets into commands (the driver is imap.connection; the session does not see this)."""

@@ -1,0 +1,1 @@
+"""What any long-running process needs: settings, logs, databases, listeners, a life cycle. It knows nothing of mail."""

@@ -1,0 +1,74 @@
+"""Figures for whoever watches the server: one registry per process, made by the composition root and handed on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """Makes the figures of one process. A name may be made once only; prometheus's naming rules apply."""
+
+    def __init__(self, prefix: str) -> None:
+        self.registry = CollectorRegistry()
+        self._prefix = prefix
+
+    def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:
+        """A figure that only grows. `.inc()`, or `.labels(...).inc()`."""
+        return Counter(f"{self._prefix}_{name}", description, labels, registry=self.registry)
+
+    def gauge(
+        self, name: str, description: str, labels: Sequence[str] = (), *, read: Callable[[], float] | None = None
+    ) -> Gauge:
+        """A figure that goes up and down; with `read` it is asked for whenever somebody looks."""
+        gauge = Gauge(f"{self._prefix}_{name}", description, labels, registry=self.registry)
+        if read is not None:
+            gauge.set_function(read)
+        return gauge
+
+    def histogram(
+        self, name: str, description: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
+    ) -> Histogram:
+        """How often a measured value (seconds, bytes) fell where."""
+        return Histogram(f"{self._prefix}_{name}", description, labels, registry=self.registry, buckets=tuple(buckets))
+
+    def render(self) -> bytes:
+        """All figures in prometheus's text form (`CONTENT_TYPE`)."""
+        return generate_latest(self.registry)
+
+
+class LoopLag:
+    """Measures how late the event loop comes to a timer: the time for which everybody waited."""
+
+    def __init__(self, metrics: Metrics, *, every: float = 0.25) -> None:
+        self._every = every
+        self._lag = metrics.histogram(
+            "loop_lag_seconds", "How late the event loop was", buckets=(0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 1)
+        )
+        self._task: asyncio.Task[None] | None = None
+        self.worst = 0.0
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._measure(), name="loop lag")
+
+    async def drain(self) -> None:
+        return None
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _measure(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + self._every
+            await asyncio.sleep(self._every)
+            late = max(0.0, loop.time() - due)
+            self.worst = max(self.worst, late)
+            self._lag.observe(late)

@@ -1,0 +1,504 @@
+"""One SQLite database of one process: a single writer with group commit, and a few readers.
+
+The contract, which callers may rely on:
+
+- `write(job)` answers only after the COMMIT that holds the job's changes has been synced to the disk
+  (`synchronous="FULL"`), and the changes are then visible to every later `read`.
+- A job is all or nothing. Jobs that wait together share one transaction and one sync, yet a job that raises takes
+  back its own changes alone, and its exception reaches its own caller as it is.
+- Jobs run one after the other, in the order in which they were handed in.
+- When the disk is full or the file cannot be read, written or synced, the callers get `DatabaseUnavailable`: nothing
+  of their jobs is kept (after a failed sync that can be in doubt until the next start, so repeatable operations carry
+  an id). The writer tries afresh with every batch, so it recovers by itself.
+- A job once handed in runs, even when its caller has been cancelled meanwhile.
+
+A job is a function of the connection that runs on the database's own thread. It must not BEGIN, COMMIT or ROLLBACK
+(savepoints of its own are fine), must return plain values (no cursor), must have no effect but on the connection, and
+must not wait for anything. Deferred foreign keys would fail at the shared COMMIT, so schemas do not use them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+# Primary result codes (https://www.sqlite.org/rescode.html) that mean "not now", not "this job is wrong".
+_UNAVAILABLE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot do this now: disk full, I/O error, locked, closed, or too many jobs wait. Try later."""
+
+
+class SchemaTooNew(Exception):
+    """The file was written by a later release than this one, and must not be touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema; its version is its place in the sequence, counted from 1, and never changes.
+
+    `apply` is SQL (any number of statements, triggers too) or a function of the connection. It runs in a transaction
+    of its own together with the new version number, with foreign keys unenforced and checked at the end.
+    """
+
+    name: str
+    apply: str | Callable[[sqlite3.Connection], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStats:
+    """Counters since `open`: `waiting` jobs now, committed `batches` and `jobs`, and why the last batch failed."""
+
+    waiting: int
+    batches: int
+    jobs: int
+    failure: str | None
+
+
+class Database:
+    """A database file, owned by this process. See the module's contract.
+
+    `queue_limit` bounds the jobs that wait for the writer (and, separately, for the readers): one more raises
+    `DatabaseUnavailable` at once. A batch ends after `batch_jobs` jobs or `batch_seconds`, whichever is first.
+    `on_step` is for tests: it is called on the writer's thread with "begin", "job", "commit" (before it),
+    "committed", "answered", with whatever name a job hands to `step`, and may block or raise there.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        migrations: Sequence[Migration],
+        synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        readers: int = 3,
+        queue_limit: int = 8192,
+        batch_jobs: int = 512,
+        batch_seconds: float = 0.05,
+        page_size: int = 4096,
+        cache_kib: int = 16384,
+        checkpoint_pages: int = 4000,
+        on_step: Callable[[str], None] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.on_step = on_step
+        self._migrations = tuple(migrations)
+        self._synchronous = synchronous
+        self._batch_jobs = batch_jobs
+        self._batch_seconds = batch_seconds
+        self._page_size = page_size
+        self._cache_kib = cache_kib
+        self._checkpoint_pages = checkpoint_pages
+        self._writes = _Queue(queue_limit, self.path.name)
+        self._reads = _Queue(queue_limit, self.path.name)
+        self._reader_count = readers
+        self._threads: list[threading.Thread] = []
+        self._writer: sqlite3.Connection | None = None
+        self._batches = 0
+        self._jobs = 0
+        self._failure: str | None = None
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Make or open the file (mode 0600), bring its schema up to date, start the threads.
+
+        Raises `SchemaTooNew`, `DatabaseUnavailable`, or whatever a migration raises; then nothing runs.
+        """
+        await asyncio.to_thread(self.open_now)
+
+    def open_now(self) -> None:
+        """`open` for a thread without an event loop."""
+        started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        writer = threading.Thread(target=self._write_forever, args=(started,), name=f"{self.path.name}:writer")
+        writer.start()
+        started.result()
+        self._threads = [
+            threading.Thread(target=self._read_forever, name=f"{self.path.name}:reader{number}")
+            for number in range(self._reader_count)
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._threads.append(writer)
+
+    async def close(self) -> None:
+        """Finish what has been handed in, write the log back into the file, end the threads. May be repeated."""
+        await asyncio.to_thread(self.close_now)
+
+    def close_now(self) -> None:
+        """`close` for a thread without an event loop."""
+        self._reads.close()
+        for thread in self._threads[:-1]:
+            thread.join()
+        # The writer is the last to close, so that it can fold the write-ahead log into the file.
+        self._writes.close()
+        for thread in self._threads[-1:]:
+            thread.join()
+        self._threads = []
+
+    # -- use -------------------------------------------------------------------------------------------------------
+
+    async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `job` in a write transaction and return its value once it is durable.
+
+        Raises what the job raises, or `DatabaseUnavailable`.
+        """
+        return await self._ask(self._writes, job)
+
+    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `job` on a reader: one short transaction, one snapshot. A write inside it fails.
+
+        Raises what the job raises, or `DatabaseUnavailable`. Readers do not wait for the writer, nor it for them;
+        but a slow read keeps the write-ahead log from being reused, so many rows are read in pages.
+        """
+        return await self._ask(self._reads, job)
+
+    def submit(self, job: Callable[[sqlite3.Connection], T]) -> concurrent.futures.Future[T]:
+        """`write` for threads: the future is done once the job is durable (or has failed)."""
+        waiter: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._writes.put(_Item(job, waiter, None))
+        return waiter
+
+    def submit_read(self, job: Callable[[sqlite3.Connection], T]) -> concurrent.futures.Future[T]:
+        """`read` for threads."""
+        waiter: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._reads.put(_Item(job, waiter, None))
+        return waiter
+
+    def step(self, name: str) -> None:
+        """Tell the test hook, if there is one, that the writer has come to `name`."""
+        if self.on_step is not None:
+            self.on_step(name)
+
+    def stats(self) -> DatabaseStats:
+        """Counters for metrics and health; `failure` is None once a batch has committed again."""
+        return DatabaseStats(len(self._writes), self._batches, self._jobs, self._failure)
+
+    async def _ask(self, queue: _Queue, job: Callable[[sqlite3.Connection], T]) -> T:
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[T] = loop.create_future()
+        queue.put(_Item(job, waiter, loop))
+        return await waiter
+
+    # -- the writer's thread -----------------------------------------------------------------------------------------
+
+    def _write_forever(self, started: concurrent.futures.Future[None]) -> None:
+        try:
+            self._writer = self._open_writer()
+            self._migrate(self._writer)
+        except BaseException as error:
+            if self._writer is not None:
+                self._writer.close()
+            started.set_exception(_told(error))
+            return
+        started.set_result(None)
+        while (item := self._writes.take()) is not None:
+            batch = [item]
+            try:
+                self._run(batch)
+            except BaseException as error:
+                self._fail(batch, error)
+            _answer(batch)
+            self.step("answered")
+        if self._writer is not None:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._writer.close()
+
+    def _run(self, batch: list[_Item]) -> None:
+        """Run the batch's first job and those that wait behind it in one transaction. Raises when all is lost."""
+        if self._writer is None:
+            self._writer = self._open_writer()
+        connection = self._writer
+        deadline = monotonic() + self._batch_seconds
+        self.step("begin")
+        connection.execute("BEGIN IMMEDIATE")
+        kept = 0
+        item: _Item | None = batch[0]
+        while item is not None:
+            self.step("job")
+            kept += self._run_one(connection, item, alone=kept == 0)
+            if len(batch) >= self._batch_jobs or monotonic() >= deadline:
+                break
+            item = self._writes.take_waiting()
+            if item is not None:
+                batch.append(item)
+        self.step("commit")
+        connection.execute("COMMIT")
+        if kept:
+            self._batches += 1
+            self._jobs += kept
+            self._failure = None
+        self.step("committed")
+
+    def _run_one(self, connection: sqlite3.Connection, item: _Item, *, alone: bool) -> bool:
+        """Run one job; True when its changes stand. The first that stands needs no savepoint: ROLLBACK serves it."""
+        try:
+            if not alone:
+                connection.execute("SAVEPOINT job")
+            item.result = item.job(connection)
+            if not connection.in_transaction:
+                raise RuntimeError("a job ended the transaction it was given")
+            if not alone:
+                connection.execute("RELEASE job")
+        except BaseException as error:
+            item.result, item.error = None, _told(error)
+            if alone:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                connection.execute("BEGIN IMMEDIATE")
+            elif connection.in_transaction:
+                connection.execute("ROLLBACK TO job")
+                connection.execute("RELEASE job")
+            else:
+                # SQLite answers some I/O errors by rolling the whole transaction back.
+                raise
+            return False
+        return True
+
+    def _fail(self, batch: list[_Item], error: BaseException) -> None:
+        """Give every job of the batch, and all that wait, the reason; begin the next batch with a new connection."""
+        reason = f"{self.path.name}: {error}"
+        self._failure = reason
+        batch.extend(self._writes.take_all())
+        for item in batch:
+            if item.error is None:
+                item.result, item.error = None, DatabaseUnavailable(reason)
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except sqlite3.Error as closing:
+                self._failure = f"{reason}; and on closing: {closing}"
+
+    # -- the readers' threads ----------------------------------------------------------------------------------------
+
+    def _read_forever(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while (item := self._reads.take()) is not None:
+            try:
+                if connection is None:
+                    connection = self._open_reader()
+                connection.execute("BEGIN")
+                try:
+                    item.result = item.job(connection)
+                finally:
+                    connection.execute("ROLLBACK")
+            except BaseException as error:
+                item.error = _told(error)
+                if isinstance(item.error, DatabaseUnavailable) and connection is not None:
+                    connection.close()
+                    connection = None
+            _answer([item])
+            del item
+        if connection is not None:
+            connection.close()
+
+    # -- connections and schema --------------------------------------------------------------------------------------
+
+    def _open_writer(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        connection = self._connect()
+        # A page size counts only before the first page and before WAL; on an existing file it changes nothing.
+        connection.execute(f"PRAGMA page_size = {self._page_size}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        # The writer itself folds the log back: at that moment nothing newer is in it, so the next batch begins it
+        # anew and it stays bounded under constant load, which a checkpointer on another thread does not achieve.
+        connection.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint_pages}")
+        # After one large burst (or a slow reader) the log gives its space back.
+        connection.execute(f"PRAGMA journal_size_limit = {4 * self._checkpoint_pages * self._page_size}")
+        return connection
+
+    def _open_reader(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        # Another program (a backup, the sqlite3 shell) may hold the file for a moment: wait for it up to 5 s.
+        connection = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, cached_statements=512)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA cache_size = -{self._cache_kib}")
+        # No mmap: an I/O error on a mapped page is a SIGBUS for the whole process instead of an exception.
+        connection.execute("PRAGMA mmap_size = 0")
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found > len(self._migrations):
+            raise SchemaTooNew(
+                f"{self.path} has schema version {found}, this release knows {len(self._migrations)}: "
+                "start the release that wrote it, or a later one"
+            )
+        connection.execute("PRAGMA foreign_keys = OFF")
+        for version, migration in enumerate(self._migrations[found:], start=found + 1):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if callable(migration.apply):
+                    migration.apply(connection)
+                else:
+                    for statement in statements(migration.apply):
+                        connection.execute(statement)
+                broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+                if broken is not None:
+                    raise sqlite3.IntegrityError(f"migration {version} ({migration.name}) breaks a key of {broken[0]}")
+                connection.execute(f"PRAGMA user_version = {version}")
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        connection.execute("PRAGMA foreign_keys = ON")
+
+
+def statements(script: str) -> list[str]:
+    """Cut a script into its statements (`executescript` would COMMIT first). Triggers stay whole."""
+    found: list[str] = []
+    begun = ""
+    for piece in script.split(";"):
+        begun += piece + ";"
+        if sqlite3.complete_statement(begun):
+            if begun.strip() != ";":
+                found.append(begun.strip())
+            begun = ""
+    if begun.strip("; \t\r\n"):
+        found.append(begun.rstrip(";").strip())
+    return found
+
+
+class _Item:
+    """A job, who waits for it (a future of `loop`, or of no loop), and how it ended."""
+
+    __slots__ = ("error", "job", "loop", "result", "waiter")
+
+    def __init__(
+        self,
+        job: Callable[[sqlite3.Connection], Any],
+        waiter: asyncio.Future[Any] | concurrent.futures.Future[Any],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self.job = job
+        self.waiter = waiter
+        self.loop = loop
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.waiter.done():
+            return
+        if self.error is not None:
+            self.waiter.set_exception(self.error)
+        else:
+            self.waiter.set_result(self.result)
+
+
+class _Queue:
+    """A bounded queue of jobs that refuses instead of waiting, and can be closed."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._items: deque[_Item] = deque()
+        self._limit = limit
+        self._name = name
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: _Item) -> None:
+        with self._changed:
+            if self._closed:
+                raise DatabaseUnavailable(f"{self._name} is closed")
+            if len(self._items) >= self._limit:
+                raise DatabaseUnavailable(f"{self._name}: {self._limit} jobs wait already")
+            self._items.append(item)
+            self._changed.notify()
+
+    def take(self) -> _Item | None:
+        """Wait for the next; None when the queue is closed and empty."""
+        with self._changed:
+            while not self._items:
+                if self._closed:
+                    return None
+                self._changed.wait()
+            return self._items.popleft()
+
+    def take_waiting(self) -> _Item | None:
+        with self._changed:
+            return self._items.popleft() if self._items else None
+
+    def take_all(self) -> list[_Item]:
+        with self._changed:
+            items = list(self._items)
+            self._items.clear()
+            return items
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def _told(error: BaseException) -> BaseException:
+    """The error as callers see it: `DatabaseUnavailable` where SQLite says "not now", else unchanged."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF in _UNAVAILABLE:
+            unavailable = DatabaseUnavailable(str(error))
+            unavailable.__cause__ = error
+            return unavailable
+    return error
+
+
+def _answer(batch: list[_Item]) -> None:
+    """Settle each waiter on its own loop: one wake-up per loop, however many jobs."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Item]] = {}
+    for item in batch:
+        if item.loop is None:
+            item.settle()
+        else:
+            by_loop.setdefault(item.loop, []).append(item)
+    for loop, items in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle_all, items)
+        except RuntimeError:
+            # The loop has been closed: nobody waits there any more, and what was committed stays.
+            continue
+
+
+def _settle_all(items: list[_Item]) -> None:
+    for item in items:
+        item.settle()

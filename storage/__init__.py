@@ -1,0 +1,1 @@
+"""What is kept: mailboxes, messages, the spool and the trace."""

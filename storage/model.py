@@ -1,0 +1,490 @@
+"""The plain data that crosses the storage port: frozen values, no behaviour, no driver types.
+
+Ids are opaque strings made by storage (but account ids, which identity makes); they are compared, never parsed, and
+consist of letters, digits, ``-`` and ``_`` (RFC 8474 §4). Times are Unix seconds (int for what a client set or sees,
+float for events). Uids, modification sequences and sizes are ints. Sets of uids are ``Ranges``: sorted, disjoint,
+non-adjacent ``(first, last)`` pairs, both ends included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntFlag
+from typing import NamedTuple
+
+Ranges = tuple[tuple[int, int], ...]
+"""Sorted, disjoint, non-adjacent (first, last) pairs of uids, both ends included; () is the empty set."""
+
+ALL_UIDS: Ranges = ((1, 0xFFFF_FFFF),)
+SYSTEM = "system"
+"""The acting account of what no user asked for: deliveries, sweeps, the administrator's command line."""
+
+DELIMITER = "/"
+INBOX = "INBOX"
+
+INLINE_MAX = 256 * 1024
+"""Octets of message content that one call may carry; a longer body is staged first and then named."""
+PREFIX_MAX = 1024
+"""Octets of a recipient's own trace headers (Return-Path, Delivered-To) before the shared blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a message's trace: what happened, when, in a form that a sentence can be made of.
+
+    trace: id shared by all events of one message or refused attempt. at: Unix seconds. kind: a short word
+    ("connect", "rcpt", "stored", "spooled", "refused", ...). account: whose trace it is shown in, or None.
+    detail: plain values only; never a secret, never message content.
+    """
+
+    trace: str
+    at: float
+    kind: str
+    account: str | None = None
+    detail: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Names one logical write. Every writing call takes one.
+
+    id: unique for the logical call (uuid4 hex is usual). A call whose id was seen in the last hour changes nothing and
+    returns the first outcome. actor: the account in whose name it is done, or SYSTEM; storage checks its rights in
+    the same transaction. events: trace events, kept in the same commit.
+    """
+
+    id: str
+    actor: str
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxRef:
+    """A mailbox of an account: the owner's account id and the mailbox id (RFC 8474 MAILBOXID)."""
+
+    account: str
+    mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A mailbox and its counters, all read at one moment.
+
+    name: Unicode, levels divided by "/", INBOX in capitals. special_use: RFC 6154 attribute ("\\\\Sent") or None.
+    recent: messages that no read-write session has been told of (uid >= the mailbox's recent_from).
+    highest_modseq: the account's modseq of the last change of this mailbox, at least 1 (RFC 7162 §3.1.2.1).
+    size: sum of RFC822.SIZE. deleted: messages flagged \\\\Deleted.
+    """
+
+    ref: MailboxRef
+    name: str
+    uidvalidity: int
+    uidnext: int
+    highest_modseq: int
+    messages: int
+    unseen: int
+    deleted: int
+    recent: int
+    size: int
+    special_use: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxList:
+    """All mailboxes of an account by name, and the names subscribed to (which need not exist, RFC 3501 §6.3.9)."""
+
+    mailboxes: tuple[Mailbox, ...]
+    subscriptions: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a SELECT or EXAMINE shows, read at one moment.
+
+    uids: of all messages. recent: the uids that are \\\\Recent for this session alone: a read-write open takes them
+    atomically, so that no second read-write open gets them; a read-only open sees and leaves them.
+    first_unseen_uid: lowest uid without \\\\Seen, or None. keywords: in use in the account, for FLAGS.
+    """
+
+    mailbox: Mailbox
+    uids: Ranges
+    recent: Ranges
+    first_unseen_uid: int | None
+    keywords: tuple[str, ...]
+
+
+class Entry(NamedTuple):
+    """One message in one mailbox. flags: bits of mail.flags. keywords: sorted. internaldate, savedate: Unix seconds."""
+
+    uid: int
+    modseq: int
+    flags: int
+    keywords: tuple[str, ...]
+    email: str
+    internaldate: int
+    savedate: int
+
+
+class Want(IntFlag):
+    """Which parts of an email a read of rows brings; the others are None in the row."""
+
+    SIZE = 1
+    PREFIX = 2
+    ENVELOPE = 4
+    BODY = 8
+    BODYSTRUCTURE = 16
+    PARTS = 32
+    HEADERS = 64
+    PREVIEW = 128
+    KEYS = 256
+    CONTENT = 512
+
+
+class Row(NamedTuple):
+    """One message with the stored forms asked for; what was not asked for is None.
+
+    size: RFC822.SIZE = len(prefix) + octets of the blob. prefix: this account's own trace headers. envelope, body,
+    bodystructure: RFC 3501 §7.4.2 forms, ready to send. parts: ``mail.parts`` table; its offsets count from the
+    blob's start. headers: the usual header lines verbatim (``mail.headers.usual``), or None where they were over
+    the bound: read the blob then. content: the whole blob when it has at most INLINE_MAX octets, else None: use
+    ``read``. keys: sort and thread keys.
+    """
+
+    entry: Entry
+    size: int | None
+    prefix: bytes | None
+    envelope: bytes | None
+    body: bytes | None
+    bodystructure: bytes | None
+    parts: bytes | None
+    headers: bytes | None
+    preview: str | None
+    keys: Keys | None
+    content: bytes | None
+
+
+class Keys(NamedTuple):
+    """What SORT and THREAD compare (RFC 5256 §2): base subject, first mailboxes, sent date, message ids."""
+
+    subject: str
+    from_mailbox: str
+    to_mailbox: str
+    cc_mailbox: str
+    from_display: str
+    to_display: str
+    sent: int
+    message_id: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened in a mailbox after modseq ``since``, in order of modseq, up to and including ``through``.
+
+    entries: the latest state of messages that appeared or whose flags changed. vanished: uids expunged or moved
+    away. A uid stands in one of the two at most. more: call again with since=through. gone: the mailbox itself was
+    deleted (the session ends with BYE or CLOSE). through never passes a change that a later call could still show.
+    """
+
+    entries: tuple[Entry, ...]
+    vanished: Ranges
+    through: int
+    more: bool
+    gone: bool = False
+
+
+class FlagMode(Enum):
+    """How STORE combines flags (RFC 3501 §6.4.6)."""
+
+    REPLACE = "replace"
+    ADD = "add"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class FlagsStored:
+    """entries: the state afterwards of every message of the set that exists, in uid order (unchanged ones too).
+    modified: uids not touched because their modseq was above unchanged_since (RFC 7162 §3.1.3)."""
+
+    entries: tuple[Entry, ...]
+    modified: Ranges
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """RFC 4315 §3 COPYUID: source and target have the same number of uids, paired in ascending order."""
+
+    uidvalidity: int
+    source: Ranges
+    target: Ranges
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expunged:
+    uids: Ranges
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """RFC 4315 §3 APPENDUID: the uids of the messages in the order given."""
+
+    uidvalidity: int
+    uids: tuple[int, ...]
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBlob:
+    """A body kept under an id before any message names it. One that no message names within the grace is swept."""
+
+    id: str
+    size: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message for APPEND. content: whole, at most INLINE_MAX octets, else a StagedBlob."""
+
+    content: bytes | StagedBlob
+    flags: int = 0
+    keywords: tuple[str, ...] = ()
+    internaldate: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRecipient:
+    """One account that gets a delivery. prefix: its own trace headers, at most PREFIX_MAX octets, CRLF-ended.
+    mailbox: name; INBOX where no mailbox of that name exists. address: as in RCPT, for the trace."""
+
+    account: str
+    address: str
+    prefix: bytes = b""
+    mailbox: str = INBOX
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRecipient:
+    """One address of another domain, with its RCPT parameters as given (RFC 3461 §4: NOTIFY, ORCPT)."""
+
+    address: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message on its way in: to mailboxes and spool in one commit, or not at all.
+
+    sender: reverse-path, "" for the null sender. params: MAIL parameters that concern the way on (BODY, SMTPUTF8,
+    RET, ENVID). trace: id of its trace; a "stored" or "spooled" event per recipient is added by storage.
+    An account stands once in ``local`` at most.
+    """
+
+    op: Operation
+    content: bytes | StagedBlob
+    sender: str
+    received_at: float
+    trace: str
+    local: tuple[LocalRecipient, ...] = ()
+    remote: tuple[RemoteRecipient, ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAt:
+    """Where one account's copy of a delivery is."""
+
+    account: str
+    mailbox: str
+    uidvalidity: int
+    uid: int
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """stored: one for each local recipient, in order. spool: id of the spool item, None without remote ones."""
+
+    stored: tuple[StoredAt, ...]
+    spool: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolItem:
+    """A message that waits to be sent on. recipients: those still without an outcome."""
+
+    id: str
+    trace: str
+    account: str | None
+    sender: str
+    recipients: tuple[RemoteRecipient, ...]
+    size: int
+    queued_at: float
+    next_attempt: float
+    attempts: int
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """size: sum of RFC822.SIZE over entries (a copy counts again); messages: number of entries."""
+
+    size: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexHealth:
+    """The search index: emails not yet in it, seconds since the oldest of them came, CPU seconds spent, last error."""
+
+    lag: int
+    lag_seconds: float
+    cpu_seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStats:
+    """Totals of the store. emails_today: entries saved since midnight UTC."""
+
+    accounts: int
+    emails: int
+    size: int
+    emails_today: int
+    spool: int
+    index: IndexHealth
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one bounded round of the background sweep freed; more: another round would find something."""
+
+    emails: int
+    blobs: int
+    staged: int
+    operations: int
+    events: int
+    more: bool
+
+
+# Search (RFC 3501 §6.4.4). Sequence numbers never reach storage: the session turns them into uids.
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every message."""
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    keys: tuple[Query, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    keys: tuple[Query, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    key: Query
+
+
+@dataclass(frozen=True, slots=True)
+class Uids:
+    uids: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class HasFlags:
+    """All of these system flag bits are set."""
+
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class HasKeyword:
+    """Case-insensitive."""
+
+    keyword: str
+
+
+class DateField(Enum):
+    INTERNAL = "internaldate"
+    SENT = "sent"
+    SAVED = "savedate"
+
+
+@dataclass(frozen=True, slots=True)
+class DateRange:
+    """start <= date < end, Unix seconds; None is open. SENT compares the Date header's own calendar day without its
+    zone (RFC 3501 SENTBEFORE: "disregarding time and timezone"); a message without a Date never matches SENT."""
+
+    field: DateField
+    start: int | None
+    end: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRange:
+    """larger < RFC822.SIZE < smaller, octets; None is open."""
+
+    larger: int | None
+    smaller: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderContains:
+    """The named header field, decoded, holds the text (i;unicode-casemap, substring); "" : the field exists."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BodyContains:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextContains:
+    """Header or body holds the text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModseqFrom:
+    """modseq >= value (RFC 7162 §3.1.5)."""
+
+    modseq: int
+
+
+Query = (
+    All
+    | And
+    | Or
+    | Not
+    | Uids
+    | HasFlags
+    | HasKeyword
+    | DateRange
+    | SizeRange
+    | HeaderContains
+    | BodyContains
+    | TextContains
+    | ModseqFrom
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """uids that match, of the mailbox as it was at modseq ``highest_modseq``."""
+
+    uids: Ranges
+    highest_modseq: int

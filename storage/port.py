@@ -1,0 +1,227 @@
+"""The storage port: the contract that every adapter keeps and every door builds on.
+
+**Durability.** A writing call returns after its change survives kill -9 and power loss (fsync, or majority write with
+journal). **Atomicity.** Each call is one change: all of it is seen, or none. **Order.** modseq is one counter per
+account and publication is in order: once anyone has seen uid n or modseq m, nothing at or below it appears later.
+Uids rise strictly within a (mailbox, uidvalidity) and are never reused; uidvalidity comes from a counter of the account
+that never goes back, so that a mailbox made again under an old name has a new one. **Repeat.** Each writing call
+carries an ``Operation``; a repeat of its id within an hour changes nothing and returns the first outcome.
+**Rights.** ``op.actor`` must be the owner or SYSTEM, else Refused(NO_PERMISSION); reads are asked by doors for the
+account that signed in. **Paging.** Reads that return many rows return pages of bounded rows and octets, each a short
+read of its own at one moment; nothing stays open between pages. **Errors.** Refused and Unavailable, nothing else;
+anything else that escapes is a bug. Cancelling the waiting task does not undo a write that has begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Mapping, Sequence
+from enum import Enum
+from typing import Protocol
+
+from storage.model import (
+    Accepted,
+    Appended,
+    Changes,
+    Copied,
+    Delivery,
+    Entry,
+    Event,
+    Expunged,
+    FlagMode,
+    FlagsStored,
+    Found,
+    Mailbox,
+    MailboxList,
+    MailboxRef,
+    NewMessage,
+    Opened,
+    Operation,
+    Query,
+    Ranges,
+    Row,
+    SpoolItem,
+    StagedBlob,
+    StorageStats,
+    SweepReport,
+    Usage,
+    Want,
+)
+
+
+class Reason(Enum):
+    """Why a call was refused; doors translate each to their own words."""
+
+    NO_SUCH_ACCOUNT = "no such account"
+    NO_SUCH_MAILBOX = "no such mailbox"
+    NO_SUCH_MESSAGE = "no such message"
+    NO_SUCH_BLOB = "no such staged body"
+    ALREADY_EXISTS = "already exists"
+    BAD_NAME = "bad mailbox name"
+    CANNOT = "cannot be done to this mailbox"
+    NO_PERMISSION = "no permission"
+    OVER_QUOTA = "over quota"
+    LIMIT = "limit reached"
+    TOO_BIG = "too big"
+    UNKNOWN_CTE = "binary content"
+
+
+class Refused(Exception):
+    """A permanent no, or the caller's fault. text: one sentence for a person."""
+
+    def __init__(self, reason: Reason, text: str = "") -> None:
+        super().__init__(text or reason.value)
+        self.reason = reason
+        self.text = text or reason.value
+
+
+class Unavailable(Exception):
+    """The store cannot answer now (disk full, database away, shutting down): nothing was changed, try later."""
+
+
+class Storage(Protocol):
+    """See the module's docstring for what holds for every call."""
+
+    # -- accounts
+
+    async def open_account(self, op: Operation, account: str) -> None:
+        """Make the account's mailboxes if it has none: INBOX and Drafts, Sent, Trash, Junk, Archive with their
+        special use, all subscribed, in one commit. Idempotent and cheap when it exists. NO_SUCH_ACCOUNT for an
+        account whose purge has begun: ids are never used again."""
+
+    async def purge_account(self, op: Operation, account: str) -> bool:
+        """Remove all that the account has, in bounded steps. True when nothing is left; else call again (with a new
+        operation id). From the first step on the account cannot be opened."""
+
+    async def usage(self, account: str) -> Usage:
+        """What counts against the quota. An unknown account uses nothing."""
+
+    # -- mailboxes
+
+    async def list_mailboxes(self, account: str) -> MailboxList:
+        """All of them with their counters, read at one moment, by name with INBOX first."""
+
+    async def mailbox(self, account: str, name: str) -> Mailbox:
+        """One by name (INBOX in any case). NO_SUCH_MAILBOX."""
+
+    async def create_mailbox(self, op: Operation, account: str, name: str, special_use: str | None = None) -> Mailbox:
+        """RFC 3501 §6.3.3. Superior names are made too. ALREADY_EXISTS, BAD_NAME (empty level, control characters,
+        over 1024 octets of UTF-8 or 64 levels), LIMIT (mailboxes per account). special_use is taken by one mailbox
+        at a time: CANNOT when another has it."""
+
+    async def delete_mailbox(self, op: Operation, account: str, name: str) -> None:
+        """RFC 3501 §6.3.4: messages go with it; inferior names stay (their superior is then a name without a
+        mailbox). INBOX: CANNOT. NO_SUCH_MAILBOX."""
+
+    async def rename_mailbox(self, op: Operation, account: str, name: str, new_name: str) -> None:
+        """RFC 3501 §6.3.5: inferior names move along, uidvalidity and mailbox ids stay. A superior that exists only
+        by its inferiors can be renamed. INBOX: its messages move to the new mailbox, INBOX stays and its inferiors
+        too. ALREADY_EXISTS, BAD_NAME, NO_SUCH_MAILBOX, CANNOT (into its own inferior)."""
+
+    async def subscribe(self, op: Operation, account: str, name: str, on: bool) -> None:
+        """Add or remove a name in the account's set; the mailbox need not exist. LIMIT."""
+
+    async def open_mailbox(self, op: Operation, ref: MailboxRef, read_write: bool) -> Opened:
+        """What SELECT shows; a read-write open takes the recent messages. NO_SUCH_MAILBOX."""
+
+    # -- reading messages
+
+    async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
+        """The first ``limit`` entries of the set in uid order; ask again from the last uid + 1 until fewer come.
+        NO_SUCH_MAILBOX."""
+
+    async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
+        """Entries joined with stored forms, in uid order; At most ``limit`` rows
+        and about 1 MiB (at least one row while there is one): an empty page ends the read, else ask again from the
+        last uid + 1. Messages of the set that were expunged within the grace are not rows; see ``lost_rows``.
+        NO_SUCH_MAILBOX."""
+
+    async def lost_rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
+        """The same for messages of the set that were expunged or moved away but are still within the grace: a session
+        that was not told yet may still fetch them (RFC 2180 §4.1.2). Their flags are those they last had."""
+
+    async def read(self, account: str, email: str, start: int, end: int) -> bytes:
+        """Octets [start, end) of the email's blob (without the prefix), at most INLINE_MAX of them, fewer only at
+        the blob's end. NO_SUCH_MESSAGE once it was swept."""
+
+    async def search(self, ref: MailboxRef, query: Query) -> Found:
+        """Exactly the messages that match, whatever the index has or lacks. NO_SUCH_MAILBOX."""
+
+    async def changes(self, ref: MailboxRef, since: int, limit: int = 1024) -> Changes:
+        """What happened in the mailbox after modseq ``since`` (a mailbox's highest_modseq, or an earlier
+        ``through``). A deleted mailbox: gone=True."""
+
+    async def watch(self, accounts: Mapping[str, int], wait: float) -> Mapping[str, int]:
+        """The accounts whose modseq is above the one given, with their modseq now; at once if there are any, else
+        after a change or ``wait`` seconds, then perhaps {}. One call per process serves all its sessions. A hint:
+        what happened is read with ``changes``."""
+
+    # -- writing messages
+
+    async def stage(self, chunks: AsyncIterable[bytes]) -> StagedBlob:
+        """Keep a body of any length, read in pieces of at most INLINE_MAX octets. TOO_BIG over the store's limit."""
+
+    async def accept(self, deliveries: Sequence[Delivery]) -> Sequence[Accepted | Refused | Unavailable]:
+        """Deliver: each message to its mailboxes and the spool in one commit of its own, many in one batch. One
+        outcome per delivery, in order; a refused one disturbs no other. Quota is not looked at: it was decided
+        when the recipient was accepted. NO_SUCH_ACCOUNT for an account never opened or being purged."""
+
+    async def append(
+        self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
+    ) -> Appended:
+        """RFC 3501 §6.3.11, RFC 3502: all of them or none. quota: octets the account may use, None for no limit.
+        OVER_QUOTA, NO_SUCH_MAILBOX, NO_SUCH_BLOB, UNKNOWN_CTE (content with NUL), LIMIT (keywords)."""
+
+    async def store_flags(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        mode: FlagMode,
+        flags: int,
+        keywords: tuple[str, ...] = (),
+        unchanged_since: int | None = None,
+    ) -> FlagsStored:
+        """RFC 3501 §6.4.6. All changed messages get one new modseq; those that would not change keep theirs.
+        LIMIT (keywords per account), NO_SUCH_MAILBOX."""
+
+    async def copy(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None) -> Copied:
+        """RFC 3501 §6.4.7: all or none, with flags, keywords and INTERNALDATE; the email is shared. ``target`` is a
+        mailbox name of the same account. NO_SUCH_MAILBOX when the target is missing, OVER_QUOTA. Uids that are
+        gone are left out; () when none is left (uidvalidity still the target's)."""
+
+    async def move(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str) -> Copied:
+        """RFC 6851: copy and expunge in one change. CANNOT when the target is the source."""
+
+    async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
+        """Remove the messages of the set that are flagged \\Deleted (RFC 3501 §6.4.3, RFC 4315 §2.1)."""
+
+    # -- spool and trace
+
+    async def spool(self, account: str | None, limit: int = 100, after: str = "") -> tuple[SpoolItem, ...]:
+        """Waiting items in order of id, of one account or (None) of all, after the id given."""
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Keep events that belong to no write, in a bounded log; batches are welcome."""
+
+    async def trace(self, trace: str, account: str | None) -> tuple[Event, ...]:
+        """The events of one trace in order of time; with an account only those shown to it."""
+
+    # -- upkeep
+
+    async def sweep(self, grace: float = 3600.0) -> SweepReport:
+        """One bounded round: free emails without entries and blobs without emails that have been so for ``grace``
+        seconds, forgotten staged bodies, operations over an hour old, events over their age or number."""
+
+    async def scrub(self, after: str = "", limit: int = 100) -> tuple[str, tuple[str, ...]]:
+        """Compare up to ``limit`` blobs after the id with their SHA-256: (last id looked at or "" at the end, ids of
+        damaged blobs)."""
+
+    async def reparse(self, after: str = "", limit: int = 100) -> str:
+        """Describe again up to ``limit`` emails whose stored forms have an older version: the last id, "" at the
+        end."""
+
+    async def stats(self) -> StorageStats:
+        """Totals; cheap enough to be asked every second."""
+
+    async def close(self) -> None:
+        """Finish what has begun, refuse the rest as Unavailable, release the store."""
