@@ -65,10 +65,11 @@ soak: $(VENV)/dev.stamp          ## fifty kills under load; the figures go to be
 	@$(BIN)/python -m bench.soak --kills 50 --write bench/SOAK.md
 
 bench: $(VENV)/dev.stamp         ## beside Postfix + Dovecot in one run; the figures go to bench/RESULTS.md
-	@bench/run.sh
+	@$(BIN)/python -m bench.compare --write
+	@$(BIN)/python -m bench.loop_lag --write
 
 docs: $(VENV)/run.stamp          ## make docs/config.md and docs/rfc.md again
-	@$(BIN)/python -m homing.docs
+	@$(BIN)/python docs/generate.py
 
 lock: $(VENV)/dev.stamp          ## resolve the dependencies anew
 	@$(BIN)/pip install -q uv

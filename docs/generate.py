@@ -1,0 +1,105 @@
+"""Write docs/config.md (from the settings) and docs/rfc.md (from the citations in the code) again.
+
+    python docs/generate.py            write both
+    python docs/generate.py --check    exit 1 when one is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("homing", "identity", "imap", "mail", "runtime", "smtp", "storage")
+CITATION = re.compile(r"RFC (\d{3,5})(?: §+ ?([0-9A-Z]+(?:\.[0-9A-Z]+)*))?")
+TOLERANCE = re.compile(r"#.*\bTolerance: (.+)")
+
+TITLES = {
+    "1870": "SMTP SIZE", "2033": "LMTP", "2034": "SMTP enhanced error codes", "2045": "MIME bodies",
+    "2046": "MIME media types", "2047": "MIME encoded words", "2049": "MIME conformance", "2087": "IMAP QUOTA",
+    "2177": "IMAP IDLE", "2180": "IMAP multi-accessed mailboxes", "2183": "Content-Disposition",
+    "2231": "MIME parameter values", "2342": "IMAP NAMESPACE", "2683": "IMAP implementation recommendations",
+    "2822": "Internet message format (2001)", "2852": "Deliver by", "2920": "SMTP PIPELINING", "2971": "IMAP ID",
+    "3030": "SMTP CHUNKING", "3207": "SMTP STARTTLS", "3348": "IMAP CHILDREN", "3461": "SMTP DSN",
+    "3463": "Enhanced status codes", "3501": "IMAP4rev1", "3502": "IMAP MULTIAPPEND", "3516": "IMAP BINARY",
+    "3691": "IMAP UNSELECT", "3848": "ESMTP transmission types", "4315": "IMAP UIDPLUS",
+    "4466": "Collected IMAP extensions", "4549": "Disconnected IMAP clients", "4616": "SASL PLAIN",
+    "4731": "IMAP ESEARCH", "4790": "Collation registry", "4954": "SMTP AUTH", "4959": "IMAP SASL-IR",
+    "5051": "i;unicode-casemap", "5161": "IMAP ENABLE", "5198": "Net-Unicode", "5255": "IMAP I18NLEVEL",
+    "5256": "IMAP SORT and THREAD", "5258": "IMAP LIST-EXTENDED", "5321": "SMTP", "5322": "Internet message format",
+    "5530": "IMAP response codes", "5890": "IDNA definitions", "5957": "IMAP SORT=DISPLAY", "6152": "SMTP 8BITMIME",
+    "6154": "IMAP SPECIAL-USE", "6409": "Message submission", "6531": "SMTPUTF8", "6532": "Internationalised headers",
+    "6749": "OAuth 2.0", "6750": "OAuth 2.0 bearer tokens", "6851": "IMAP MOVE", "6855": "IMAP UTF8",
+    "7162": "IMAP CONDSTORE and QRESYNC", "7504": "SMTP 521 and 556", "7888": "IMAP LITERAL+ and LITERAL-",
+    "8314": "TLS for submission and access", "8474": "IMAP OBJECTID", "8514": "IMAP SAVEDATE", "8601":
+    "Authentication-Results", "8970": "IMAP PREVIEW", "9051": "IMAP4rev2", "9106": "Argon2",
+}  # fmt: skip
+
+
+def section_key(section: str) -> list[tuple[int, str]]:
+    return [(int(x), "") if x.isdigit() else (10**6, x) for x in section.split(".")] if section else []
+
+
+def rfc_page() -> str:
+    cited: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    tolerances: list[tuple[str, str]] = []
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            for line in path.read_text("utf-8").splitlines():
+                for number, section in CITATION.findall(line):
+                    places = cited[number][section]
+                    if name not in places:
+                        places.append(name)
+                if found := TOLERANCE.search(line):
+                    tolerances.append((name, found.group(1).strip()))
+    count = sum(len(sections) for sections in cited.values())
+    out = [
+        "# Where the code obeys which RFC",
+        "",
+        f"Made by `python docs/generate.py` from the citations in the code: {len(cited)} RFCs, {count} sections.",
+        "",
+    ]
+    for number in sorted(cited, key=int):
+        title = TITLES.get(number)
+        out += [f"## RFC {number}" + (f": {title}" if title else ""), ""]
+        for section in sorted(cited[number], key=section_key):
+            label = f"§{section}" if section else "as a whole"
+            out.append(f"- {label}: " + ", ".join(f"`{place}`" for place in cited[number][section]))
+        out.append("")
+    out += ["## Named tolerances", "", "Where the code bends for a peer that does not obey.", ""]
+    out += [f"- `{name}`: {text}" for name, text in tolerances]
+    return "\n".join(out).rstrip() + "\n"
+
+
+def config_page() -> str:
+    sys.path.insert(0, str(ROOT))
+    from homing.settings import Settings
+    from runtime.config import manual
+
+    return manual(Settings, "HOMING")
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is out of date")
+    args = options.parse_args()
+    stale = []
+    for name, text in (("config.md", config_page()), ("rfc.md", rfc_page())):
+        path = ROOT / "docs" / name
+        if path.exists() and path.read_text("utf-8") == text:
+            continue
+        stale.append(name)
+        if not args.check:
+            path.write_text(text, "utf-8")
+    if args.check and stale:
+        print(f"out of date: {', '.join(stale)}; run: python docs/generate.py")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,84 @@
+"""Which file may import which library: the rules that import-linter has no words for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("homing", "identity", "imap", "mail", "runtime", "smtp", "storage")
+
+ONLY_IN = {
+    "aiosmtpd": ("smtp/server.py", "smtp/handler.py", "smtp/service.py"),
+    "fastapi": ("runtime/rest.py", "*/http_api.py", "*/admin_api.py"),
+    "uvicorn": ("runtime/rest.py",),
+    "sqlite3": ("runtime/sqlite.py", "*/adapters/sqlite/*.py", "*/adapters/sqlite.py"),
+    "pymongo": ("runtime/mongo.py", "*/adapters/mongo/*.py"),
+    "passlib": ("identity/passwords.py",),
+    "argon2": ("identity/passwords.py",),
+    "typer": ("homing/cli.py", "homing/cli/*.py", "homing/__main__.py"),
+}
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text("utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_library_is_imported_in_its_places_alone(library: str) -> None:
+    allowed = ONLY_IN[library]
+    users = [
+        name for name, tree in sources() if any(module.split(".")[0] == library for module in imported(tree))
+    ]
+    assert not [name for name in users if not any(fnmatch(name, pattern) for pattern in allowed)]
+
+
+def test_adapters_are_imported_by_connect_and_themselves_alone() -> None:
+    wrong = [
+        (name, module)
+        for name, tree in sources()
+        for module in imported(tree)
+        if ".adapters" in module
+        and not name.endswith("/connect.py")
+        and not name.startswith(module.split(".")[0] + "/adapters/")
+    ]
+    assert not wrong
+
+
+def test_no_file_is_named_like_a_standard_module() -> None:
+    import sys
+
+    names = [p for package in PACKAGES for p in (ROOT / package).rglob("*.py")]
+    assert not [p for p in names if p.stem in sys.stdlib_module_names and not p.stem.startswith("__")]
+
+
+def test_no_source_file_is_over_six_hundred_lines() -> None:
+    names = [p for package in PACKAGES for p in (ROOT / package).rglob("*.py")]
+    assert not [(p.name, n) for p in names if (n := len(p.read_text("utf-8").splitlines())) > 600]
+
+
+def test_nothing_unfinished_is_left() -> None:
+    words = ("TO" + "DO", "FIX" + "ME", "XX" + "X ", "NotImplemented" + "Error")
+    left = [
+        (name, word)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for name in [path.relative_to(ROOT).as_posix()]
+        for word in words
+        if word in path.read_text("utf-8")
+    ]
+    assert not left
