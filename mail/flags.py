@@ -26,7 +26,7 @@ KEYWORD_MAX = 128
 _BIT = {name.lower(): bit for bit, name in NAMES}
 _ALL_NAMES = tuple(tuple(name for bit, name in NAMES if bits & bit) for bits in range(ALL + 1))
 # RFC 3501 §9: an atom has no specials, no wildcards, no `]`, no controls and nothing above US-ASCII.
-_ATOM = re.compile(r"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]{1,%d}" % KEYWORD_MAX)
+_ATOM = re.compile(r"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
 
 
 def bit_of(name: str) -> int | None:
@@ -49,4 +49,4 @@ def names_of(bits: int) -> tuple[str, ...]:
 
 def is_keyword(name: str) -> bool:
     """Whether this may be a keyword: an atom of at most KEYWORD_MAX characters (RFC 3501 §9, flag-keyword)."""
-    return _ATOM.fullmatch(name) is not None
+    return len(name) <= KEYWORD_MAX and _ATOM.fullmatch(name) is not None

@@ -1,15 +1,156 @@
-"""[signatures; being filled]"""
+"""ENVELOPE, BODY and BODYSTRUCTURE as bytes for the wire (RFC 3501 §7.4.2).
+
+All three are whole parenthesised values, ready behind their names in a FETCH response. Strings are the raw header text,
+unfolded, RFC 2047 words still encoded; they are quoted where that is allowed and literals where they hold 8-bit bytes.
+What broken fields become follows Dovecot, so that clients see the same from both.
+"""
+
 from __future__ import annotations
+
+import re
+
+from mail import addresslist
 from mail.headers import Headers
+from mail.params import Pairs
 from mail.structure import Part
+
+_PLAIN = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\x7f]*+")
+_EIGHT_BIT = re.compile(rb"[\r\n\x80-\xff]")
+_ESCAPED = re.compile(rb'(["\\])')
+_UNTIDY = re.compile(rb"[ \t\r\n][ \t\r\n]|[\t\r\n]|^ | \Z")
+_WHITE = re.compile(rb"[ \t\r\n]+")
+
+_EMPTY_BODY = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0)'
+_EMPTY_BODYSTRUCTURE = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL)'
+
+
+def string(value: bytes) -> bytes:
+    """A string: quoted, or a literal when it holds CR, LF or 8-bit bytes (RFC 3501 §4.3).
+
+    Tolerance: a NUL may be in neither form; it becomes %x80.
+    """
+    if _PLAIN.fullmatch(value):
+        return b'"' + value + b'"'
+    value = value.replace(b"\0", b"\x80")
+    if _EIGHT_BIT.search(value):
+        return b"{%d}\r\n%b" % (len(value), value)
+    return b'"' + _ESCAPED.sub(rb"\\\1", value) + b'"'
+
+
 def nstring(value: bytes | None) -> bytes:
-    """NIL, quoted or literal."""
-    raise RuntimeError
+    """`string`, or NIL for None."""
+    return b"NIL" if value is None else string(value)
+
+
+def _phrase(value: bytes | None) -> bytes:
+    # text for people: runs of white space are one space, none at the ends
+    if value is None:
+        return b"NIL"
+    if _UNTIDY.search(value):
+        value = _WHITE.sub(b" ", value).strip(b" ")
+    return string(value)
+
+
+def _addresses(fields: Headers, name: bytes) -> bytes:
+    entries = [entry for value in fields.all(name) for entry in addresslist.parse(value)]
+    if not entries:
+        return b"NIL"
+    # RFC 3501 §7.4.2: a group begins with its name as the mailbox and a NIL host and ends with four NILs
+    shown = [
+        b"(%b %b %b %b)" % (_phrase(e.name), nstring(e.route), nstring(e.mailbox), nstring(e.host)) for e in entries
+    ]
+    return b"(" + b"".join(shown) + b")"
+
+
 def envelope(fields: Headers) -> bytes:
-    """Parenthesised ENVELOPE (part.fields of a message)."""
-    raise RuntimeError
+    """The ENVELOPE of a message from its header fields (`Part.fields`).
+
+    Addresses of a field that occurs more than once are joined; of texts the last counts.
+    """
+    author = _addresses(fields, b"FROM")
+    # RFC 3501 §7.4.2: an absent or empty Sender or Reply-To is the From
+    sender = _addresses(fields, b"SENDER")
+    reply_to = _addresses(fields, b"REPLY-TO")
+    return b"(%b %b %b %b %b %b %b %b %b %b)" % (
+        nstring(fields.last(b"DATE")),
+        _phrase(fields.last(b"SUBJECT")),
+        author,
+        author if sender == b"NIL" else sender,
+        author if reply_to == b"NIL" else reply_to,
+        _addresses(fields, b"TO"),
+        _addresses(fields, b"CC"),
+        _addresses(fields, b"BCC"),
+        nstring(fields.last(b"IN-REPLY-TO")),
+        nstring(fields.last(b"MESSAGE-ID")),
+    )
+
+
 def body(part: Part) -> bytes:
-    """Parenthesised BODY (without extension data)."""
-    raise RuntimeError
+    """The BODY of a part: its structure without extension data."""
+    out: list[bytes] = []
+    _write(part, out, extended=False)
+    return b"".join(out)
+
+
 def bodystructure(part: Part) -> bytes:
-    raise RuntimeError
+    """The BODYSTRUCTURE of a part: its structure with all extension data."""
+    out: list[bytes] = []
+    _write(part, out, extended=True)
+    return b"".join(out)
+
+
+def _params(pairs: Pairs, default_charset: bool = False) -> bytes:
+    shown = [b"%b %b" % (string(name), string(value)) for name, value in pairs]
+    # RFC 2046 §4.1.2: text without a charset is us-ascii
+    if default_charset and not any(name.lower() == b"charset" for name, _ in pairs):
+        shown.append(b'"charset" "us-ascii"')
+    return b"(" + b" ".join(shown) + b")" if shown else b"NIL"
+
+
+def _tail(part: Part) -> bytes:
+    disposition = (
+        b"NIL"
+        if part.disposition is None
+        else b"(%b %b)" % (string(part.disposition), _params(part.disposition_params))
+    )
+    language = b"(" + b" ".join(map(string, part.language)) + b")" if part.language else b"NIL"
+    return b" %b %b %b" % (disposition, language, nstring(part.location))
+
+
+def _write(part: Part, out: list[bytes], extended: bool) -> None:
+    # recursion is as deep as the parser's max_depth
+    out.append(b"(")
+    if part.is_multipart:
+        for child in part.children:
+            _write(child, out, extended)
+        if not part.children:
+            # RFC 3501 §9: body-type-mpart has at least one body
+            out.append(_EMPTY_BODYSTRUCTURE if extended else _EMPTY_BODY)
+        out.append(b" " + string(part.media[1]))
+        if extended:
+            out.append(b" " + _params(part.params) + _tail(part))
+    else:
+        is_text = part.type == "text"
+        out.append(
+            b"%b %b %b %b %b %b %d"
+            % (
+                b'"message"' if part.is_message else string(part.media[0]),
+                b'"rfc822"' if part.is_message else string(part.media[1]),
+                _params(part.params, default_charset=is_text),
+                nstring(part.content_id),
+                nstring(part.description),
+                b'"7bit"' if part.encoding is None else string(part.encoding),
+                part.body_end - part.body_start,
+            )
+        )
+        if is_text:
+            out.append(b" %d" % part.lines)
+        elif part.is_message:
+            inner = part.children[0]
+            assert inner.fields is not None
+            out.append(b" " + envelope(inner.fields) + b" ")
+            _write(inner, out, extended)
+            out.append(b" %d" % part.lines)
+        if extended:
+            out.append(b" " + nstring(part.md5) + _tail(part))
+    out.append(b")")

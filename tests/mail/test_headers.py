@@ -1,0 +1,78 @@
+"""Header fields, the usual lines, HEADER.FIELDS."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mail import headers
+
+BLOCK = b"Subject: one\r\n two\r\nFrom : a@b\r\njunk\r\nX-Odd:tight\r\nsubject: again\r\nList-Id: <l>\r\n\r\n"
+LINES = st.lists(
+    st.sampled_from([b"A: b", b"a :c", b" folded", b"\tx", b"junk", b":", b"B:", b"", b"\r", b"\n", b"\r\n"])
+)
+ANY = st.one_of(st.binary(max_size=200), LINES.map(b"\r\n".join), LINES.map(b"\n".join))
+
+
+def test_fields_are_found_with_their_offsets() -> None:
+    found = headers.parse(BLOCK)
+    assert [field.name for field in found.fields] == [b"SUBJECT", b"FROM", b"X-ODD", b"SUBJECT", b"LIST-ID"]
+    assert found.first(b"SUBJECT") == b"one two"
+    assert found.last(b"SUBJECT") == b"again"
+    assert found.all(b"SUBJECT") == [b"one two", b"again"]
+    assert found.first(b"NONE") is None
+    assert BLOCK[found.fields[0].start : found.fields[0].end] == b"Subject: one\r\n two\r\n"
+    assert b"FROM" in found
+
+
+def test_limits() -> None:
+    block = b"A: b\r\n" * 10
+    assert len(headers.parse(block, max_fields=3).fields) == 3
+    assert len(headers.parse(block, max_bytes=12).fields) == 2
+
+
+def test_select() -> None:
+    assert headers.select(BLOCK, {b"SUBJECT"}) == b"Subject: one\r\n two\r\nsubject: again\r\n\r\n"
+    assert headers.select(BLOCK, [b"SUBJECT", b"FROM", b"LIST-ID"], invert=True) == b"junk\r\nX-Odd:tight\r\n\r\n"
+    assert headers.select(BLOCK, {b"NONE"}) == b"\r\n"
+    assert headers.select(b"A: b", {b"A"}) == b"A: b\r\n\r\n"
+
+
+def test_usual_answers_what_it_says_it_does() -> None:
+    kept = headers.usual(BLOCK)
+    assert kept is not None
+    for name in (b"SUBJECT", b"FROM", b"LIST-ID"):
+        assert headers.is_usual(name.lower())
+        assert headers.select(kept, {name}) == headers.select(BLOCK, {name})
+    assert not headers.is_usual(b"X-Odd")
+    assert b"X-Odd" not in kept
+
+
+def test_usual_is_bounded() -> None:
+    fits = b"To: " + b"x" * (headers.USUAL_MAX - 6) + b"\r\n"
+    assert headers.usual(fits + b"\r\n") == fits
+    assert headers.usual(b"Cc: y\r\n" + fits) is None
+    assert headers.usual(b"X: y\r\n" * (headers.MAX_BYTES // 6)) == b""
+    assert headers.usual(b"X: y\r\n" * (headers.MAX_BYTES // 6 + 1)) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY)
+def test_lines_tile_any_block(block: bytes) -> None:
+    lines = [text for _, text in headers.lines(block)]
+    assert block.startswith(b"".join(lines))
+    rest = block[len(b"".join(lines)) :]
+    assert rest == b"" or rest.startswith((b"\r\n", b"\n"))
+    everything = headers.select(block, (), invert=True)
+    assert everything.startswith(b"".join(lines))
+    assert everything.endswith(b"\r\n")
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY)
+def test_fields_of_any_bytes_do_not_overlap(raw: bytes) -> None:
+    at = 0
+    for field in headers.parse(raw).fields:
+        assert at <= field.start < field.value <= field.end <= len(raw)
+        assert raw[field.start : field.value].rstrip(b" \t").endswith(b":")
+        at = field.end
