@@ -54,7 +54,8 @@ class Out(Protocol):
         """Send whole response lines (or a slice of a large one). Never waits; after the end it does nothing."""
 
     async def drain(self) -> None:
-        """Wait until the client has read enough: call it between large writes, and at least each 64 KiB. Raises Gone."""
+        """Wait until the client has read enough: call it between large writes, and at least each 64 KiB. Raises
+        Gone."""
 
     async def continuation(self, text: bytes = b"") -> bytes:
         """Send ``+ text`` and wait for one line, given without its line end (AUTHENTICATE).

@@ -8,8 +8,9 @@ from typing import Literal
 class BadSyntax(Exception):
     """A command that cannot be understood, or not be taken as it is.
 
-    `tag` is "*" where none could be read. `condition` is the status of the answer: "BAD", or "NO" with a response `code`
-    (without brackets: "TOOBIG", "BADCHARSET (UTF-8 US-ASCII)", "CANNOT"). `text` says what was expected, and where.
+    `tag` is "*" where none could be read. `condition` is the status of the answer: "BAD", or "NO" with a response
+    `code` (without brackets: "TOOBIG", "BADCHARSET (UTF-8 US-ASCII)", "CANNOT"). `text` says what was expected, and
+    where.
     """
 
     __slots__ = ("code", "condition", "tag", "text")

@@ -235,7 +235,8 @@ class HasFlag:
 
 @dataclass(frozen=True, slots=True)
 class OnDate:
-    """BEFORE, ON, SINCE (`of` "internal": INTERNALDATE) and SENTBEFORE, SENTON, SENTSINCE (`of` "sent": the Date field)."""
+    """BEFORE, ON, SINCE (`of` "internal": INTERNALDATE) and SENTBEFORE, SENTON, SENTSINCE (`of` "sent": the Date
+    field)."""
 
     of: Literal["internal", "sent"]
     when: Literal["before", "on", "since"]

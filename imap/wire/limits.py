@@ -10,9 +10,10 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True, slots=True)
 class WireLimits:
-    """All in octets. `line`: one line with its line end. `literal`: one literal that is kept in the command. `command`: a
-    command with all its lines and kept literals. `message`: one streamed literal (APPEND). `discard`: how much of a refused
-    line or non-synchronizing literal is read and dropped before the answer; above it the connection ends (RFC 7888 §4).
+    """All in octets. `line`: one line with its line end. `literal`: one literal that is kept in the command.
+    `command`: a command with all its lines and kept literals. `message`: one streamed literal (APPEND). `discard`: how
+    much of a refused line or non-synchronizing literal is read and dropped before the answer; above it the connection
+    ends (RFC 7888 §4).
     """
 
     line: int
@@ -25,7 +26,7 @@ class WireLimits:
 BEFORE_SIGN_IN = WireLimits(line=8 * KIB, literal=8 * KIB, command=16 * KIB, message=8 * KIB)
 SIGNED_IN = WireLimits(line=64 * KIB, literal=64 * KIB, command=256 * KIB, message=50 * MIB)
 
-SEARCH_DEPTH = 32
+SEARCH_DEPTH = 100
 """Nesting of parentheses, NOT and OR in SEARCH."""
 SECTION_DEPTH = 64
 """Numbers in a section's part path."""

@@ -77,9 +77,9 @@ class Ranges:
 class NumSet:
     """A sequence-set as parsed. `fixed`: the parts without `*`, merged. `open`: the parts with `*` taken together.
 
-    Every part ``n:*`` holds the largest number L and all between it and n (RFC 3501 §6.4.8), so several together are the one
-    range from the least of (n…, L) to the greatest of (n…, L). `open` is (least n, greatest n); a lone ``*`` has no n, and
-    alone is (LARGEST + 1, 0).
+    Every part ``n:*`` holds the largest number L and all between it and n (RFC 3501 §6.4.8), so several together are
+    the one range from the least of (n…, L) to the greatest of (n…, L). `open` is (least n, greatest n); a lone ``*``
+    has no n, and alone is (LARGEST + 1, 0).
     """
 
     fixed: Ranges

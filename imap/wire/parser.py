@@ -1,20 +1,235 @@
 """A command's octets into its form: one table, one small function for each command (RFC 3501 §9).
 
-    parse(data) -> Command          raises BadSyntax (with its tag)
-    COMMANDS: Mapping[str, Callable[[Scanner], Form]]   "NOOP", "UID FETCH", …
-    decode_base64(line) -> bytes    a continuation line of AUTHENTICATE; raises BadSyntax
+A new command is one entry in COMMANDS; a new FETCH item, search key or STATUS item one entry in its own table.
 """
 
 from __future__ import annotations
 
-from imap.wire.forms import Command
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from imap.wire.errors import BadSyntax
+from imap.wire.forms import (
+    Append,
+    Authenticate,
+    Bare,
+    Command,
+    Copy,
+    Enable,
+    Expunge,
+    Form,
+    Id,
+    List,
+    Login,
+    OnMailbox,
+    Rename,
+    Select,
+    Status,
+)
+from imap.wire.parse_fetch import parse_fetch, parse_store
+from imap.wire.parse_search import parse_search
+from imap.wire.tokens import Scanner, tag_of, unique
+
+_NAME = re.compile(rb" ([A-Za-z][A-Za-z0-9-]*)")
+_MESSAGE = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
+_INITIAL = re.compile(rb"[A-Za-z0-9+/=]+")
+
+STATUS_ITEMS = frozenset(("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"))
 
 
 def parse(data: bytes) -> Command:
-    """Parse one whole command, literals inside, without its last line end. Raises BadSyntax."""
-    raise NotImplementedError
+    """Parse one command: whole, with its literals inside and without its last line end; or an APPEND up to and with the
+    ``{n}`` of its message. Raises BadSyntax with the command's tag."""
+    tag = tag_of(data)
+    if tag == "*":
+        raise BadSyntax("Expected a tag, a space and a command")
+    try:
+        name, form = _parse(Scanner(data, len(tag)))
+    except BadSyntax as error:
+        text = error.text[:1].upper() + error.text[1:]
+        raise BadSyntax(text, tag=tag, condition=error.condition, code=error.code) from None
+    return Command(tag, name, form)
+
+
+def _parse(scanner: Scanner) -> tuple[str, Form]:
+    if b"\0" in scanner.data:
+        # RFC 3501 §9: CHAR8 leaves out NUL, and no other rule has it
+        raise BadSyntax("A command has no NUL octets")
+    match = scanner.match(_NAME)
+    if match is None:
+        raise scanner.wrong("a space and a command name")
+    name = match[1].decode("ascii").upper()
+    if name == "UID":
+        prefixed = scanner.match(_NAME)
+        name = f"UID {prefixed[1].decode('ascii').upper()}" if prefixed else name
+    function = COMMANDS.get(name)
+    if function is None:
+        raise BadSyntax(f"Unknown command {name[:40]}")
+    try:
+        form = function(scanner)
+        scanner.end()
+    except BadSyntax as error:
+        raise BadSyntax(f"{name}: {error.text}", condition=error.condition, code=error.code) from None
+    return name, form
 
 
 def decode_base64(line: bytes) -> bytes:
-    """Decode a client's base64 line (RFC 3501 §6.2.2). Raises BadSyntax."""
-    raise NotImplementedError
+    """A client's base64 line (RFC 3501 §6.2.2, §9). Raises BadSyntax."""
+    if len(line) % 4 == 0 and _BASE64.fullmatch(line):
+        try:
+            return binascii.a2b_base64(line)
+        except binascii.Error:
+            pass
+    raise BadSyntax("Expected a line of base64")
+
+
+# --- one function for each command's arguments; the cursor stands behind the name ---
+
+
+def _bare(scanner: Scanner) -> Form:
+    return Bare()
+
+
+def _login(scanner: Scanner) -> Form:
+    scanner.space()
+    user = scanner.text("a user name")
+    scanner.space()
+    return Login(user, scanner.text("a password"))
+
+
+def _authenticate(scanner: Scanner) -> Form:
+    scanner.space()
+    mechanism = scanner.word("a SASL mechanism")
+    if not scanner.skip(b" "):
+        return Authenticate(mechanism, None)
+    initial = scanner.match(_INITIAL)
+    if initial is None:
+        raise scanner.wrong("an initial response in base64")
+    # RFC 4959 §3: "=" is an empty initial response
+    return Authenticate(mechanism, b"" if initial[0] == b"=" else decode_base64(initial[0]))
+
+
+def _id(scanner: Scanner) -> Form:
+    scanner.space()
+    if scanner.data[scanner.at : scanner.at + 3].upper() == b"NIL":
+        scanner.at += 3
+        return Id(None)
+    return Id(tuple(scanner.parenthesised(lambda: _id_field(scanner), empty=True)))
+
+
+def _id_field(scanner: Scanner) -> tuple[str, str | None]:
+    name = scanner.string("a field name as a string")
+    scanner.space()
+    value = scanner.nstring("NIL or a string")
+    return name.decode("utf-8", "replace"), None if value is None else value.decode("utf-8", "replace")
+
+
+def _enable(scanner: Scanner) -> Form:
+    scanner.space()
+    return Enable(unique(scanner.items(lambda: scanner.word("a capability"))))
+
+
+def _select(scanner: Scanner, *, read_only: bool) -> Form:
+    scanner.space()
+    return Select(scanner.mailbox(), read_only)
+
+
+def _on_mailbox(scanner: Scanner) -> Form:
+    scanner.space()
+    return OnMailbox(scanner.mailbox())
+
+
+def _rename(scanner: Scanner) -> Form:
+    scanner.space()
+    old = scanner.mailbox()
+    scanner.space()
+    return Rename(old, scanner.mailbox())
+
+
+def _list(scanner: Scanner) -> Form:
+    scanner.space()
+    # Tolerance: wildcards in the reference, which some clients send; they are matched as in the pattern.
+    reference = scanner.pattern()
+    scanner.space()
+    return List(reference, scanner.pattern())
+
+
+def _status(scanner: Scanner) -> Form:
+    scanner.space()
+    mailbox = scanner.mailbox()
+    scanner.space()
+    return Status(mailbox, unique(scanner.parenthesised(lambda: _status_item(scanner))))
+
+
+def _status_item(scanner: Scanner) -> str:
+    start = scanner.at
+    name = scanner.word("a STATUS item")
+    if name not in STATUS_ITEMS:
+        scanner.at = start
+        raise scanner.wrong("a STATUS item")
+    return name
+
+
+def _append(scanner: Scanner) -> Form:
+    scanner.space()
+    mailbox = scanner.mailbox()
+    scanner.space()
+    flags: tuple[str, ...] = ()
+    date_time = None
+    if scanner.sees(b"("):
+        flags = scanner.flag_list()
+        scanner.space()
+    if scanner.sees(b'"'):
+        date_time = scanner.date_time()
+        scanner.space()
+    message = scanner.match(_MESSAGE)
+    if message is None:
+        raise scanner.wrong("the message as a literal")
+    return Append(mailbox, flags, date_time, int(message[1]), not message[2])
+
+
+def _uid_expunge(scanner: Scanner) -> Form:
+    scanner.space()
+    return Expunge(scanner.numset())
+
+
+def _copy(scanner: Scanner, *, uid: bool) -> Form:
+    scanner.space()
+    numset = scanner.numset()
+    scanner.space()
+    return Copy(numset, scanner.mailbox(), uid)
+
+
+def _with_uid(name: str, parse: Callable[..., Form]) -> dict[str, Callable[[Scanner], Form]]:
+    return {name: partial(parse, uid=False), f"UID {name}": partial(parse, uid=True)}
+
+
+_NO_ARGUMENTS = "CAPABILITY NOOP LOGOUT STARTTLS CHECK CLOSE UNSELECT EXPUNGE IDLE NAMESPACE"
+
+COMMANDS: Mapping[str, Callable[[Scanner], Form]] = {
+    **dict.fromkeys(_NO_ARGUMENTS.split(), _bare),
+    "LOGIN": _login,
+    "AUTHENTICATE": _authenticate,
+    "ID": _id,
+    "ENABLE": _enable,
+    "SELECT": partial(_select, read_only=False),
+    "EXAMINE": partial(_select, read_only=True),
+    "CREATE": _on_mailbox,
+    "DELETE": _on_mailbox,
+    "SUBSCRIBE": _on_mailbox,
+    "UNSUBSCRIBE": _on_mailbox,
+    "RENAME": _rename,
+    "LIST": _list,
+    "LSUB": _list,
+    "STATUS": _status,
+    "APPEND": _append,
+    "UID EXPUNGE": _uid_expunge,
+    **_with_uid("COPY", _copy),
+    **_with_uid("MOVE", _copy),
+    **_with_uid("FETCH", parse_fetch),
+    **_with_uid("STORE", parse_store),
+    **_with_uid("SEARCH", parse_search),
+}

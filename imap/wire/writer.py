@@ -1,12 +1,217 @@
-"""Responses as octets (RFC 3501 §7). Every function returns whole lines with their CRLF unless it says otherwise.
+"""Responses as octets (RFC 3501 §7). Functions named for a line return it whole, with its CRLF; the others return a
+piece.
 
-tagged(tag, "OK", text, code=None) · untagged("OK"|"NO"|"BAD"|"BYE"|"PREAUTH", text, code=None) · continuation(text)
-data(b"SEARCH 1 2")                  -> b"* SEARCH 1 2\r\n"
-numbered(3, b"EXISTS")               -> b"* 3 EXISTS\r\n";  expunges([5, 3, 3]) -> many EXPUNGE lines
-astring(str|bytes) quoted/atom/literal; nstring; string; mailbox(name) (modified UTF-7)
-flag_list(flags: Iterable[bytes|str]) -> b"(\\Seen x)"
-fetch(seq, items: Iterable[bytes]) -> b"* 3 FETCH (…)\r\n"  items such as b"UID 7", b"ENVELOPE (…)"
-fetch_flags(rows: Iterable[tuple[int seq, int uid, bytes flags]], with_uid) -> bytes   bulk
-literal_head(size) -> b"{310}\r\n"  for streamed bodies: fetch_open(seq, items, label, size) … fetch_close()
-list_line("LIST"|"LSUB", attributes, delimiter, name) ; status_line(name, [(item, n)]) ; search_line(numbers)
+Bulk answers take rows and return one joined value. A body too large to hold is written as `fetch_open`, then its octets
+slice by slice, then `FETCH_CLOSE`.
 """
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from imap.wire import utf7
+from imap.wire.numset import Ranges, format_numbers
+from mail.flags import ALL as ALL_FLAGS
+from mail.flags import names_of
+
+Condition = Literal["OK", "NO", "BAD"]
+
+FETCH_CLOSE = b")\r\n"
+NIL = b"NIL"
+
+_TEXT_LIMIT = 800
+_QUOTED_LIMIT = 1000
+_NOT_TEXT = re.compile(rb"[^\x20-\x7e]")
+_ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
+_QUOTABLE = re.compile(rb"[\x20-\x7e]*")
+_QUOTED_SPECIALS = re.compile(rb'(["\\])')
+
+
+# --- status lines --------------------------------------------------------------------------------
+
+
+def tagged(tag: str, condition: Condition, text: str, code: str | None = None) -> bytes:
+    """The line that ends a command (RFC 3501 §7.1): code without its brackets. Text is cut at 800 octets; what is not
+    printable US-ASCII becomes `?`."""
+    return b"%b %b %b\r\n" % (tag.encode("ascii", "replace"), condition.encode(), _resp_text(text, code))
+
+
+def untagged(condition: Condition | Literal["BYE", "PREAUTH"], text: str, code: str | None = None) -> bytes:
+    """``* OK [code] text`` and its sisters (RFC 3501 §7.1)."""
+    return b"* %b %b\r\n" % (condition.encode(), _resp_text(text, code))
+
+
+def continuation(text: bytes = b"") -> bytes:
+    """``+ text``: a command continuation request (RFC 3501 §7.5); text is base64 or a word for people."""
+    return b"+ %b\r\n" % text
+
+
+def _resp_text(text: str, code: str | None) -> bytes:
+    clean = _NOT_TEXT.sub(b"?", text.encode("utf-8", "replace")[:_TEXT_LIMIT])
+    if code is None:
+        # RFC 3501 §7.1: text that began with "[" would read as a response code
+        return clean.lstrip(b"[") or b"."
+    return b"[%b] %b" % (_NOT_TEXT.sub(b"?", code.encode("utf-8", "replace")), clean or b".")
+
+
+def code_appenduid(uidvalidity: int, uids: Sequence[int]) -> str:
+    """RFC 4315 §3."""
+    return f"APPENDUID {uidvalidity} {format_numbers(uids).decode()}"
+
+
+def code_copyuid(uidvalidity: int, source: Iterable[tuple[int, int]], target: Iterable[tuple[int, int]]) -> str:
+    """RFC 4315 §3: both sets, of the same size, paired in ascending order."""
+    pair = (Ranges(tuple(source)).format().decode(), Ranges(tuple(target)).format().decode())
+    return f"COPYUID {uidvalidity} {pair[0]} {pair[1]}"
+
+
+def code_badcharset() -> str:
+    """RFC 3501 §7.1."""
+    return "BADCHARSET (US-ASCII UTF-8)"
+
+
+# --- strings -------------------------------------------------------------------------------------
+
+
+def string(value: str | bytes) -> bytes:
+    """Quoted where it may be, else a literal (RFC 3501 §4.3). Text is sent as UTF-8."""
+    octets = value.encode("utf-8", "replace") if isinstance(value, str) else value
+    if len(octets) <= _QUOTED_LIMIT and _QUOTABLE.fullmatch(octets):
+        return b'"%b"' % _QUOTED_SPECIALS.sub(rb"\\\1", octets)
+    return literal(octets)
+
+
+def nstring(value: str | bytes | None) -> bytes:
+    """NIL or a string."""
+    return NIL if value is None else string(value)
+
+
+def astring(value: str | bytes) -> bytes:
+    """An atom where it may be, else a string."""
+    octets = value.encode("utf-8", "replace") if isinstance(value, str) else value
+    return octets if _ATOM.fullmatch(octets) and octets.upper() != NIL else string(octets)
+
+
+def literal(octets: bytes) -> bytes:
+    """``{n}`` and the octets (RFC 3501 §4.3). For what is already at hand and not large."""
+    return b"{%d}\r\n%b" % (len(octets), octets)
+
+
+def mailbox(name: str) -> bytes:
+    """A mailbox name in modified UTF-7 (RFC 3501 §5.1.3)."""
+    return astring(utf7.encode(name))
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+
+def data(text: bytes) -> bytes:
+    """``* text``."""
+    return b"* %b\r\n" % text
+
+
+def numbered(number: int, name: bytes) -> bytes:
+    """``* 3 EXISTS``, ``* 0 RECENT``, ``* 5 EXPUNGE``."""
+    return b"* %d %b\r\n" % (number, name)
+
+
+def expunges(numbers: Iterable[int]) -> bytes:
+    """One EXPUNGE line for each sequence number, in the order given (RFC 3501 §7.4.1)."""
+    return b"".join([b"* %d EXPUNGE\r\n" % number for number in numbers])
+
+
+def search(numbers: Iterable[int]) -> bytes:
+    """RFC 3501 §7.2.5: one line, however many."""
+    return b"* SEARCH%b\r\n" % b"".join([b" %d" % number for number in numbers])
+
+
+def capability(names: Iterable[str]) -> bytes:
+    """RFC 3501 §7.2.1."""
+    return b"* CAPABILITY %b\r\n" % " ".join(names).encode()
+
+
+def list_line(
+    command: Literal["LIST", "LSUB"], attributes: Iterable[str], name: str, delimiter: str | None = "/"
+) -> bytes:
+    """RFC 3501 §7.2.2: attributes with their backslash; delimiter None is NIL (a flat name)."""
+    parts = (command.encode(), " ".join(attributes).encode(), nstring(delimiter), mailbox(name))
+    return b"* %b (%b) %b %b\r\n" % parts
+
+
+def status(name: str, items: Iterable[tuple[str, int]]) -> bytes:
+    """RFC 3501 §7.2.4."""
+    return b"* STATUS %b (%b)\r\n" % (mailbox(name), " ".join(f"{item} {n}" for item, n in items).encode())
+
+
+def identification(fields: Iterable[tuple[str, str | None]] | None) -> bytes:
+    """RFC 2971 §3.2: the ID response; None is NIL."""
+    if fields is None:
+        return b"* ID NIL\r\n"
+    return b"* ID (%b)\r\n" % b" ".join([string(name) + b" " + nstring(value) for name, value in fields])
+
+
+# --- flags ---------------------------------------------------------------------------------------
+
+
+def flag_list(names: Iterable[str]) -> bytes:
+    """``(\\Seen work)``: checked names, in the order given."""
+    return b"(%b)" % " ".join(names).encode("ascii", "replace")
+
+
+_RECENT = ALL_FLAGS + 1
+_FLAGS = tuple(
+    " ".join((*names_of(bits), *(("\\Recent",) if bits & _RECENT else ()))).encode() for bits in range(_RECENT * 2)
+)
+
+
+def flags(bits: int, keywords: Sequence[str] = (), recent: bool = False) -> bytes:
+    """``(\\Seen work)`` from the bits of `mail.flags` and keywords."""
+    names = _FLAGS[(bits & ALL_FLAGS) | (_RECENT if recent else 0)]
+    if keywords:
+        names = (names + b" " if names else b"") + " ".join(keywords).encode("ascii", "replace")
+    return b"(%b)" % names
+
+
+# --- FETCH ---------------------------------------------------------------------------------------
+
+
+def fetch(number: int, items: Iterable[bytes]) -> bytes:
+    """``* 3 FETCH (…)`` of items such as b"UID 7" and b"ENVELOPE (…)" (RFC 3501 §7.4.2)."""
+    return b"* %d FETCH (%b)\r\n" % (number, b" ".join(items))
+
+
+def fetch_flags(rows: Iterable[tuple[int, int, int, tuple[str, ...], bool]], with_uid: bool) -> bytes:
+    """Many FETCH FLAGS lines. Rows: (sequence number, uid, flag bits, keywords, recent)."""
+    known: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
+    lines: list[bytes] = []
+    for number, uid, bits, keywords, recent in rows:
+        if keywords:
+            key = (bits, keywords, recent)
+            formatted = known.get(key) or known.setdefault(key, flags(bits, keywords, recent))
+        else:
+            formatted = _BARE_FLAGS[(bits & ALL_FLAGS) | (_RECENT if recent else 0)]
+        if with_uid:
+            lines.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, formatted))
+        else:
+            lines.append(b"* %d FETCH (FLAGS %b)\r\n" % (number, formatted))
+    return b"".join(lines)
+
+
+_BARE_FLAGS = tuple(b"(%b)" % names for names in _FLAGS)
+
+
+def fetch_open(number: int, items: Iterable[bytes], label: bytes, size: int) -> bytes:
+    """The beginning of a FETCH line up to the octets of a literal of `size`: ``* 3 FETCH (UID 7 BODY[] {310}`` CRLF.
+
+    After the octets comes `fetch_next` for a further literal, or `FETCH_CLOSE`.
+    """
+    before = b"".join([item + b" " for item in items])
+    return b"* %d FETCH (%b%b {%d}\r\n" % (number, before, label, size)
+
+
+def fetch_next(items: Iterable[bytes], label: bytes, size: int) -> bytes:
+    """As `fetch_open`, for a literal that follows another one in the same FETCH line."""
+    before = b"".join([b" " + item for item in items])
+    return b"%b %b {%d}\r\n" % (before, label, size)
