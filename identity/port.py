@@ -69,7 +69,8 @@ class Identity(Protocol):
         """What an address is to us, aliases, catch-all and plus-addressing followed (at most 10 levels, loops cut,
         at most 1,000 targets, else LIMIT). The exact name first, then without its detail, then the catch-all.
         postmaster of each of our domains always resolves: to the first administrator when there is no such name
-        (RFC 5321 §4.5.1). A removed account is UNKNOWN; a disabled one still gets mail. BAD_ADDRESS."""
+        (RFC 5321 §4.5.1), before the catch-all; "postmaster" alone is that of the default domain. A removed account
+        is UNKNOWN, and so is an alias that leads nowhere; a disabled account still gets mail. BAD_ADDRESS."""
 
     async def authenticate(self, name: str, password: str, origin: Origin) -> Principal:
         """Check a name (whole address, or a local part of the default domain) with a password or an app password.
@@ -82,7 +83,8 @@ class Identity(Protocol):
         replaced by argon2id at the first good sign-in."""
 
     async def may_send_as(self, account: str, address: str) -> bool:
-        """Is the address the account's own: its own, one with its subaddress, or an alias that leads to it?"""
+        """Is the address the account's own: its own, one with its subaddress, or an alias that leads to it? A catch-all
+        makes no address anyone's own. BAD_ADDRESS, LIMIT as for resolve."""
 
     async def account(self, account: str) -> Account:
         """By id. NO_SUCH_ACCOUNT."""
@@ -91,8 +93,9 @@ class Identity(Protocol):
         """Does what the principal signed in with still hold?"""
 
     async def changes_since(self, seq: int, wait: float) -> Changes:
-        """Changes that end connections, after ``seq`` (0 for "from now": returns at once with the present seq); at
-        once if there are any, else after one or ``wait`` seconds."""
+        """Changes that end connections, after ``seq`` (0 for "from now": returns at once with the present seq, which
+        is never 0); at once if there are any, else after one or ``wait`` seconds (at most 300). At most 1,000 at
+        once: ask again from the seq returned."""
 
     # -- tokens
 
@@ -124,14 +127,14 @@ class Identity(Protocol):
     # -- accounts
 
     async def accounts(self, domain: str | None = None, limit: int = 1000, after: str = "") -> tuple[Account, ...]:
-        """In order of address key, after the address given; removed ones left out."""
+        """In order of address key, after the address given; removed ones left out. limit: 1 to 10,000, else LIMIT."""
 
     async def find_account(self, address: str) -> Account:
         """By its own address (or local part of the default domain). NO_SUCH_ACCOUNT."""
 
     async def add_account(self, new: NewAccount) -> Account:
         """ALREADY_EXISTS (account or alias), NO_SUCH_DOMAIN, BAD_ADDRESS, BAD_PASSWORD (empty, or over 1,024 octets,
-        or a hash of no known form)."""
+        or a hash of no known form or of excessive cost), LIMIT."""
 
     async def import_accounts(self, rows: Sequence[NewAccount]) -> tuple[ImportOutcome, ...]:
         """Thousands in one go, a bounded number of rows per commit; a bad row disturbs no other."""
@@ -152,7 +155,9 @@ class Identity(Protocol):
         no_quota: bool = False,
         display_name: str | None = None,
     ) -> Account:
-        """Change what is given; no_quota takes the limit away. IN_USE for the last enabled administrator."""
+        """Change what is given; no_quota takes the limit away. Disabling ends all tokens and connections, and so does
+        losing the administrator's role for connections. IN_USE for the last enabled administrator, LIMIT for a quota
+        or name out of bounds."""
 
     async def remove_account(self, account: str) -> None:
         """Marks it removed at once (no sign-in, no mail); the purge of its mail is the composition root's.

@@ -1,0 +1,1 @@
+"""Identity in one SQLite file, owned by one process."""

@@ -1,0 +1,227 @@
+"""Accounts: made, found, changed, removed."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from identity.adapters.sqlite.base import Base, page
+from identity.adapters.sqlite.rows import (
+    ACCOUNT,
+    account_of,
+    address_name,
+    domain_name,
+    end_tokens,
+    find,
+    login_key,
+    note_change,
+    other_administrator,
+)
+from identity.model import Account, ChangeKind, NewAccount, Role
+from identity.names import Name
+from identity.passwords import accepted_hash, check_acceptable
+from identity.port import Reason, Refused
+from identity.tokens import new_id
+
+MAX_DISPLAY_NAME = 256
+MAX_QUOTA = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A new account whose row is checked. hash: None while the password is still to be hashed."""
+
+    new: NewAccount
+    name: Name
+    hash: str | None
+
+
+class Accounts(Base):
+    """accounts, find_account, add_account, set_password, update_account, remove_account and what follows it."""
+
+    async def accounts(self, domain: str | None = None, limit: int = 1000, after: str = "") -> tuple[Account, ...]:
+        among = None if domain is None else domain_name(domain)
+        begin, rows = address_name(after).key if after else "", page(limit)
+
+        def read(connection: sqlite3.Connection) -> tuple[Account, ...]:
+            found = connection.execute(
+                f"SELECT {ACCOUNT} FROM account WHERE removed_at IS NULL AND (?1 IS NULL OR domain = ?1) AND key > ?2"
+                " ORDER BY key LIMIT ?3",
+                (among, begin, rows),
+            )
+            return tuple(account_of(row) for row in found)
+
+        return await self._read(read)
+
+    async def find_account(self, address: str) -> Account:
+        key = login_key(address, self._settings.default_domain)
+        row = await self._read(
+            lambda c: c.execute(
+                f"SELECT {ACCOUNT} FROM account WHERE key = ? AND removed_at IS NULL", (key,)
+            ).fetchone()
+        )
+        if row is None:
+            raise Refused(Reason.NO_SUCH_ACCOUNT)
+        return account_of(row)
+
+    async def add_account(self, new: NewAccount) -> Account:
+        fresh = checked_row(new)
+        # Asked before the password is hashed too: a clash should cost nothing.
+        await self._read(lambda c: check_free(c, fresh.name))
+        hash = await self._hash_of(fresh)
+        now = self._clock.now()
+        return await self._change(lambda c: insert(c, fresh, hash, now))
+
+    async def _hash_of(self, fresh: Fresh) -> str:
+        if fresh.hash is not None:
+            return fresh.hash
+        return await self._passwords.hash(fresh.new.password or "")
+
+    async def set_password(self, account: str, password: str) -> None:
+        check_acceptable(password)
+        await self._read(lambda c: find(c, account))
+        hash = await self._passwords.hash(password)
+        await self._change_credentials(lambda c: _set_password(c, account, hash))
+
+    async def update_account(
+        self,
+        account: str,
+        *,
+        enabled: bool | None = None,
+        role: Role | None = None,
+        quota: int | None = None,
+        no_quota: bool = False,
+        display_name: str | None = None,
+    ) -> Account:
+        _check_quota(quota)
+        _check_display_name(display_name)
+
+        def update(connection: sqlite3.Connection) -> Account:
+            old = find(connection, account)
+            given: dict[str, Any] = {}
+            if enabled is not None and enabled != old.enabled:
+                given["enabled"] = int(enabled)
+            if role is not None and role is not old.role:
+                given["role"] = role.value
+            if given:
+                given["version"] = old.version + 1
+            if quota is not None or no_quota:
+                given["quota"] = None if no_quota else quota
+            if display_name is not None:
+                given["display_name"] = display_name
+            loses = old.role is Role.ADMIN and old.enabled and (enabled is False or role is Role.USER)
+            if loses and not other_administrator(connection, account):
+                raise Refused(Reason.IN_USE, "the last enabled administrator stays one")
+            if given:
+                names = ", ".join(f"{column} = :{column}" for column in given)
+                connection.execute(f"UPDATE account SET {names} WHERE id = :id", given | {"id": account})
+            if given.get("enabled") == 0:
+                end_tokens(connection, account)
+                note_change(connection, account, ChangeKind.DISABLED)
+            elif given.get("role") == Role.USER.value:
+                # What was signed in as administrator must not stay one.
+                note_change(connection, account, ChangeKind.CREDENTIALS)
+            return find(connection, account)
+
+        return await self._change(update)
+
+    async def remove_account(self, account: str) -> None:
+        now = self._clock.now()
+        key = await self._change(lambda c: _remove(c, account, now))
+        self._guesses.forget(key)
+
+    async def removed_accounts(self) -> tuple[str, ...]:
+        return await self._read(
+            lambda c: tuple(
+                id for (id,) in c.execute("SELECT id FROM account WHERE removed_at IS NOT NULL ORDER BY removed_at")
+            )
+        )
+
+    async def finish_removal(self, account: str) -> None:
+        await self._change(
+            lambda c: c.execute("DELETE FROM account WHERE id = ? AND removed_at IS NOT NULL", (account,)).rowcount
+        )
+
+
+def checked_row(new: NewAccount) -> Fresh:
+    """A new account whose values are acceptable in themselves. Raises Refused BAD_ADDRESS, BAD_PASSWORD, LIMIT."""
+    name = address_name(new.address)
+    _check_quota(new.quota)
+    _check_display_name(new.display_name)
+    if (new.password is None) == (new.password_hash is None):
+        raise Refused(Reason.BAD_PASSWORD, "an account has a password or a password hash")
+    if new.password is not None:
+        check_acceptable(new.password)
+        return Fresh(new, name, None)
+    return Fresh(new, name, accepted_hash(new.password_hash or ""))
+
+
+def check_free(connection: sqlite3.Connection, name: Name) -> None:
+    """Raises Refused NO_SUCH_DOMAIN, or ALREADY_EXISTS when an account or an alias has the name."""
+    if connection.execute("SELECT 1 FROM domain WHERE key = ?", (name.domain,)).fetchone() is None:
+        raise Refused(Reason.NO_SUCH_DOMAIN)
+    taken = connection.execute(
+        "SELECT 1 FROM account WHERE key = ?1 AND removed_at IS NULL UNION ALL SELECT 1 FROM alias WHERE key = ?1",
+        (name.key,),
+    ).fetchone()
+    if taken is not None:
+        raise Refused(Reason.ALREADY_EXISTS)
+
+
+def insert(connection: sqlite3.Connection, fresh: Fresh, hash: str, now: float) -> Account:
+    """Make the account. Raises as `check_free`."""
+    check_free(connection, fresh.name)
+    new = fresh.new
+    id = new_id()
+    connection.execute(
+        "INSERT INTO account (id, key, domain, address, display_name, role, quota, enabled, version, password_hash,"
+        " password_version, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, 1, ?)",
+        (
+            id,
+            fresh.name.key,
+            fresh.name.domain,
+            new.address,
+            new.display_name,
+            new.role.value,
+            new.quota,
+            hash,
+            now,
+        ),
+    )
+    return Account(id, new.address, new.display_name, new.role, new.quota, True, 1, now)
+
+
+def _set_password(connection: sqlite3.Connection, account: str, hash: str) -> None:
+    find(connection, account)
+    connection.execute(
+        "UPDATE account SET password_hash = ?, version = version + 1, password_version = version + 1 WHERE id = ?",
+        (hash, account),
+    )
+    ended = end_tokens(connection, account, "password")
+    note_change(connection, account, ChangeKind.CREDENTIALS, ("password", *ended))
+
+
+def _remove(connection: sqlite3.Connection, account: str, now: float) -> str:
+    old = find(connection, account)
+    if old.role is Role.ADMIN and old.enabled and not other_administrator(connection, account):
+        raise Refused(Reason.IN_USE, "the last enabled administrator cannot be removed")
+    ((key,),) = connection.execute(
+        "UPDATE account SET removed_at = ?, version = version + 1, password_hash = '' WHERE id = ? RETURNING key",
+        (now, account),
+    ).fetchall()
+    connection.execute("DELETE FROM app_password WHERE account = ?", (account,))
+    connection.execute("DELETE FROM usual_device WHERE name = ?", (key,))
+    end_tokens(connection, account)
+    note_change(connection, account, ChangeKind.REMOVED)
+    return str(key)
+
+
+def _check_quota(quota: int | None) -> None:
+    if quota is not None and not 0 <= quota <= MAX_QUOTA:
+        raise Refused(Reason.LIMIT, f"a quota is 0 to {MAX_QUOTA} octets")
+
+
+def _check_display_name(name: str | None) -> None:
+    if name is not None and (len(name) > MAX_DISPLAY_NAME or not (name.isprintable() or not name)):
+        raise Refused(Reason.LIMIT, f"a display name has at most {MAX_DISPLAY_NAME} printable characters")

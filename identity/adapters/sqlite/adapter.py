@@ -1,0 +1,48 @@
+"""The identity port over one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from identity.adapters.sqlite.app_passwords import AppPasswords
+from identity.adapters.sqlite.bearer import Bearer
+from identity.adapters.sqlite.domains import Domains
+from identity.adapters.sqlite.guess_store import SqliteGuessStore
+from identity.adapters.sqlite.questions import Questions
+from identity.adapters.sqlite.schema import MIGRATIONS
+from identity.adapters.sqlite.sign_in import SignIn
+from identity.adapters.sqlite.transfer import Transfer
+from identity.checked import Checked
+from identity.guesses import Guesses
+from identity.passwords import Hasher, Passwords
+from identity.settings import IdentitySettings
+from runtime.clock import Clock
+from runtime.sqlite import Database
+
+
+class SqliteIdentity(Questions, SignIn, Bearer, Domains, Transfer, AppPasswords):
+    """`identity.port.Identity`. Made by `open_sqlite`."""
+
+    async def close(self) -> None:
+        """Let those who wait for changes go, finish what is being written, close the file."""
+        self._closed = True
+        self._tell()
+        await self._checked.close()
+        await self._guesses.close()
+        await asyncio.gather(*self._writes, return_exceptions=True)
+        await self._database.close()
+        await self._passwords.close()
+
+
+async def open_sqlite(
+    path: str | os.PathLike[str], settings: IdentitySettings, clock: Clock, hasher: Hasher | None = None
+) -> SqliteIdentity:
+    """Open (or make) the file, which this process alone owns. Raises what `Database.open` raises."""
+    database = Database(path, migrations=MIGRATIONS, readers=2)
+    await database.open()
+    passwords = Passwords(settings.passwords, hasher)
+    await passwords.open()
+    guesses = Guesses(SqliteGuessStore(database), settings.guesses, settings.trusted_networks, clock)
+    checked = Checked(clock, settings.checked_seconds)
+    return SqliteIdentity(database, passwords, guesses, checked, settings, clock)

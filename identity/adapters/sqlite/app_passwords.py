@@ -1,0 +1,66 @@
+"""App passwords: named, revocable, one for each program."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from identity import tokens
+from identity.adapters.sqlite.base import Base
+from identity.adapters.sqlite.rows import end_tokens, find, note_change
+from identity.model import AppPassword, ChangeKind
+from identity.port import Reason, Refused
+
+MAX_APP_PASSWORDS = 50
+MAX_NAME = 100
+
+
+class AppPasswords(Base):
+    """app_passwords, add_app_password, revoke_app_password."""
+
+    async def app_passwords(self, account: str) -> tuple[AppPassword, ...]:
+        def read(connection: sqlite3.Connection) -> tuple[AppPassword, ...]:
+            find(connection, account)
+            rows = connection.execute(
+                "SELECT id, account, name, created_at, last_used FROM app_password WHERE account = ?"
+                " ORDER BY created_at, id",
+                (account,),
+            )
+            return tuple(AppPassword(*row) for row in rows)
+
+        return await self._read(read)
+
+    async def add_app_password(self, account: str, name: str) -> tuple[AppPassword, str]:
+        if not name or len(name) > MAX_NAME or not name.isprintable():
+            raise Refused(Reason.LIMIT, f"the name of an app password has 1 to {MAX_NAME} printable characters")
+        secret = tokens.new_app_secret()
+        made = AppPassword(tokens.new_id(), account, name, self._clock.now(), None)
+        kept = tokens.kept(tokens.app_letters(secret) or secret)
+        await self._change_credentials(lambda c: _add(c, made, kept))
+        return made, secret
+
+    async def revoke_app_password(self, account: str, id: str) -> None:
+        await self._change_credentials(lambda c: _revoke(c, account, id))
+        self._used.pop(id, None)
+
+
+def _add(connection: sqlite3.Connection, made: AppPassword, kept: bytes) -> None:
+    find(connection, made.account)
+    names = {name for (name,) in connection.execute("SELECT name FROM app_password WHERE account = ?", (made.account,))}
+    if made.name in names:
+        raise Refused(Reason.ALREADY_EXISTS, "an app password has the name")
+    if len(names) >= MAX_APP_PASSWORDS:
+        raise Refused(Reason.LIMIT, f"an account has at most {MAX_APP_PASSWORDS} app passwords")
+    connection.execute(
+        "INSERT INTO app_password (id, account, name, hash, created_at) VALUES (?, ?, ?, ?, ?)",
+        (made.id, made.account, made.name, kept, made.created_at),
+    )
+    connection.execute("UPDATE account SET version = version + 1 WHERE id = ?", (made.account,))
+
+
+def _revoke(connection: sqlite3.Connection, account: str, id: str) -> None:
+    gone = connection.execute("DELETE FROM app_password WHERE id = ? AND account = ?", (id, account)).rowcount
+    if not gone:
+        raise Refused(Reason.NO_SUCH_CREDENTIAL)
+    connection.execute("UPDATE account SET version = version + 1 WHERE id = ?", (account,))
+    ended = end_tokens(connection, account, f"app:{id}")
+    note_change(connection, account, ChangeKind.CREDENTIALS, (f"app:{id}", *ended))

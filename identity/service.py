@@ -1,0 +1,140 @@
+"""Identity as a part of a process: opened, its removed accounts purged, closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from identity.connect import connect
+from identity.model import NewAccount, Role
+from identity.passwords import check_acceptable
+from identity.port import Identity, Reason, Refused, Unavailable
+from identity.settings import IdentitySettings
+from identity.tokens import new_password
+from runtime.clock import Clock
+
+log = structlog.get_logger("identity")
+
+Purge = Callable[[str], Awaitable[bool]]
+"""Removes some or all of the mail of an account (by id); True when nothing is left. Resumable, and may raise."""
+
+PURGE_EVERY = 60.0
+PURGE_AGAIN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRun:
+    """What the first run made. A password is here only when it was made, and is told once."""
+
+    domain: str
+    admin: str
+    admin_password: str | None = field(repr=False)
+    user: str
+    user_password: str = field(repr=False)
+
+
+class IdentityService:
+    """The port behind `url`, while it runs. `purge` comes from the composition root, since identity knows no mail."""
+
+    def __init__(self, url: str, settings: IdentitySettings, *, purge: Purge, clock: Clock | None = None) -> None:
+        self._url = url
+        self._settings = settings
+        self._purge = purge
+        self._clock = clock
+        self._identity: Identity | None = None
+        self._purging: asyncio.Task[None] | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """The open port. RuntimeError before `start` and after `stop`."""
+        if self._identity is None:
+            raise RuntimeError("identity is not open")
+        return self._identity
+
+    async def start(self) -> None:
+        """Open the store and begin to purge."""
+        self._identity = await connect(self._url, self._settings, self._clock)
+        self._purging = asyncio.create_task(purge_forever(self._identity, self._purge), name="identity purge")
+
+    async def drain(self) -> None:
+        """Stop purging; what is left is found at the next start. The port goes on answering."""
+        if self._purging is not None:
+            self._purging.cancel()
+            await asyncio.gather(self._purging, return_exceptions=True)
+            self._purging = None
+
+    async def stop(self) -> None:
+        await self.drain()
+        identity, self._identity = self._identity, None
+        if identity is not None:
+            await identity.close()
+
+    async def ensure_first_run(self, domain: str, admin_password: str | None = None) -> FirstRun | None:
+        """See the function of this name."""
+        return await ensure_first_run(self.identity, domain, admin_password)
+
+
+async def purge_forever(identity: Identity, purge: Purge, every: float = PURGE_EVERY) -> None:
+    """Purge removed accounts, at once after each removal and every so many seconds for those left over."""
+    seq = 0
+    left = True
+    while True:
+        try:
+            seq = (await identity.changes_since(seq, 0.0 if left else every)).seq
+            left = await purge_once(identity, purge)
+            pause = PURGE_AGAIN if left else 0.0
+        except Unavailable as error:
+            log.warning("purge waits", reason=str(error))
+            pause = every
+        except Exception:
+            log.exception("purge failed")
+            pause = every
+        await asyncio.sleep(pause)
+
+
+async def purge_once(identity: Identity, purge: Purge) -> bool:
+    """Ask for one step of each account that is being purged. True when any of them is not finished."""
+    left = False
+    for account in await identity.removed_accounts():
+        if await purge(account):
+            await identity.finish_removal(account)
+            log.info("account purged", account=account)
+        else:
+            left = True
+    return left
+
+
+async def ensure_first_run(identity: Identity, domain: str, admin_password: str | None = None) -> FirstRun | None:
+    """Where there is no account yet: make the domain, the administrator admin@DOMAIN and the user user@DOMAIN.
+
+    Both accounts come with one commit, so a run that was killed before leaves all or nothing to do. None when there
+    are accounts. Raises Refused BAD_ADDRESS for the domain, BAD_PASSWORD for the password.
+    """
+    if await identity.accounts(limit=1):
+        return None
+    if admin_password is not None:
+        check_acceptable(admin_password)
+    if not await identity.domain_exists(domain):
+        await identity.add_domain(domain)
+    made = FirstRun(
+        domain,
+        f"admin@{domain}",
+        new_password() if admin_password is None else None,
+        f"user@{domain}",
+        new_password(),
+    )
+    outcomes = await identity.import_accounts(
+        (
+            NewAccount(
+                made.admin, made.admin_password or admin_password, role=Role.ADMIN, display_name="Administrator"
+            ),
+            NewAccount(made.user, made.user_password),
+        )
+    )
+    for outcome in outcomes:
+        if outcome.problem is not None:
+            raise Refused(Reason.BAD_PASSWORD, f"{outcome.address}: {outcome.problem}")
+    return made

@@ -1,0 +1,115 @@
+"""One world for each adapter of identity: the same tests for all of them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from identity.model import Account, NewAccount, Origin, Principal, Role
+from identity.passwords import LibpassHasher
+from identity.port import Identity, Reason, Refused, Unavailable
+from identity.settings import IdentitySettings, PasswordSettings
+from runtime.clock import ManualClock
+from runtime.portcall import PortCodec
+
+DOMAIN = "test.example"
+CHEAP = PasswordSettings(memory_kib=64, iterations=1, lanes=1, threads=2)
+SETTINGS = IdentitySettings(default_domain=DOMAIN, trusted_networks=("198.51.100.0/24",), passwords=CHEAP)
+HOME = Origin("127.0.0.1", "imap")
+
+
+class CountingHasher:
+    """A real but cheap hasher that counts what it is asked, and works only while `gate` is open."""
+
+    def __init__(self) -> None:
+        self._real = LibpassHasher(CHEAP)
+        self.hashed = 0
+        self.verified: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def hash(self, password: str) -> str:
+        self.hashed += 1
+        return self._real.hash(password)
+
+    def verify(self, password: str, hash: str) -> bool:
+        self.verified.append(hash)
+        assert self.gate.wait(10)
+        return self._real.verify(password, hash)
+
+    def needs_update(self, hash: str) -> bool:
+        return self._real.needs_update(hash)
+
+
+@dataclass
+class World:
+    """An identity with one domain, and what a test needs beside it."""
+
+    make: Callable[[World], Awaitable[Identity]]
+    folder: Path
+    clock: ManualClock = field(default_factory=ManualClock)
+    hasher: CountingHasher = field(default_factory=CountingHasher)
+    settings: IdentitySettings = SETTINGS
+    home: Origin = HOME
+    port: Identity = None  # type: ignore[assignment]  # set by `open`
+
+    async def open(self) -> None:
+        self.port = await self.make(self)
+
+    async def reopen(self) -> None:
+        await self.port.close()
+        await self.open()
+
+    async def add(self, local: str, password: str = "secret", **more: object) -> Account:
+        address = local if "@" in local else f"{local}@{DOMAIN}"
+        return await self.port.add_account(NewAccount(address, password, **more))  # type: ignore[arg-type]  # passed on
+
+    async def admin(self) -> Account:
+        return await self.add("admin", role=Role.ADMIN)
+
+    async def sign_in(self, name: str, password: str = "secret", origin: Origin | str | None = None) -> Principal:
+        if isinstance(origin, str):
+            origin = Origin(origin, "imap")
+        return await self.port.authenticate(name, password, origin or self.home)
+
+    async def refusal(self, call: Awaitable[object]) -> Refused:
+        with pytest.raises(Refused) as caught:
+            await call
+        return caught.value
+
+    async def reason(self, call: Awaitable[object]) -> Reason:
+        return (await self.refusal(call)).reason
+
+
+async def sqlite(world: World) -> Identity:
+    from identity.adapters.sqlite.adapter import open_sqlite
+
+    return await open_sqlite(world.folder / "identity.db", world.settings, world.clock, world.hasher)
+
+
+async def called(world: World) -> Identity:
+    """SQLite behind calls as JSON, as the control socket carries them."""
+    behind = await sqlite(world)
+    codec = PortCodec(Identity, [Refused, Unavailable])
+
+    async def send(call: object) -> object:
+        return json.loads(json.dumps(await codec.serve(behind, json.loads(json.dumps(call)))))
+
+    return codec.client(send)
+
+
+ADAPTERS = {"sqlite": sqlite, "called": called}
+
+
+@pytest.fixture(params=sorted(ADAPTERS))
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    world = World(ADAPTERS[request.param], tmp_path)
+    await world.open()
+    await world.port.add_domain(DOMAIN)
+    yield world
+    await world.port.close()
