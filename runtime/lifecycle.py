@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 DRAIN_SECONDS = 30.0
+STOP_SECONDS = 10.0
 
 
 class StartError(Exception):
@@ -32,3 +33,92 @@ class Service(Protocol):
     async def stop(self) -> None:
         """Let go of everything at once. Called once after every `start` that returned, drained or not."""
         ...
+
+
+class Lifecycle:
+    """Runs services from start to stop.
+
+    They start in the order given, each after the one before has; all drain together, for the doors need the keepers
+    behind them until the last piece of work is done; they stop in reverse order. SIGTERM or SIGINT begins the drain,
+    a second one (or `drain_seconds`) ends it at once. `on_trouble` gets what a drain or a stop raised.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        *,
+        on_ready: Callable[[], None],
+        on_trouble: Callable[[str, BaseException], None],
+        drain_seconds: float = DRAIN_SECONDS,
+    ) -> None:
+        self._services = tuple(services)
+        self._on_ready = on_ready
+        self._on_trouble = on_trouble
+        self._drain_seconds = drain_seconds
+        self._asked = 0
+        self._changed = asyncio.Event()
+        self.ready = False
+        self.draining = False
+
+    def end(self) -> None:
+        """Begin to drain, as a signal does; the second time stop at once."""
+        self._asked += 1
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Return when all has been stopped. Raises what a start raised, after stopping what had started."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, self.end)
+        started: list[Service] = []
+        try:
+            await self._start(started)
+            if not self._asked:
+                self.ready = True
+                self._on_ready()
+                await self._changed.wait()
+            await self._drain(started)
+        finally:
+            self.ready = False
+            await self._stop(started)
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    async def _start(self, started: list[Service]) -> None:
+        for service in self._services:
+            if self._asked:
+                return
+            await service.start()
+            started.append(service)
+
+    async def _drain(self, services: Sequence[Service]) -> None:
+        self.ready, self.draining = False, True
+        drains = {asyncio.ensure_future(service.drain()): service for service in services}
+        at_once = asyncio.create_task(self._asked_twice())
+        deadline = asyncio.get_running_loop().time() + self._drain_seconds
+        waiting = set(drains)
+        while waiting and not at_once.done():
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            await asyncio.wait({*waiting, at_once}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            waiting = {drain for drain in waiting if not drain.done()}
+        for pending in (*waiting, at_once):
+            pending.cancel()
+        for result, service in zip(await asyncio.gather(*drains, return_exceptions=True), drains.values(), strict=True):
+            if isinstance(result, Exception):
+                self._on_trouble(f"draining {type(service).__name__}", result)
+
+    async def _asked_twice(self) -> None:
+        while self._asked < 2:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _stop(self, services: Sequence[Service]) -> None:
+        for service in reversed(services):
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await service.stop()
+            except Exception as error:
+                self._on_trouble(f"stopping {type(service).__name__}", error)

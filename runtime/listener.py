@@ -1,17 +1,141 @@
-"""Listening sockets and their TLS: binding with errors that can be read, certificates that can be replaced.
+"""Listening sockets: binding them, with errors that a person can act on, and serving a protocol on several at once."""
 
-Signatures (being written):
+from __future__ import annotations
 
-class BindError(StartError)
-def bind(host: str, port: int, *, what: str) -> list[socket.socket]
-    host "" means all addresses, IPv4 and IPv6 (two sockets, so that IPv4 peers are seen with their plain address);
-    port 0 chooses one, the same for both.
-async def listen(factory: Callable[[], asyncio.Protocol], sockets, *, tls: ssl.SSLContext | None = None, backlog=1024) -> Listening
-class Listening: port: int; async def close(): stops listening (open connections live on)
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable, Sequence
 
-class Tls:
-    def __init__(cert: Path, key: Path)
-    context: ssl.SSLContext      # stable object; hand it to start_tls / create_server; new connections get the newest chain
-    async def start() / drain() / stop()       # watches the files
-def self_signed(folder: Path, names: Sequence[str]) -> tuple[Path, Path]
-"""
+from runtime.lifecycle import StartError
+from runtime.tls import Tls, make_self_signed
+
+__all__ = ["BindError", "Listening", "Tls", "bind", "listen", "make_self_signed", "port_of"]
+
+_ATTEMPTS = 20
+
+
+class BindError(StartError):
+    """An address cannot be listened on, and what to do about it."""
+
+
+def bind(host: str, port: int, *, what: str) -> list[socket.socket]:
+    """Bind (and do not yet listen on) `host`:`port`, for `what` ("SMTP") in errors. Raises BindError.
+
+    The empty host means all addresses: one IPv4 socket and, where the machine has IPv6, one for that alone, so that
+    an IPv4 peer is always seen by its plain address. Port 0 lets the system choose, the same for all.
+    """
+    families = _places(host, what)
+    for attempt in range(_ATTEMPTS):
+        sockets: list[socket.socket] = []
+        chosen = port
+        try:
+            for family, address in families:
+                sockets.append(_bind_one(family, address, chosen))
+                chosen = port_of(sockets)
+            return sockets
+        except OSError as error:
+            for opened in sockets:
+                opened.close()
+            # A port that the system chose for IPv4 can be in use on IPv6: choose again.
+            if port == 0 and sockets and error.errno == errno.EADDRINUSE and attempt + 1 < _ATTEMPTS:
+                continue
+            raise BindError(_sentence(error, host, chosen, what)) from error
+    raise BindError(f"{what}: no free port was found.")
+
+
+def port_of(sockets: Sequence[socket.socket]) -> int:
+    """The port that sockets of `bind` share."""
+    name: tuple[str, int] = sockets[0].getsockname()
+    return name[1]
+
+
+class Listening:
+    """A protocol served on some sockets. `port` is theirs."""
+
+    def __init__(self, servers: Sequence[asyncio.Server], port: int) -> None:
+        self._servers = servers
+        self.port = port
+
+    async def close(self) -> None:
+        """Accept no more; connections that are open live on. May be repeated."""
+        for server in self._servers:
+            server.close()
+        # asyncio.Server.wait_closed waits for the connections too, and that is not for here.
+        await asyncio.sleep(0)
+
+
+async def listen(
+    factory: Callable[[], asyncio.BaseProtocol],
+    sockets: Sequence[socket.socket],
+    *,
+    tls: ssl.SSLContext | None = None,
+    backlog: int = 1024,
+    handshake_seconds: float = 15.0,
+) -> Listening:
+    """Serve `factory()` on sockets of `bind`; with `tls` (`Tls.context`) each connection begins with a handshake."""
+    loop = asyncio.get_running_loop()
+    servers = [
+        await loop.create_server(
+            factory,
+            sock=sock,
+            ssl=tls,
+            backlog=backlog,
+            ssl_handshake_timeout=None if tls is None else handshake_seconds,
+        )
+        for sock in sockets
+    ]
+    return Listening(servers, port_of(sockets))
+
+
+def _places(host: str, what: str) -> list[tuple[socket.AddressFamily, str]]:
+    if host == "":
+        return [(socket.AF_INET, "0.0.0.0"), *([(socket.AF_INET6, "::")] if _has_ipv6() else [])]
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise BindError(f"{what}: {host!r} is not an address of this machine ({error.strerror}).") from error
+    return list(dict.fromkeys((family, str(place[0])) for family, _, _, _, place in found))
+
+
+def _has_ipv6() -> bool:
+    if not socket.has_ipv6:
+        return False
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _bind_one(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind((address, port))
+        opened.setblocking(False)
+        # Bound alone, two programs can hold one port: only listening shows that it is taken.
+        opened.listen(1)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _sentence(error: OSError, host: str, port: int, what: str) -> str:
+    place = f"{what}: port {port}" + (f" on {host}" if host else "")
+    if error.errno == errno.EADDRINUSE:
+        return f"{place} is in use by another program; stop that, or choose another port in the settings."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"{place} is below 1024 and needs a right that this process (uid {os.geteuid()}) lacks: "
+            "grant CAP_NET_BIND_SERVICE, lower net.ipv4.ip_unprivileged_port_start, or choose a higher port."
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{place}: this machine does not have that address."
+    return f"{place} cannot be listened on: {error.strerror or error}."

@@ -7,9 +7,10 @@ The contract, which callers may rely on:
 - A job is all or nothing. Jobs that wait together share one transaction and one sync, yet a job that raises takes
   back its own changes alone, and its exception reaches its own caller as it is.
 - Jobs run one after the other, in the order in which they were handed in.
-- When the disk is full or the file cannot be read, written or synced, the callers get `DatabaseUnavailable`: nothing
-  of their jobs is kept (after a failed sync that can be in doubt until the next start, so repeatable operations carry
-  an id). The writer tries afresh with every batch, so it recovers by itself.
+- When the disk is full or the file cannot be read, written or synced, SQLite takes the whole transaction back, and all
+  whose jobs were in it get `DatabaseUnavailable`: nothing of their jobs is kept (after a failed sync that can be in
+  doubt until the next start, so repeatable operations carry an id). The writer tries afresh with every batch, so it
+  recovers by itself.
 - A job once handed in runs, even when its caller has been cancelled meanwhile.
 
 A job is a function of the connection that runs on the database's own thread. It must not BEGIN, COMMIT or ROLLBACK
@@ -21,17 +22,22 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
+
+from runtime.jobs import Job, JobQueue, QueueRefused, answer
 
 T = TypeVar("T")
+Connection = sqlite3.Connection
+"""What a job is given."""
+SQLITE_VERSION = sqlite3.sqlite_version
 
 # Primary result codes (https://www.sqlite.org/rescode.html) that mean "not now", not "this job is wrong".
 _UNAVAILABLE = frozenset(
@@ -114,8 +120,8 @@ class Database:
         self._page_size = page_size
         self._cache_kib = cache_kib
         self._checkpoint_pages = checkpoint_pages
-        self._writes = _Queue(queue_limit, self.path.name)
-        self._reads = _Queue(queue_limit, self.path.name)
+        self._writes = JobQueue(queue_limit, self.path.name)
+        self._reads = JobQueue(queue_limit, self.path.name)
         self._reader_count = readers
         self._threads: list[threading.Thread] = []
         self._writer: sqlite3.Connection | None = None
@@ -135,11 +141,14 @@ class Database:
     def open_now(self) -> None:
         """`open` for a thread without an event loop."""
         started: concurrent.futures.Future[None] = concurrent.futures.Future()
-        writer = threading.Thread(target=self._write_forever, args=(started,), name=f"{self.path.name}:writer")
+        # Daemons: a process that ends without `close` is not held up, and loses nothing that was acknowledged.
+        writer = threading.Thread(
+            target=self._write_forever, args=(started,), name=f"{self.path.name}:writer", daemon=True
+        )
         writer.start()
         started.result()
         self._threads = [
-            threading.Thread(target=self._read_forever, name=f"{self.path.name}:reader{number}")
+            threading.Thread(target=self._read_forever, name=f"{self.path.name}:reader{number}", daemon=True)
             for number in range(self._reader_count)
         ]
         for thread in self._threads:
@@ -180,15 +189,11 @@ class Database:
 
     def submit(self, job: Callable[[sqlite3.Connection], T]) -> concurrent.futures.Future[T]:
         """`write` for threads: the future is done once the job is durable (or has failed)."""
-        waiter: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._writes.put(_Item(job, waiter, None))
-        return waiter
+        return self._submit(self._writes, job)
 
     def submit_read(self, job: Callable[[sqlite3.Connection], T]) -> concurrent.futures.Future[T]:
         """`read` for threads."""
-        waiter: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._reads.put(_Item(job, waiter, None))
-        return waiter
+        return self._submit(self._reads, job)
 
     def step(self, name: str) -> None:
         """Tell the test hook, if there is one, that the writer has come to `name`."""
@@ -199,46 +204,65 @@ class Database:
         """Counters for metrics and health; `failure` is None once a batch has committed again."""
         return DatabaseStats(len(self._writes), self._batches, self._jobs, self._failure)
 
-    async def _ask(self, queue: _Queue, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def _ask(self, queue: JobQueue, job: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
-        queue.put(_Item(job, waiter, loop))
+        _put(queue, Job(job, waiter, loop))
         return await waiter
+
+    def _submit(self, queue: JobQueue, job: Callable[[sqlite3.Connection], T]) -> concurrent.futures.Future[T]:
+        waiter: concurrent.futures.Future[T] = concurrent.futures.Future()
+        # It runs whatever happens, so it cannot be cancelled either.
+        waiter.set_running_or_notify_cancel()
+        _put(queue, Job(job, waiter, None))
+        return waiter
 
     # -- the writer's thread -----------------------------------------------------------------------------------------
 
     def _write_forever(self, started: concurrent.futures.Future[None]) -> None:
         try:
             self._writer = self._open_writer()
-            self._migrate(self._writer)
+            migrate(self._writer, self._migrations, str(self.path))
         except BaseException as error:
             if self._writer is not None:
                 self._writer.close()
             started.set_exception(_told(error))
             return
         started.set_result(None)
-        while (item := self._writes.take()) is not None:
-            batch = [item]
-            try:
-                self._run(batch)
-            except BaseException as error:
-                self._fail(batch, error)
-            _answer(batch)
+        while self._write_next():
             self.step("answered")
         if self._writer is not None:
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # On a full disk the log stays as it is, and the next start folds it back.
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._writer.close()
 
-    def _run(self, batch: list[_Item]) -> None:
+    def _write_next(self) -> bool:
+        """Do the next batch; False when the queue is closed. Nothing of a batch is held beyond it."""
+        item = self._writes.take()
+        if item is None:
+            return False
+        batch = [item]
+        try:
+            self._run(batch)
+        except BaseException as error:
+            self._fail(batch, error)
+        answer(batch)
+        return True
+
+    def _run(self, batch: list[Job]) -> None:
         """Run the batch's first job and those that wait behind it in one transaction. Raises when all is lost."""
-        if self._writer is None:
-            self._writer = self._open_writer()
-        connection = self._writer
         deadline = monotonic() + self._batch_seconds
-        self.step("begin")
-        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self.step("begin")
+            self._writer = connection = self._writer or self._open_writer()
+            connection.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            # It can have taken the whole busy timeout, so those who wait are not made to wait for the same again.
+            batch.extend(self._writes.take_all())
+            raise
         kept = 0
-        item: _Item | None = batch[0]
+        item: Job | None = batch[0]
         while item is not None:
             self.step("job")
             kept += self._run_one(connection, item, alone=kept == 0)
@@ -255,7 +279,7 @@ class Database:
             self._failure = None
         self.step("committed")
 
-    def _run_one(self, connection: sqlite3.Connection, item: _Item, *, alone: bool) -> bool:
+    def _run_one(self, connection: sqlite3.Connection, item: Job, *, alone: bool) -> bool:
         """Run one job; True when its changes stand. The first that stands needs no savepoint: ROLLBACK serves it."""
         try:
             if not alone:
@@ -280,11 +304,10 @@ class Database:
             return False
         return True
 
-    def _fail(self, batch: list[_Item], error: BaseException) -> None:
-        """Give every job of the batch, and all that wait, the reason; begin the next batch with a new connection."""
+    def _fail(self, batch: list[Job], error: BaseException) -> None:
+        """Give every job of the batch the reason; begin the next batch with a new connection."""
         reason = f"{self.path.name}: {error}"
         self._failure = reason
-        batch.extend(self._writes.take_all())
         for item in batch:
             if item.error is None:
                 item.result, item.error = None, DatabaseUnavailable(reason)
@@ -300,23 +323,28 @@ class Database:
     def _read_forever(self) -> None:
         connection: sqlite3.Connection | None = None
         while (item := self._reads.take()) is not None:
-            try:
-                if connection is None:
-                    connection = self._open_reader()
-                connection.execute("BEGIN")
-                try:
-                    item.result = item.job(connection)
-                finally:
-                    connection.execute("ROLLBACK")
-            except BaseException as error:
-                item.error = _told(error)
-                if isinstance(item.error, DatabaseUnavailable) and connection is not None:
-                    connection.close()
-                    connection = None
-            _answer([item])
+            connection = self._read_one(connection, item)
+            answer([item])
+            # Its value may be large, and the next job may be long in coming.
             del item
         if connection is not None:
             connection.close()
+
+    def _read_one(self, connection: sqlite3.Connection | None, item: Job) -> sqlite3.Connection | None:
+        """Run one job; the connection to use for the next."""
+        try:
+            connection = self._open_reader() if connection is None else connection
+            connection.execute("BEGIN")
+            try:
+                item.result = item.job(connection)
+            finally:
+                connection.execute("ROLLBACK")
+        except BaseException as error:
+            item.error = _told(error)
+            if isinstance(item.error, DatabaseUnavailable) and connection is not None:
+                connection.close()
+                return None
+        return connection
 
     # -- connections and schema --------------------------------------------------------------------------------------
 
@@ -356,32 +384,37 @@ class Database:
         connection.execute("PRAGMA mmap_size = 0")
         return connection
 
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        (found,) = connection.execute("PRAGMA user_version").fetchone()
-        if found > len(self._migrations):
-            raise SchemaTooNew(
-                f"{self.path} has schema version {found}, this release knows {len(self._migrations)}: "
-                "start the release that wrote it, or a later one"
-            )
-        connection.execute("PRAGMA foreign_keys = OFF")
-        for version, migration in enumerate(self._migrations[found:], start=found + 1):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                if callable(migration.apply):
-                    migration.apply(connection)
-                else:
-                    for statement in statements(migration.apply):
-                        connection.execute(statement)
-                broken = connection.execute("PRAGMA foreign_key_check").fetchone()
-                if broken is not None:
-                    raise sqlite3.IntegrityError(f"migration {version} ({migration.name}) breaks a key of {broken[0]}")
-                connection.execute(f"PRAGMA user_version = {version}")
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-        connection.execute("PRAGMA foreign_keys = ON")
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration], name: str) -> None:
+    """Bring a database (told as `name` in errors) to the newest version, and enforce foreign keys from then on.
+
+    Raises SchemaTooNew, or what a migration raises; its changes are then taken back, those before it stay.
+    """
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > len(migrations):
+        raise SchemaTooNew(
+            f"{name} has schema version {found}, this release knows {len(migrations)}: "
+            "start the release that wrote it, or a later one"
+        )
+    connection.execute("PRAGMA foreign_keys = OFF")
+    for version, migration in enumerate(migrations[found:], start=found + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if callable(migration.apply):
+                migration.apply(connection)
+            else:
+                for statement in statements(migration.apply):
+                    connection.execute(statement)
+            broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+            if broken is not None:
+                raise sqlite3.IntegrityError(f"migration {version} ({migration.name}) breaks a key of {broken[0]}")
+            connection.execute(f"PRAGMA user_version = {version}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def statements(script: str) -> list[str]:
@@ -399,79 +432,6 @@ def statements(script: str) -> list[str]:
     return found
 
 
-class _Item:
-    """A job, who waits for it (a future of `loop`, or of no loop), and how it ended."""
-
-    __slots__ = ("error", "job", "loop", "result", "waiter")
-
-    def __init__(
-        self,
-        job: Callable[[sqlite3.Connection], Any],
-        waiter: asyncio.Future[Any] | concurrent.futures.Future[Any],
-        loop: asyncio.AbstractEventLoop | None,
-    ) -> None:
-        self.job = job
-        self.waiter = waiter
-        self.loop = loop
-        self.result: Any = None
-        self.error: BaseException | None = None
-
-    def settle(self) -> None:
-        if self.waiter.done():
-            return
-        if self.error is not None:
-            self.waiter.set_exception(self.error)
-        else:
-            self.waiter.set_result(self.result)
-
-
-class _Queue:
-    """A bounded queue of jobs that refuses instead of waiting, and can be closed."""
-
-    def __init__(self, limit: int, name: str) -> None:
-        self._items: deque[_Item] = deque()
-        self._limit = limit
-        self._name = name
-        self._closed = False
-        self._changed = threading.Condition()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def put(self, item: _Item) -> None:
-        with self._changed:
-            if self._closed:
-                raise DatabaseUnavailable(f"{self._name} is closed")
-            if len(self._items) >= self._limit:
-                raise DatabaseUnavailable(f"{self._name}: {self._limit} jobs wait already")
-            self._items.append(item)
-            self._changed.notify()
-
-    def take(self) -> _Item | None:
-        """Wait for the next; None when the queue is closed and empty."""
-        with self._changed:
-            while not self._items:
-                if self._closed:
-                    return None
-                self._changed.wait()
-            return self._items.popleft()
-
-    def take_waiting(self) -> _Item | None:
-        with self._changed:
-            return self._items.popleft() if self._items else None
-
-    def take_all(self) -> list[_Item]:
-        with self._changed:
-            items = list(self._items)
-            self._items.clear()
-            return items
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-
 def _told(error: BaseException) -> BaseException:
     """The error as callers see it: `DatabaseUnavailable` where SQLite says "not now", else unchanged."""
     if isinstance(error, sqlite3.Error):
@@ -483,22 +443,8 @@ def _told(error: BaseException) -> BaseException:
     return error
 
 
-def _answer(batch: list[_Item]) -> None:
-    """Settle each waiter on its own loop: one wake-up per loop, however many jobs."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[_Item]] = {}
-    for item in batch:
-        if item.loop is None:
-            item.settle()
-        else:
-            by_loop.setdefault(item.loop, []).append(item)
-    for loop, items in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_settle_all, items)
-        except RuntimeError:
-            # The loop has been closed: nobody waits there any more, and what was committed stays.
-            continue
-
-
-def _settle_all(items: list[_Item]) -> None:
-    for item in items:
-        item.settle()
+def _put(queue: JobQueue, job: Job) -> None:
+    try:
+        queue.put(job)
+    except QueueRefused as error:
+        raise DatabaseUnavailable(str(error)) from None

@@ -5,7 +5,8 @@ journal). **Atomicity.** Each call is one change: all of it is seen, or none. **
 account and publication is in order: once anyone has seen uid n or modseq m, nothing at or below it appears later.
 Uids rise strictly within a (mailbox, uidvalidity) and are never reused; uidvalidity comes from a counter of the account
 that never goes back, so that a mailbox made again under an old name has a new one. **Repeat.** Each writing call
-carries an ``Operation``; a repeat of its id within an hour changes nothing and returns the first outcome.
+carries an ``Operation``; a repeat of its id within an hour changes nothing and returns the first outcome (lists of
+entries in it are read anew). A refusal changed nothing and is not kept: its repeat is tried anew.
 **Rights.** ``op.actor`` must be the owner or SYSTEM, else Refused(NO_PERMISSION); reads are asked by doors for the
 account that signed in. **Paging.** Reads that return many rows return pages of bounded rows and octets, each a short
 read of its own at one moment; nothing stays open between pages. **Errors.** Refused and Unavailable, nothing else;
@@ -90,7 +91,8 @@ class Storage(Protocol):
 
     async def purge_account(self, op: Operation, account: str) -> bool:
         """Remove all that the account has, in bounded steps. True when nothing is left; else call again (with a new
-        operation id). From the first step on the account cannot be opened."""
+        operation id). From the first step on the account cannot be opened. Its spool items stay until they are sent
+        (they were accepted for others), trace events until they are old."""
 
     async def usage(self, account: str) -> Usage:
         """What counts against the quota. An unknown account uses nothing."""
@@ -126,8 +128,8 @@ class Storage(Protocol):
     # -- reading messages
 
     async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
-        """The first ``limit`` entries of the set in uid order; ask again from the last uid + 1 until fewer come.
-        NO_SUCH_MAILBOX."""
+        """The first ``limit`` (at most 16,384) entries of the set in uid order; ask again from the last uid + 1 until
+        fewer come. NO_SUCH_MAILBOX."""
 
     async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
         """Entries joined with stored forms, in uid order; At most ``limit`` rows
@@ -148,7 +150,9 @@ class Storage(Protocol):
 
     async def changes(self, ref: MailboxRef, since: int, limit: int = 1024) -> Changes:
         """What happened in the mailbox after modseq ``since`` (a mailbox's highest_modseq, or an earlier
-        ``through``). A deleted mailbox: gone=True."""
+        ``through``). A mailbox that is not there: gone=True. What shares a modseq stays in one page, so one change
+        of many messages makes a page longer than ``limit``. Where the history of expunges was cut, ``vanished`` holds
+        every uid that is not there (RFC 7162 §3.2.6 allows it)."""
 
     async def watch(self, accounts: Mapping[str, int], wait: float) -> Mapping[str, int]:
         """The accounts whose modseq is above the one given, with their modseq now; at once if there are any, else
@@ -158,18 +162,22 @@ class Storage(Protocol):
     # -- writing messages
 
     async def stage(self, chunks: AsyncIterable[bytes]) -> StagedBlob:
-        """Keep a body of any length, read in pieces of at most INLINE_MAX octets. TOO_BIG over the store's limit."""
+        """Keep a body of any length, read in pieces of at most INLINE_MAX octets. TOO_BIG over the store's limit,
+        UNKNOWN_CTE for one with NUL."""
 
     async def accept(self, deliveries: Sequence[Delivery]) -> Sequence[Accepted | Refused | Unavailable]:
         """Deliver: each message to its mailboxes and the spool in one commit of its own, many in one batch. One
         outcome per delivery, in order; a refused one disturbs no other. Quota is not looked at: it was decided
-        when the recipient was accepted. NO_SUCH_ACCOUNT for an account never opened or being purged."""
+        when the recipient was accepted. NO_SUCH_ACCOUNT for an account never opened or being purged, UNKNOWN_CTE
+        (content with NUL), TOO_BIG (content over INLINE_MAX that was not staged, prefix over PREFIX_MAX),
+        NO_SUCH_BLOB."""
 
     async def append(
         self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
     ) -> Appended:
         """RFC 3501 §6.3.11, RFC 3502: all of them or none. quota: octets the account may use, None for no limit.
-        OVER_QUOTA, NO_SUCH_MAILBOX, NO_SUCH_BLOB, UNKNOWN_CTE (content with NUL), LIMIT (keywords)."""
+        OVER_QUOTA, NO_SUCH_MAILBOX, NO_SUCH_BLOB, UNKNOWN_CTE (content with NUL), TOO_BIG (content over INLINE_MAX
+        that was not staged), LIMIT (keywords), BAD_NAME (a keyword that is no atom)."""
 
     async def store_flags(
         self,

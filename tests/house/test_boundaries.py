@@ -41,9 +41,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 @pytest.mark.parametrize("library", sorted(ONLY_IN))
 def test_library_is_imported_in_its_places_alone(library: str) -> None:
     allowed = ONLY_IN[library]
-    users = [
-        name for name, tree in sources() if any(module.split(".")[0] == library for module in imported(tree))
-    ]
+    users = [name for name, tree in sources() if any(module.split(".")[0] == library for module in imported(tree))]
     assert not [name for name in users if not any(fnmatch(name, pattern) for pattern in allowed)]
 
 

@@ -1,0 +1,23 @@
+"""What `homing up` prints: one table of all that is served, and where it keeps its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from homing.overrides import Listening
+from homing.settings import Settings
+
+
+def show(settings: Settings, listeners: Sequence[Listening], console: Console) -> None:
+    """Print the table."""
+    table = Table("Service", "Port", "Security", title="Homing", title_justify="left", box=None, pad_edge=False)
+    for one in listeners:
+        table.add_row(one.name, str(one.port), one.security)
+    table.add_section()
+    table.add_row("Address", "", settings.host or "all addresses of this machine")
+    table.add_row("Domain", "", settings.domain)
+    table.add_row("Data folder", "", str(settings.data.absolute()))
+    console.print(table, highlight=False)

@@ -1,0 +1,108 @@
+"""Jobs for threads: a bounded queue of functions, and their answers handed back to whoever waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+
+class QueueRefused(Exception):
+    """The queue is full or closed: the job was not taken."""
+
+
+class Job:
+    """A job, who waits for it (a future of `loop`, or of no loop), and how it ended."""
+
+    __slots__ = ("error", "job", "loop", "result", "waiter")
+
+    def __init__(
+        self,
+        job: Callable[..., Any],
+        waiter: asyncio.Future[Any] | concurrent.futures.Future[Any],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self.job = job
+        self.waiter = waiter
+        self.loop = loop
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.waiter.done():
+            return
+        if self.error is not None:
+            self.waiter.set_exception(self.error)
+        else:
+            self.waiter.set_result(self.result)
+
+
+class JobQueue:
+    """A bounded queue of jobs that refuses instead of waiting, and can be closed."""
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._items: deque[Job] = deque()
+        self._limit = limit
+        self._name = name
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: Job) -> None:
+        with self._changed:
+            if self._closed:
+                raise QueueRefused(f"{self._name} is closed")
+            if len(self._items) >= self._limit:
+                raise QueueRefused(f"{self._name}: {self._limit} jobs wait already")
+            self._items.append(item)
+            self._changed.notify()
+
+    def take(self) -> Job | None:
+        """Wait for the next; None when the queue is closed and empty."""
+        with self._changed:
+            while not self._items:
+                if self._closed:
+                    return None
+                self._changed.wait()
+            return self._items.popleft()
+
+    def take_waiting(self) -> Job | None:
+        with self._changed:
+            return self._items.popleft() if self._items else None
+
+    def take_all(self) -> list[Job]:
+        with self._changed:
+            items = list(self._items)
+            self._items.clear()
+            return items
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def answer(batch: list[Job]) -> None:
+    """Settle each waiter on its own loop: one wake-up per loop, however many jobs."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
+    for item in batch:
+        if item.loop is None:
+            item.settle()
+        else:
+            by_loop.setdefault(item.loop, []).append(item)
+    for loop, items in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle_all, items)
+        except RuntimeError:
+            # The loop has been closed: nobody waits there any more, and what was committed stays.
+            continue
+
+
+def _settle_all(items: list[Job]) -> None:
+    for item in items:
+        item.settle()

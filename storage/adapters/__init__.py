@@ -1,0 +1,1 @@
+"""The adapters of the storage port, one folder a kind of store."""

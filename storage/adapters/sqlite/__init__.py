@@ -1,0 +1,1 @@
+"""The storage port over SQLite: one file, one writer thread, group commit."""

@@ -1,0 +1,112 @@
+"""Accounts: made with their mailboxes, counted, purged."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from storage.adapters.sqlite.schema import ACCOUNT_OPEN, ACCOUNT_PURGING
+from storage.model import INBOX, Usage
+from storage.port import Reason, Refused
+
+# RFC 6154 §2
+FIRST_MAILBOXES = (
+    (INBOX, None),
+    ("Drafts", "\\Drafts"),
+    ("Sent", "\\Sent"),
+    ("Trash", "\\Trash"),
+    ("Junk", "\\Junk"),
+    ("Archive", "\\Archive"),
+)
+
+
+def find(conn: sqlite3.Connection, account: str) -> int:
+    """The account's number. NO_SUCH_ACCOUNT when it was never opened or is being purged."""
+    row = conn.execute("SELECT number FROM account WHERE id = ? AND state = ?", (account, ACCOUNT_OPEN)).fetchone()
+    if row is None:
+        raise Refused(Reason.NO_SUCH_ACCOUNT)
+    number: int = row[0]
+    return number
+
+
+def is_open(conn: sqlite3.Connection, account: str) -> bool:
+    """Does it exist? NO_SUCH_ACCOUNT when its purge has begun: ids are never used again."""
+    row = conn.execute("SELECT state FROM account WHERE id = ?", (account,)).fetchone()
+    if row is not None and row[0] != ACCOUNT_OPEN:
+        raise Refused(Reason.NO_SUCH_ACCOUNT, "This account was removed.")
+    return row is not None
+
+
+def make(conn: sqlite3.Connection, account: str, now: float) -> int:
+    """Make the account and its first mailboxes; its modseq."""
+    number = conn.execute("INSERT INTO account (id) VALUES (?)", (account,)).lastrowid
+    if number is None:
+        raise RuntimeError("no row was made")
+    modseq = next_modseq(conn, number)
+    for name, special_use in FIRST_MAILBOXES:
+        conn.execute(
+            "INSERT INTO mailbox (account, name, special_use, uidvalidity, modseq) VALUES (?, ?, ?, ?, ?)",
+            (number, name, special_use, next_uidvalidity(conn, number, now), modseq),
+        )
+        conn.execute("INSERT INTO subscription (account, name) VALUES (?, ?)", (number, name))
+    return modseq
+
+
+def next_modseq(conn: sqlite3.Connection, number: int, *, size: int = 0, messages: int = 0) -> int:
+    """Take the next modseq and count what the change adds to the account's usage."""
+    row = conn.execute(
+        "UPDATE account SET modseq = modseq + 1, size = size + ?, messages = messages + ? "
+        "WHERE number = ? RETURNING modseq",
+        (size, messages, number),
+    ).fetchone()
+    modseq: int = row[0]
+    return modseq
+
+
+def next_uidvalidity(conn: sqlite3.Connection, number: int, now: float) -> int:
+    """Take the next uidvalidity: it rises, and begins at the clock so that a store made anew has others."""
+    # RFC 3501 §2.3.1.1: a 32-bit value, rising each time.
+    row = conn.execute(
+        "UPDATE account SET uidvalidity = max(uidvalidity + 1, ?) WHERE number = ? RETURNING uidvalidity",
+        (int(now) & 0xFFFF_FFFF, number),
+    ).fetchone()
+    uidvalidity: int = row[0]
+    return uidvalidity
+
+
+def usage(conn: sqlite3.Connection, account: str) -> Usage:
+    """What counts against the quota; nothing for an unknown account."""
+    row = conn.execute("SELECT size, messages FROM account WHERE id = ?", (account,)).fetchone()
+    return Usage(*row) if row is not None else Usage(0, 0)
+
+
+def check_quota(conn: sqlite3.Connection, number: int, more: int, quota: int | None) -> None:
+    """OVER_QUOTA when ``more`` octets would pass ``quota``."""
+    if quota is None or more <= 0:
+        return
+    (size,) = conn.execute("SELECT size FROM account WHERE number = ?", (number,)).fetchone()
+    if size + more > quota:
+        raise Refused(Reason.OVER_QUOTA, f"The account would use {size + more} of {quota} octets.")
+
+
+def begin_purge(conn: sqlite3.Connection, account: str) -> tuple[int, int] | None:
+    """Close the account for good and take its mailboxes' names: (number, modseq); None when there is no such."""
+    row = conn.execute("SELECT number, state FROM account WHERE id = ?", (account,)).fetchone()
+    if row is None:
+        # The id is taken all the same, so that a delivery in flight cannot open it afterwards.
+        conn.execute("INSERT INTO account (id, state) VALUES (?, ?)", (account, ACCOUNT_PURGING))
+        return None
+    number, state = row
+    if state == ACCOUNT_OPEN:
+        conn.execute("UPDATE account SET state = ?, size = 0, messages = 0 WHERE number = ?", (ACCOUNT_PURGING, number))
+        modseq = next_modseq(conn, number)
+        conn.execute(
+            "UPDATE mailbox SET name = NULL, removed = 0, modseq = ? WHERE account = ? AND name IS NOT NULL",
+            (modseq, number),
+        )
+        # What was deleted before must not wait for its grace now.
+        conn.execute("UPDATE mailbox SET removed = 0 WHERE removed IS NOT NULL AND account = ?", (number,))
+        conn.execute("DELETE FROM subscription WHERE account = ?", (number,))
+        conn.execute("DELETE FROM keyword WHERE account = ?", (number,))
+        return number, modseq
+    (modseq,) = conn.execute("SELECT modseq FROM account WHERE number = ?", (number,)).fetchone()
+    return number, modseq

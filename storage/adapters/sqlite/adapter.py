@@ -1,0 +1,423 @@
+"""The storage port over SQLite: what the port says call by call, put together from the files beside this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from runtime.clock import Clock, SystemClock
+from runtime.sqlite import Database, DatabaseUnavailable
+from storage.adapters.sqlite import (
+    accounts,
+    changes,
+    copy_move,
+    deliver,
+    entries,
+    expunge,
+    mailboxes,
+    operations,
+)
+from storage.adapters.sqlite import (
+    flags as flag_rows,
+)
+from storage.adapters.sqlite import (
+    query as querying,
+)
+from storage.adapters.sqlite import (
+    spool as spool_rows,
+)
+from storage.adapters.sqlite import (
+    stats as counters,
+)
+from storage.adapters.sqlite import (
+    trace as traces,
+)
+from storage.adapters.sqlite.commits import Commits, check_rights
+from storage.adapters.sqlite.deliver import Described
+from storage.adapters.sqlite.hub import Hub
+from storage.adapters.sqlite.intake import Intake
+from storage.adapters.sqlite.schema import MIGRATIONS
+from storage.adapters.sqlite.search_index import SearchIndex
+from storage.adapters.sqlite.upkeep import Upkeep
+from storage.limits import ACCEPT_BATCH, EVENTS_PER_CALL, WATCH_MAX
+from storage.model import (
+    Accepted,
+    Appended,
+    Changes,
+    Copied,
+    Delivery,
+    Entry,
+    Event,
+    Expunged,
+    FlagMode,
+    FlagsStored,
+    Found,
+    Mailbox,
+    MailboxList,
+    MailboxRef,
+    NewMessage,
+    Opened,
+    Operation,
+    Query,
+    Ranges,
+    Row,
+    SpoolItem,
+    StagedBlob,
+    StorageStats,
+    SweepReport,
+    Usage,
+    Want,
+)
+from storage.port import Refused, Unavailable
+
+T = TypeVar("T")
+log = structlog.get_logger("storage")
+
+
+class SqliteStorage:
+    """The port. ``open`` before use, ``close`` after it; all calls on one event loop.
+
+    folder: where storage.db and search.db are. on_step: for tests, see ``runtime.sqlite.Database``.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        on_step: Callable[[str], None] | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self.database = Database(Path(folder) / "storage.db", migrations=MIGRATIONS, on_step=on_step)
+        self.index = SearchIndex(Path(folder) / "search.db", self.database, self._clock)
+        self._hub = Hub()
+        self._commits = Commits(self.database, self._hub, self._clock)
+        self._intake = Intake(self._commits)
+        self._upkeep = Upkeep(self._commits, self._intake, self.index, self._clock)
+        self._closed = False
+
+    # -- life
+
+    async def open(self, *, index: bool = True) -> None:
+        """Open or make the databases; ``index``: keep the search index up in the background. Unavailable."""
+        try:
+            await self.database.open()
+        except DatabaseUnavailable as error:
+            raise Unavailable(str(error)) from error
+        try:
+            await self.index.open()
+        except BaseException:
+            await self.database.close()
+            raise
+        if index:
+            self.index.start()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._hub.wake_all()
+        await self._intake.close()
+        await self._commits.finish()
+        await self.index.close()
+        await self.database.close()
+
+    # -- accounts
+
+    async def open_account(self, op: Operation, account: str) -> None:
+        check_rights(op, account)
+        if await self._read(lambda conn: accounts.is_open(conn, account)) and not op.events:
+            return
+
+        def job(conn: sqlite3.Connection, now: float) -> tuple[None, int]:
+            return None, 0 if accounts.is_open(conn, account) else accounts.make(conn, account, now)
+
+        await self._commits.once(op, account, job, _done, _nothing)
+
+    async def purge_account(self, op: Operation, account: str) -> bool:
+        return await self._upkeep.purge(op, account)
+
+    async def usage(self, account: str) -> Usage:
+        return await self._read(lambda conn: accounts.usage(conn, account))
+
+    # -- mailboxes
+
+    async def list_mailboxes(self, account: str) -> MailboxList:
+        return await self._read(lambda conn: mailboxes.every(conn, account))
+
+    async def mailbox(self, account: str, name: str) -> Mailbox:
+        return await self._read(lambda conn: mailboxes.by_name(conn, account, name))
+
+    async def create_mailbox(self, op: Operation, account: str, name: str, special_use: str | None = None) -> Mailbox:
+        return await self._commits.once(
+            op,
+            account,
+            lambda conn, now: mailboxes.create(conn, account, name, special_use, now),
+            mailboxes.plain,
+            lambda conn, known: mailboxes.of_plain(account, known),
+        )
+
+    async def delete_mailbox(self, op: Operation, account: str, name: str) -> None:
+        await self._commits.once(
+            op, account, lambda conn, now: (None, mailboxes.delete(conn, account, name, now)), _done, _nothing
+        )
+
+    async def rename_mailbox(self, op: Operation, account: str, name: str, new_name: str) -> None:
+        def job(conn: sqlite3.Connection, now: float) -> tuple[None, int]:
+            modseq, new_home = mailboxes.rename(conn, account, name, new_name, now)
+            if new_home is not None:
+                copy_move.empty_inbox(conn, account, new_home, modseq, now)
+            return None, modseq
+
+        await self._commits.once(op, account, job, _done, _nothing)
+
+    async def subscribe(self, op: Operation, account: str, name: str, on: bool) -> None:
+        def job(conn: sqlite3.Connection, now: float) -> tuple[None, int]:
+            mailboxes.subscribe(conn, account, name, on)
+            return None, 0
+
+        await self._commits.once(op, account, job, _done, _nothing)
+
+    async def open_mailbox(self, op: Operation, ref: MailboxRef, read_write: bool) -> Opened:
+        check_rights(op, ref.account)
+        found, known = await self._read(
+            lambda conn: (mailboxes.opened(conn, ref), operations.find(conn, op, self._clock.now()))
+        )
+        if known is None and not op.events and not (read_write and found.mailbox.recent):
+            # There is nothing to take and so nothing to write.
+            return found
+
+        def job(conn: sqlite3.Connection, now: float) -> tuple[Ranges, int]:
+            return mailboxes.take_recent(conn, ref) if read_write else (), 0
+
+        taken = await self._commits.once(op, ref.account, job, _plain_ranges, lambda conn, known: _ranges(known))
+        # Read after the take, and off the writer: a large mailbox must not keep deliveries waiting.
+        found = await self._read(lambda conn: mailboxes.opened(conn, ref))
+        return mailboxes.with_recent(found, taken) if read_write else found
+
+    # -- reading messages
+
+    async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
+        return await self._read(lambda conn: entries.page(conn, ref, uids, limit))
+
+    async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
+        return await self._read(lambda conn: entries.page_of_rows(conn, "entry", ref, uids, want, limit))
+
+    async def lost_rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
+        return await self._read(lambda conn: entries.page_of_rows(conn, "lost", ref, uids, want, limit))
+
+    async def read(self, account: str, email: str, start: int, end: int) -> bytes:
+        return await self._read(lambda conn: entries.octets(conn, account, email, start, end))
+
+    async def search(self, ref: MailboxRef, query: Query) -> Found:
+        try:
+            return await querying.run(self.database, self.index, ref, query)
+        except DatabaseUnavailable as error:
+            raise Unavailable(str(error)) from error
+
+    async def changes(self, ref: MailboxRef, since: int, limit: int = 1024) -> Changes:
+        return await self._read(lambda conn: changes.since(conn, ref, since, limit))
+
+    async def watch(self, accounts: Mapping[str, int], wait: float) -> Mapping[str, int]:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        unknown = self._hub.unknown(accounts)
+        if unknown:
+            self._hub.learn(unknown, await self._read(lambda conn: _modseqs(conn, unknown)))
+        return await self._hub.wait(accounts, min(wait, WATCH_MAX))
+
+    # -- writing messages
+
+    async def stage(self, chunks: AsyncIterable[bytes]) -> StagedBlob:
+        return await self._intake.stage(chunks)
+
+    async def accept(self, deliveries: Sequence[Delivery]) -> Sequence[Accepted | Refused | Unavailable]:
+        outcomes: list[Accepted | Refused | Unavailable] = []
+        for start in range(0, len(deliveries), ACCEPT_BATCH):
+            batch = deliveries[start : start + ACCEPT_BATCH]
+            try:
+                outcomes += await self._accept(batch)
+            except Unavailable as unavailable:
+                outcomes += [unavailable] * len(batch)
+            except Exception:
+                if len(deliveries) == 1:
+                    raise
+                outcomes += [await self._accept_alone(delivery) for delivery in batch]
+        return outcomes
+
+    async def _accept_alone(self, delivery: Delivery) -> Accepted | Refused | Unavailable:
+        """One of a batch in which something was wrong that nothing should be: the others must not suffer from it."""
+        try:
+            return (await self._accept([delivery]))[0]
+        except Unavailable as unavailable:
+            return unavailable
+        except Exception:
+            log.exception("a delivery failed", trace=delivery.trace)
+            return Unavailable("internal error")
+
+    async def _accept(self, batch: Sequence[Delivery]) -> list[Accepted | Refused | Unavailable]:
+        described = await self._intake.deliveries(batch)
+
+        def job(conn: sqlite3.Connection, now: float) -> tuple[list[deliver.Arrival], dict[str, int]]:
+            arrivals = deliver.accept(conn, list(zip(batch, described, strict=True)), now)
+            modseqs: dict[str, int] = {}
+            for arrival in arrivals:
+                modseqs.update(arrival.modseqs)
+            return arrivals, modseqs
+
+        arrivals = await self._commits.run(job)
+        for body, arrival in zip(described, arrivals, strict=True):
+            if arrival.blob is not None and isinstance(body, Described):
+                self._indexed_soon(arrival.blob, body)
+        if made := sum(len(arrival.modseqs) for arrival in arrivals):
+            self.index.wake(made)
+        return [arrival.outcome for arrival in arrivals]
+
+    async def append(
+        self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
+    ) -> Appended:
+        check_rights(op, ref.account)
+        described = await self._intake.messages(messages)
+        made: list[int] = []
+
+        def job(conn: sqlite3.Connection, now: float) -> tuple[Appended, int]:
+            appended, made[:] = deliver.append(conn, ref, messages, described, quota, now)
+            return appended, appended.modseq
+
+        outcome = await self._commits.once(
+            op,
+            ref.account,
+            job,
+            lambda appended: [appended.uidvalidity, appended.uids, appended.modseq],
+            lambda conn, known: Appended(known[0], tuple(known[1]), known[2]),
+        )
+        for number, body in zip(made, described, strict=False):
+            self._indexed_soon(number, body)
+        self.index.wake(len(made))
+        return outcome
+
+    def _indexed_soon(self, blob: int, body: Described) -> None:
+        if isinstance(body.content, bytes) and body.part is not None:
+            self.index.hand(blob, body.content, body.part)
+
+    async def store_flags(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        mode: FlagMode,
+        flags: int,
+        keywords: tuple[str, ...] = (),
+        unchanged_since: int | None = None,
+    ) -> FlagsStored:
+        def job(conn: sqlite3.Connection, now: float) -> tuple[FlagsStored, int]:
+            stored = flag_rows.store(conn, ref, uids, mode, flags, keywords, unchanged_since)
+            return stored, stored.modseq
+
+        return await self._commits.once(
+            op,
+            ref.account,
+            job,
+            lambda stored: [stored.modified, stored.modseq],
+            lambda conn, known: flag_rows.again(conn, ref, uids, known),
+        )
+
+    async def copy(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None) -> Copied:
+        return await self._copy_or_move(op, ref, lambda conn, now: copy_move.copy(conn, ref, uids, target, quota, now))
+
+    async def move(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str) -> Copied:
+        return await self._copy_or_move(op, ref, lambda conn, now: copy_move.move(conn, ref, uids, target, now))
+
+    async def _copy_or_move(
+        self, op: Operation, ref: MailboxRef, job: Callable[[sqlite3.Connection, float], Copied]
+    ) -> Copied:
+        def run(conn: sqlite3.Connection, now: float) -> tuple[Copied, int]:
+            copied = job(conn, now)
+            return copied, copied.modseq
+
+        return await self._commits.once(
+            op,
+            ref.account,
+            run,
+            lambda copied: [copied.uidvalidity, copied.source, copied.target, copied.modseq],
+            lambda conn, known: Copied(known[0], _ranges(known[1]), _ranges(known[2]), known[3]),
+        )
+
+    async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
+        def job(conn: sqlite3.Connection, now: float) -> tuple[Expunged, int]:
+            expunged = expunge.expunge(conn, ref, uids, now)
+            return expunged, expunged.modseq
+
+        return await self._commits.once(
+            op,
+            ref.account,
+            job,
+            lambda expunged: [expunged.uids, expunged.modseq],
+            lambda conn, known: Expunged(_ranges(known[0]), known[1]),
+        )
+
+    # -- spool and trace
+
+    async def spool(self, account: str | None, limit: int = 100, after: str = "") -> tuple[SpoolItem, ...]:
+        return await self._read(lambda conn: spool_rows.page(conn, account, limit, after))
+
+    async def record(self, events: Sequence[Event]) -> None:
+        for start in range(0, len(events), EVENTS_PER_CALL):
+            together = events[start : start + EVENTS_PER_CALL]
+            await self._commits.quiet(partial(traces.keep, events=together))
+
+    async def trace(self, trace: str, account: str | None) -> tuple[Event, ...]:
+        return await self._read(lambda conn: traces.find(conn, trace, account))
+
+    # -- upkeep
+
+    async def sweep(self, grace: float = 3600.0) -> SweepReport:
+        return await self._upkeep.sweep(grace)
+
+    async def scrub(self, after: str = "", limit: int = 100) -> tuple[str, tuple[str, ...]]:
+        return await self._upkeep.scrub(after, limit)
+
+    async def reparse(self, after: str = "", limit: int = 100) -> str:
+        return await self._upkeep.reparse(after, limit)
+
+    async def stats(self) -> StorageStats:
+        totals = await self._read(lambda conn: counters.totals(conn, self._clock.now()))
+        try:
+            return StorageStats(*totals, index=await self.index.lag())
+        except DatabaseUnavailable as error:
+            raise Unavailable(str(error)) from error
+
+    async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._commits.read(job)
+
+
+def _done(value: object) -> list[int]:
+    """The outcome of an operation that has nothing to tell."""
+    return [1]
+
+
+def _nothing(conn: sqlite3.Connection, known: operations.Outcome) -> None:
+    return None
+
+
+def _plain_ranges(ranges: Ranges) -> operations.Outcome:
+    return ranges
+
+
+def _ranges(known: Sequence[Sequence[int]]) -> Ranges:
+    return tuple((first, last) for first, last in known)
+
+
+def _modseqs(conn: sqlite3.Connection, accounts_: Sequence[str]) -> dict[str, int]:
+    rows = conn.execute(
+        "SELECT a.id, a.modseq FROM json_each(?) AS j CROSS JOIN account AS a ON a.id = j.value",
+        (json.dumps(accounts_),),
+    ).fetchall()
+    return dict(rows)

@@ -1,0 +1,150 @@
+"""Blobs: the bytes of messages in chunks, and what ingest read out of them."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from storage.adapters.sqlite import ids
+from storage.adapters.sqlite.schema import CHUNK, CHUNK_BITS
+from storage.ingest import Forms
+from storage.model import StagedBlob
+from storage.port import Reason, Refused
+
+RAW = 0
+"""The codec of bytes as they are: the one there is."""
+PARTIAL = -1
+"""``size`` of a staged body that is still being written."""
+LEAVING = -2
+"""``size`` of a blob of which some chunks are swept already."""
+
+
+class Kept(NamedTuple):
+    """A whole blob, without its bytes."""
+
+    number: int
+    codec: int
+    size: int
+    sha256: bytes
+    version: int
+
+
+_INSERT = (
+    "INSERT INTO blob (size, refs, freed, version, sent, sent_day, sha256, envelope, body, bodystructure, parts, "
+    "headers, preview, keys) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def add(conn: sqlite3.Connection, content: bytes, sha256: bytes, forms: Forms, refs: int) -> int:
+    """Keep a body that fits in one chunk, named by ``refs`` emails and spool items; its number."""
+    number = conn.execute(_INSERT, (len(content), refs, None, *_columns(sha256, forms))).lastrowid
+    if number is None:
+        raise RuntimeError("no row was made")
+    if content:
+        conn.execute("INSERT INTO chunk (key, data) VALUES (?, ?)", (number << CHUNK_BITS, content))
+    return number
+
+
+def refer(conn: sqlite3.Connection, staged: StagedBlob, refs: int) -> int:
+    """Name a staged body; its number. NO_SUCH_BLOB when it was swept or is not whole."""
+    number = ids.number(staged.id, "B")
+    row = conn.execute(
+        "UPDATE blob SET refs = refs + ?, freed = NULL WHERE number = ? AND size = ? AND sha256 = ? RETURNING number",
+        (refs, number, staged.size, staged.sha256),
+    ).fetchone()
+    if row is None:
+        raise Refused(Reason.NO_SUCH_BLOB)
+    return number
+
+
+def begin(conn: sqlite3.Connection, now: float) -> int:
+    """A body to be staged: its number. From now on the sweep forgets it when nothing names it."""
+    number = conn.execute("INSERT INTO blob (size, refs, freed, version) VALUES (?, 0, ?, 0)", (PARTIAL, now)).lastrowid
+    if number is None:
+        raise RuntimeError("no row was made")
+    return number
+
+
+def write(conn: sqlite3.Connection, number: int, first: int, chunks: Sequence[bytes], now: float) -> None:
+    """Keep chunks from number ``first`` on, each of CHUNK octets (the last may be shorter)."""
+    # A slow sender's body is not a forgotten one.
+    if conn.execute("UPDATE blob SET freed = ? WHERE number = ? AND size = ?", (now, number, PARTIAL)).rowcount == 0:
+        raise Refused(Reason.NO_SUCH_BLOB)
+    conn.executemany(
+        "INSERT INTO chunk (key, data) VALUES (?, ?)",
+        [(number << CHUNK_BITS | first + n, chunk) for n, chunk in enumerate(chunks)],
+    )
+
+
+def finish(conn: sqlite3.Connection, number: int, size: int, sha256: bytes, forms: Forms, now: float) -> None:
+    """The staged body is whole and described."""
+    describe(conn, number, sha256, forms)
+    row = conn.execute(
+        "UPDATE blob SET size = ?, freed = ? WHERE number = ? RETURNING number", (size, now, number)
+    ).fetchone()
+    if row is None:
+        raise Refused(Reason.NO_SUCH_BLOB)
+
+
+def describe(conn: sqlite3.Connection, number: int, sha256: bytes, forms: Forms) -> None:
+    """Keep what ingest read out of the body."""
+    conn.execute(
+        "UPDATE blob SET version = ?, sent = ?, sent_day = ?, sha256 = ?, envelope = ?, body = ?, bodystructure = ?, "
+        "parts = ?, headers = ?, preview = ?, keys = ? WHERE number = ?",
+        (*_columns(sha256, forms), number),
+    )
+
+
+def read(conn: sqlite3.Connection, number: int, codec: int, start: int, end: int) -> bytes:
+    """Octets [start, end) of the blob, which is at least ``end`` long."""
+    if codec != RAW:
+        raise ValueError(f"blob {number} has the unknown codec {codec}")
+    pieces: list[bytes] = []
+    while start < end:
+        n, offset = divmod(start, CHUNK)
+        wanted = min(end - start, CHUNK - offset)
+        row = conn.execute(
+            "SELECT substr(data, ?, ?) FROM chunk WHERE key = ?", (offset + 1, wanted, number << CHUNK_BITS | n)
+        ).fetchone()
+        if row is None or len(row[0]) != wanted:
+            raise ValueError(f"chunk {n} of blob {number} is not whole")
+        pieces.append(row[0])
+        start += wanted
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def drop(conn: sqlite3.Connection, number: int) -> None:
+    """One email or spool item less names it; the sweep takes one that nothing names any more."""
+    conn.execute("UPDATE blob SET refs = refs - 1, freed = CASE WHEN refs = 1 THEN 0 END WHERE number = ?", (number,))
+
+
+def listed(conn: sqlite3.Connection, after: int, limit: int) -> list[Kept]:
+    """The next whole blobs in order."""
+    rows = conn.execute(
+        "SELECT number, codec, size, sha256, version FROM blob WHERE number > ? AND size >= 0 ORDER BY number LIMIT ?",
+        (after, max(1, limit)),
+    ).fetchall()
+    return [Kept(*row) for row in rows]
+
+
+def digest(content: bytes) -> bytes:
+    """SHA-256, by which a blob is proved whole."""
+    return hashlib.sha256(content).digest()
+
+
+def _columns(sha256: bytes, forms: Forms) -> tuple[object, ...]:
+    return (
+        forms.version,
+        forms.sent,
+        forms.sent_day,
+        sha256,
+        forms.envelope,
+        forms.body,
+        forms.bodystructure,
+        forms.parts,
+        forms.headers,
+        forms.preview,
+        forms.keys,
+    )

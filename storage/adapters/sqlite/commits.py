@@ -1,0 +1,90 @@
+"""Reads and writes: a write runs once, whoever stops waiting; its news goes out after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from runtime.clock import Clock
+from runtime.sqlite import Database, DatabaseUnavailable
+from storage.adapters.sqlite import operations, trace
+from storage.adapters.sqlite.hub import Hub
+from storage.model import SYSTEM, Operation
+from storage.port import Reason, Refused, Unavailable
+
+T = TypeVar("T")
+Modseqs = Mapping[str, int]
+Job = Callable[[sqlite3.Connection, float], tuple[T, Modseqs]]
+"""A job of the writer: (connection, now) → its value and the new modseq of each account that it changed."""
+
+
+class Commits:
+    def __init__(self, database: Database, hub: Hub, clock: Clock) -> None:
+        self._database = database
+        self._hub = hub
+        self._clock = clock
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def run(self, job: Job[T]) -> T:
+        """The job's value once it is durable. Raises what the job raises, or Unavailable."""
+        # A task of its own: a caller that is cancelled does not keep the others from hearing of the change.
+        task = asyncio.create_task(self._database.write(lambda conn: job(conn, self._clock.now())))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            value, _ = await asyncio.shield(task)
+        except DatabaseUnavailable as error:
+            raise Unavailable(str(error)) from error
+        return value
+
+    async def quiet(self, job: Callable[[sqlite3.Connection, float], T]) -> T:
+        """The same for a job that is no news to anybody."""
+        return await self.run(lambda conn, now: (job(conn, now), {}))
+
+    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """What a short read sees. Raises what the job raises, or Unavailable."""
+        try:
+            return await self._database.read(job)
+        except DatabaseUnavailable as error:
+            raise Unavailable(str(error)) from error
+
+    async def once(
+        self,
+        op: Operation,
+        owner: str,
+        job: Callable[[sqlite3.Connection, float], tuple[T, int]],
+        plain: Callable[[T], operations.Outcome],
+        again: Callable[[sqlite3.Connection, operations.Outcome], T],
+    ) -> T:
+        """An operation on the owner's mail. job: → (value, the account's modseq or 0). plain: the outcome as JSON.
+        again: the value of a repeat out of that JSON. NO_PERMISSION."""
+        check_rights(op, owner)
+
+        def run(conn: sqlite3.Connection, now: float) -> tuple[T, Modseqs]:
+            known = operations.find(conn, op, now)
+            if known is not None:
+                return again(conn, known), {}
+            value, modseq = job(conn, now)
+            operations.keep(conn, op, plain(value), now)
+            trace.keep(conn, now, op.events)
+            return value, {owner: modseq}
+
+        return await self.run(run)
+
+    async def finish(self) -> None:
+        """Wait for what has begun."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _ended(self, task: asyncio.Task[tuple[Any, Modseqs]]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            self._hub.publish(task.result()[1])
+
+
+def check_rights(op: Operation, owner: str) -> None:
+    """NO_PERMISSION unless the actor owns the account or is the system."""
+    if op.actor not in (owner, SYSTEM):
+        raise Refused(Reason.NO_PERMISSION)

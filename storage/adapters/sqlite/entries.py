@@ -1,0 +1,123 @@
+"""Reading messages: entries, rows with stored forms, ranges of octets."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+
+from storage.adapters.sqlite import blobs, ids, mailboxes
+from storage.adapters.sqlite.keywords import Names
+from storage.adapters.sqlite.schema import CHUNK_BITS
+from storage.adapters.sqlite.uids import Table, source
+from storage.limits import PAGE_ENTRIES, PAGE_OCTETS, PAGE_ROWS
+from storage.model import INLINE_MAX, Entry, Keys, MailboxRef, Ranges, Row, Want
+from storage.port import Reason, Refused
+
+ENTRY = "e.uid, e.modseq, e.flags, e.keywords, e.email, e.internaldate, e.savedate"
+EntryRow = tuple[int, int, int, str, int, int, int]
+
+_FORMS = (
+    (Want.PREFIX, "m.prefix"),
+    (Want.ENVELOPE, "b.envelope"),
+    (Want.BODY, "b.body"),
+    (Want.BODYSTRUCTURE, "b.bodystructure"),
+    (Want.PARTS, "b.parts"),
+    (Want.HEADERS, "b.headers"),
+    (Want.PREVIEW, "b.preview"),
+    (Want.KEYS, "b.keys"),
+    (Want.CONTENT, f"CASE WHEN b.size <= {INLINE_MAX} THEN coalesce(c.data, x'') END"),
+)
+
+
+def made(rows: Iterable[EntryRow], names: Names) -> tuple[Entry, ...]:
+    """Entries as the port shows them."""
+    return tuple(
+        Entry(uid, modseq, flags, names.of(keywords), ids.email(email), internaldate, savedate)
+        for uid, modseq, flags, keywords, email, internaldate, savedate in rows
+    )
+
+
+def page(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, limit: int) -> tuple[Entry, ...]:
+    place = mailboxes.find(conn, ref)
+    rows, parameters = source("entry", place.number, uids)
+    found = conn.execute(f"SELECT {ENTRY} {rows} LIMIT ?", (*parameters, max(1, min(limit, PAGE_ENTRIES))))
+    return made(found, Names(conn, place.account))
+
+
+def page_of_rows(
+    conn: sqlite3.Connection, table: Table, ref: MailboxRef, uids: Ranges, want: Want, limit: int
+) -> tuple[Row, ...]:
+    """Rows until ``limit`` or PAGE_OCTETS, at least one while there is one."""
+    place = mailboxes.find(conn, ref)
+    names = Names(conn, place.account)
+    rows, parameters = source(table, place.number, uids)
+    before, after = rows.split(" WHERE ")
+    columns = ", ".join(column if want & part else "NULL" for part, column in _FORMS)
+    joins = ""
+    if want & ~Want.SIZE:
+        joins += " CROSS JOIN email AS m ON m.number = e.email"
+    if want & ~(Want.SIZE | Want.PREFIX):
+        joins += " CROSS JOIN blob AS b ON b.number = m.blob"
+    if want & Want.CONTENT:
+        # A body longer than INLINE_MAX is not fetched: its key is none.
+        joins += f" LEFT JOIN chunk AS c ON c.key = CASE WHEN b.size <= {INLINE_MAX} THEN m.blob << {CHUNK_BITS} END"
+    cursor = conn.execute(
+        f"SELECT {ENTRY}, e.size, {columns} {before}{joins} WHERE {after} LIMIT ?",
+        (*parameters, max(1, min(limit, PAGE_ROWS))),
+    )
+    found: list[Row] = []
+    octets = 0
+    for row in cursor:
+        uid, modseq, flags, keywords, email, internaldate, savedate, size, *forms = row
+        octets += sum(len(form) for form in forms if form is not None)
+        if found and octets > PAGE_OCTETS:
+            break
+        prefix, envelope, body, bodystructure, parts, headers, preview, keys, content = forms
+        found.append(
+            Row(
+                Entry(uid, modseq, flags, names.of(keywords), ids.email(email), internaldate, savedate),
+                size if want & Want.SIZE else None,
+                prefix,
+                envelope,
+                body,
+                bodystructure,
+                parts,
+                headers,
+                preview,
+                _keys(keys, internaldate) if keys is not None else None,
+                content,
+            )
+        )
+    cursor.close()
+    return tuple(found)
+
+
+def octets(conn: sqlite3.Connection, account: str, email: str, start: int, end: int) -> bytes:
+    """Octets [start, end) of the email's blob, at most INLINE_MAX. NO_SUCH_MESSAGE."""
+    row = conn.execute(
+        "SELECT m.blob, b.size, b.codec FROM email AS m JOIN account AS a ON a.number = m.account "
+        "JOIN blob AS b ON b.number = m.blob WHERE m.number = ? AND a.id = ?",
+        (ids.number(email, "E"), account),
+    ).fetchone()
+    if row is None:
+        raise Refused(Reason.NO_SUCH_MESSAGE)
+    blob, size, codec = row
+    start = max(0, start)
+    return blobs.read(conn, blob, codec, start, min(end, size, start + INLINE_MAX))
+
+
+def _keys(stored: str, internaldate: int) -> Keys:
+    # RFC 5256 §2.2: without a Date that can be read, the internal date is the sent date.
+    subject, sender, to, cc, from_display, to_display, sent, message_id, references = json.loads(stored)
+    return Keys(
+        subject,
+        sender,
+        to,
+        cc,
+        from_display,
+        to_display,
+        internaldate if sent is None else sent,
+        message_id,
+        tuple(references),
+    )

@@ -1,0 +1,262 @@
+"""Mailboxes: found by name or ref, listed, made, deleted, renamed, subscribed to, opened."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from storage import names, ranges
+from storage.adapters.sqlite import accounts, ids, keywords
+from storage.adapters.sqlite.uids import all_uids
+from storage.limits import MAILBOXES_PER_ACCOUNT, SUBSCRIPTIONS_PER_ACCOUNT
+from storage.model import INBOX, Mailbox, MailboxList, MailboxRef, Opened, Ranges
+from storage.port import Reason, Refused
+
+_COLUMNS = (
+    "number, name, uidvalidity, uidnext, modseq, messages, unseen, deleted, recent, size, special_use, recent_from"
+)
+_Row = tuple[int, str, int, int, int, int, int, int, int, int, str | None, int]
+
+
+class Place(NamedTuple):
+    """A mailbox found by its ref: row numbers of mailbox and account, and what most calls need of it."""
+
+    number: int
+    account: int
+    name: str
+    uidvalidity: int
+    uidnext: int
+    modseq: int
+
+
+def find(conn: sqlite3.Connection, ref: MailboxRef) -> Place:
+    """The mailbox of a ref; NO_SUCH_MAILBOX when it was deleted, never was, or is another account's."""
+    place = find_or_none(conn, ref)
+    if place is None:
+        raise Refused(Reason.NO_SUCH_MAILBOX)
+    return place
+
+
+def find_or_none(conn: sqlite3.Connection, ref: MailboxRef) -> Place | None:
+    row = conn.execute(
+        "SELECT m.number, m.account, m.name, m.uidvalidity, m.uidnext, m.modseq FROM mailbox AS m "
+        "JOIN account AS a ON a.number = m.account WHERE m.number = ? AND a.id = ? AND m.name IS NOT NULL",
+        (ids.number(ref.mailbox, "M"), ref.account),
+    ).fetchone()
+    return Place(*row) if row is not None else None
+
+
+def find_named(conn: sqlite3.Connection, account: int, name: str) -> Place:
+    """The mailbox of that (canonical) name. NO_SUCH_MAILBOX."""
+    row = conn.execute(
+        "SELECT number, account, name, uidvalidity, uidnext, modseq FROM mailbox WHERE account = ? AND name = ?",
+        (account, name),
+    ).fetchone()
+    if row is None:
+        raise Refused(Reason.NO_SUCH_MAILBOX)
+    return Place(*row)
+
+
+def by_name(conn: sqlite3.Connection, account: str, name: str) -> Mailbox:
+    number = accounts.find(conn, account)
+    row = conn.execute(
+        f"SELECT {_COLUMNS} FROM mailbox WHERE account = ? AND name = ?", (number, searchable(name))
+    ).fetchone()
+    if row is None:
+        raise Refused(Reason.NO_SUCH_MAILBOX)
+    return _mailbox(account, row)
+
+
+def searchable(name: str) -> str:
+    """The canonical form of a name to look for; NO_SUCH_MAILBOX for one that no mailbox can have."""
+    try:
+        return names.checked(name)
+    except Refused:
+        raise Refused(Reason.NO_SUCH_MAILBOX) from None
+
+
+def every(conn: sqlite3.Connection, account: str) -> MailboxList:
+    number = accounts.find(conn, account)
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM mailbox WHERE account = ? AND name IS NOT NULL ORDER BY name <> ?, name",
+        (number, INBOX),
+    ).fetchall()
+    subscribed = conn.execute("SELECT name FROM subscription WHERE account = ?", (number,)).fetchall()
+    return MailboxList(tuple(_mailbox(account, row) for row in rows), frozenset(name for (name,) in subscribed))
+
+
+def create(
+    conn: sqlite3.Connection, account: str, name: str, special_use: str | None, now: float
+) -> tuple[Mailbox, int]:
+    """The new mailbox and the account's modseq."""
+    # RFC 3501 §6.3.3
+    name = names.checked(name)
+    number = accounts.find(conn, account)
+    taken = _names(conn, number)
+    if name in taken:
+        raise Refused(Reason.ALREADY_EXISTS)
+    if special_use is not None:
+        # RFC 6154 §3: at most one mailbox has a use.
+        other = conn.execute(
+            "SELECT 1 FROM mailbox WHERE account = ? AND name IS NOT NULL AND special_use = ?", (number, special_use)
+        ).fetchone()
+        if other is not None:
+            raise Refused(Reason.CANNOT, f"Another mailbox has the use {special_use}.")
+    modseq = _make(conn, number, [above for above in names.superiors(name) if above not in taken], None, taken, now)
+    modseq = _make(conn, number, [name], special_use, taken, now) or modseq
+    return by_name(conn, account, name), modseq
+
+
+def _make(
+    conn: sqlite3.Connection, account: int, made: list[str], special_use: str | None, taken: set[str], now: float
+) -> int:
+    """Make these mailboxes; the modseq they got (0 when there are none)."""
+    if len(taken) + len(made) > MAILBOXES_PER_ACCOUNT:
+        raise Refused(Reason.LIMIT, f"An account has at most {MAILBOXES_PER_ACCOUNT} mailboxes.")
+    modseq = accounts.next_modseq(conn, account) if made else 0
+    for name in made:
+        conn.execute(
+            "INSERT INTO mailbox (account, name, special_use, uidvalidity, modseq) VALUES (?, ?, ?, ?, ?)",
+            (account, name, special_use, accounts.next_uidvalidity(conn, account, now), modseq),
+        )
+        taken.add(name)
+    return modseq
+
+
+def delete(conn: sqlite3.Connection, account: str, name: str, now: float) -> int:
+    """Take the name away at once; the sweep carries the messages off. The account's modseq."""
+    # RFC 3501 §6.3.4
+    number = accounts.find(conn, account)
+    place = find_named(conn, number, searchable(name))
+    if place.name == INBOX:
+        raise Refused(Reason.CANNOT, "INBOX cannot be deleted.")
+    messages, size = conn.execute("SELECT messages, size FROM mailbox WHERE number = ?", (place.number,)).fetchone()
+    modseq = accounts.next_modseq(conn, number, size=-size, messages=-messages)
+    conn.execute(
+        "UPDATE mailbox SET name = NULL, removed = ?, modseq = ? WHERE number = ?", (now, modseq, place.number)
+    )
+    return modseq
+
+
+def rename(conn: sqlite3.Connection, account: str, name: str, new_name: str, now: float) -> tuple[int, int | None]:
+    """Rename a mailbox and all under it: (modseq, None). For INBOX only the new mailbox is made: (modseq, its number),
+    and the caller moves the messages."""
+    # RFC 3501 §6.3.5
+    number = accounts.find(conn, account)
+    old, new = searchable(name), names.checked(new_name)
+    taken = _names(conn, number)
+    moved = [found for found in taken if found == old or names.is_under(found, old)]
+    if not moved:
+        raise Refused(Reason.NO_SUCH_MAILBOX)
+    if new in taken:
+        raise Refused(Reason.ALREADY_EXISTS)
+    if old == INBOX:
+        above = [superior for superior in names.superiors(new) if superior not in taken]
+        modseq = _make(conn, number, [*above, new], None, taken, now)
+        return modseq, find_named(conn, number, new).number
+    if names.is_under(new, old):
+        raise Refused(Reason.CANNOT, "A mailbox cannot be moved under itself.")
+    renamed = {found: names.checked(new + found[len(old) :]) for found in moved}
+    if not taken.isdisjoint(renamed.values()):
+        raise Refused(Reason.ALREADY_EXISTS)
+    modseq = _make(
+        conn, number, [superior for superior in names.superiors(new) if superior not in taken], None, taken, now
+    )
+    modseq = accounts.next_modseq(conn, number)
+    conn.executemany(
+        "UPDATE mailbox SET name = ? WHERE account = ? AND name = ?",
+        [(target, number, found) for found, target in renamed.items()],
+    )
+    return modseq, None
+
+
+def subscribe(conn: sqlite3.Connection, account: str, name: str, on: bool) -> None:
+    # RFC 3501 §6.3.6, §6.3.7
+    number = accounts.find(conn, account)
+    if not on:
+        conn.execute("DELETE FROM subscription WHERE account = ? AND name = ?", (number, searchable(name)))
+        return
+    name = names.checked(name)
+    (have,) = conn.execute(
+        "SELECT count(*) FROM subscription WHERE account = ? AND name <> ?", (number, name)
+    ).fetchone()
+    if have >= SUBSCRIPTIONS_PER_ACCOUNT:
+        raise Refused(Reason.LIMIT, f"An account subscribes to at most {SUBSCRIPTIONS_PER_ACCOUNT} names.")
+    conn.execute("INSERT OR IGNORE INTO subscription (account, name) VALUES (?, ?)", (number, name))
+
+
+def opened(conn: sqlite3.Connection, ref: MailboxRef) -> Opened:
+    """What SELECT shows, with the recent messages not yet taken."""
+    place = find(conn, ref)
+    row = conn.execute(f"SELECT {_COLUMNS} FROM mailbox WHERE number = ?", (place.number,)).fetchone()
+    mailbox, recent_from = _mailbox(ref.account, row), row[11]
+    present = all_uids(conn, place.number, mailbox.messages)
+    first_unseen = None
+    if mailbox.unseen:
+        first_unseen = conn.execute(
+            "SELECT uid FROM entry WHERE mailbox = ? AND NOT flags & 1 ORDER BY uid LIMIT 1", (place.number,)
+        ).fetchone()[0]
+    recent = tuple((max(first, recent_from), last) for first, last in present if last >= recent_from)
+    return Opened(mailbox, present, recent, first_unseen, keywords.every(conn, place.account))
+
+
+def take_recent(conn: sqlite3.Connection, ref: MailboxRef) -> Ranges:
+    """Take the uids, from the first recent one to the last there ever was, so that no other session gets them."""
+    place = find(conn, ref)
+    (first,) = conn.execute("SELECT recent_from FROM mailbox WHERE number = ?", (place.number,)).fetchone()
+    conn.execute("UPDATE mailbox SET recent = 0, recent_from = uidnext WHERE number = ?", (place.number,))
+    return ((first, place.uidnext - 1),) if first < place.uidnext else ()
+
+
+def with_recent(found: Opened, taken: Ranges) -> Opened:
+    """What was opened with its recent messages: those of the taken uids that are there."""
+    if not taken:
+        return replace(found, recent=(), mailbox=replace(found.mailbox, recent=0))
+    ((first, last),) = taken
+    recent = tuple((max(start, first), min(end, last)) for start, end in found.uids if end >= first and start <= last)
+    return replace(found, recent=recent, mailbox=replace(found.mailbox, recent=ranges.count(recent)))
+
+
+def plain(mailbox: Mailbox) -> list[str | int | None]:
+    """A mailbox as the outcome of an operation keeps it."""
+    return [
+        mailbox.ref.mailbox,
+        mailbox.name,
+        mailbox.uidvalidity,
+        mailbox.uidnext,
+        mailbox.highest_modseq,
+        mailbox.messages,
+        mailbox.unseen,
+        mailbox.deleted,
+        mailbox.recent,
+        mailbox.size,
+        mailbox.special_use,
+    ]
+
+
+def of_plain(account: str, known: Any) -> Mailbox:
+    """The mailbox that ``plain`` kept."""
+    return Mailbox(MailboxRef(account, known[0]), *known[1:])
+
+
+def _names(conn: sqlite3.Connection, account: int) -> set[str]:
+    rows = conn.execute("SELECT name FROM mailbox WHERE account = ? AND name IS NOT NULL", (account,)).fetchall()
+    return {name for (name,) in rows}
+
+
+def _mailbox(account: str, row: _Row) -> Mailbox:
+    number, name, uidvalidity, uidnext, modseq, messages, unseen, deleted, recent, size, special_use, _ = row
+    return Mailbox(
+        MailboxRef(account, ids.mailbox(number)),
+        name,
+        uidvalidity,
+        uidnext,
+        modseq,
+        messages,
+        unseen,
+        deleted,
+        recent,
+        size,
+        special_use,
+    )

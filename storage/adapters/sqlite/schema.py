@@ -1,0 +1,208 @@
+"""The tables of storage.db, and the steps that led to them.
+
+Who refers to whom: account → mailbox → entry → email → blob → chunk. Numbers never come back (AUTOINCREMENT), since ids
+that clients keep (MAILBOXID, EMAILID) and the search index are made of them; email numbers rise in order of commit, so
+that what the search index has not seen is one range above its mark. No foreign keys: every statement that would need
+one runs on the one writer, and the checks would cost a look-up for each row.
+
+- An *entry* is one message in one mailbox: narrow, clustered by (mailbox, uid), so that a FETCH of flags or a STORE
+  over thousands reads few pages; it repeats the size for that reason.
+- A *lost* entry was expunged and is kept for the grace, so that a session not yet told can still read it.
+- *vanished* is the history of expunges for ``changes``: ranges, so that emptying a mailbox of 10,000 is one row. A
+  mailbox's ``history_from`` is the modseq below which that history was cut.
+- An *email* is one message of one account (COPY shares it); ``copies`` counts its entries and lost entries.
+- A *blob* is the bytes, shared by all accounts and the spool, and what was read out of them once (``storage.ingest``):
+  ``version`` 0 when nothing was yet. ``refs`` counts emails and spool items; at 0 it is swept from ``freed`` on.
+  ``size`` is below 0 while a staged body is not whole, or while it is being swept.
+  ``sent`` is the Date header in Unix seconds, ``sent_day`` the midnight (as if UTC) of its own calendar day.
+- A *chunk* has the key ``blob << 12 | n``: a row of CHUNK octets, the last may be shorter.
+- keywords are one character a keyword: ``chr(KEYWORD_BASE + number)`` with the account's number for it, sorted.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.sqlite import Migration
+
+CHUNK: Final = 256 * 1024
+"""Octets in a row of ``chunk``."""
+CHUNK_BITS: Final = 12
+"""So many low bits of a chunk's key count the chunks of one blob."""
+KEYWORD_BASE: Final = 0x100
+"""The character of keyword number 0. KEYWORDS_PER_ACCOUNT keeps the highest far below the surrogates."""
+
+ACCOUNT_OPEN: Final = 0
+ACCOUNT_PURGING: Final = 1
+"""The account's mail is being removed, or has been: the row stays, because ids are never used again."""
+
+_FIRST = """
+CREATE TABLE account (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    state INTEGER NOT NULL DEFAULT 0,
+    modseq INTEGER NOT NULL DEFAULT 1,
+    uidvalidity INTEGER NOT NULL DEFAULT 0,
+    size INTEGER NOT NULL DEFAULT 0,
+    messages INTEGER NOT NULL DEFAULT 0,
+    keywords INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE mailbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL,
+    name TEXT,
+    special_use TEXT,
+    uidvalidity INTEGER NOT NULL,
+    uidnext INTEGER NOT NULL DEFAULT 1,
+    modseq INTEGER NOT NULL,
+    messages INTEGER NOT NULL DEFAULT 0,
+    unseen INTEGER NOT NULL DEFAULT 0,
+    deleted INTEGER NOT NULL DEFAULT 0,
+    recent INTEGER NOT NULL DEFAULT 0,
+    recent_from INTEGER NOT NULL DEFAULT 1,
+    size INTEGER NOT NULL DEFAULT 0,
+    vanished INTEGER NOT NULL DEFAULT 0,
+    history_from INTEGER NOT NULL DEFAULT 0,
+    removed REAL
+);
+-- A deleted mailbox has no name; its messages are carried off in small steps, from the time ``removed`` on.
+CREATE UNIQUE INDEX mailbox_name ON mailbox (account, name) WHERE name IS NOT NULL;
+CREATE INDEX mailbox_removed ON mailbox (removed) WHERE removed IS NOT NULL;
+
+CREATE TABLE subscription (
+    account INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (account, name)
+) WITHOUT ROWID;
+
+CREATE TABLE keyword (
+    account INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    folded TEXT NOT NULL,
+    PRIMARY KEY (account, number)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX keyword_folded ON keyword (account, folded);
+
+CREATE TABLE entry (
+    mailbox INTEGER NOT NULL,
+    uid INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    keywords TEXT NOT NULL,
+    email INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    internaldate INTEGER NOT NULL,
+    savedate INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, uid)
+) WITHOUT ROWID;
+CREATE INDEX entry_modseq ON entry (mailbox, modseq);
+
+CREATE TABLE lost (
+    mailbox INTEGER NOT NULL,
+    uid INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    flags INTEGER NOT NULL,
+    keywords TEXT NOT NULL,
+    email INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    internaldate INTEGER NOT NULL,
+    savedate INTEGER NOT NULL,
+    lost REAL NOT NULL,
+    PRIMARY KEY (mailbox, uid)
+) WITHOUT ROWID;
+CREATE INDEX lost_since ON lost (lost);
+
+CREATE TABLE vanished (
+    mailbox INTEGER NOT NULL,
+    modseq INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, modseq, first)
+) WITHOUT ROWID;
+
+CREATE TABLE email (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    account INTEGER NOT NULL,
+    blob INTEGER NOT NULL,
+    copies INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    saved REAL NOT NULL,
+    prefix BLOB NOT NULL
+);
+CREATE INDEX email_unused ON email (number) WHERE copies = 0;
+
+CREATE TABLE blob (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    size INTEGER NOT NULL,
+    refs INTEGER NOT NULL,
+    freed REAL,
+    version INTEGER NOT NULL,
+    codec INTEGER NOT NULL DEFAULT 0,
+    key INTEGER,
+    sent INTEGER,
+    sent_day INTEGER,
+    sha256 BLOB,
+    envelope BLOB,
+    body BLOB,
+    bodystructure BLOB,
+    parts BLOB,
+    headers BLOB,
+    preview TEXT,
+    keys TEXT
+);
+CREATE INDEX blob_freed ON blob (freed) WHERE freed IS NOT NULL;
+
+CREATE TABLE chunk (
+    key INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
+);
+
+CREATE TABLE spool (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    trace TEXT NOT NULL,
+    account TEXT,
+    sender TEXT NOT NULL,
+    blob INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    queued_at REAL NOT NULL,
+    next_attempt REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    params TEXT NOT NULL
+);
+CREATE INDEX spool_account ON spool (account) WHERE account IS NOT NULL;
+
+CREATE TABLE spool_recipient (
+    spool INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    params TEXT NOT NULL,
+    outcome TEXT,
+    PRIMARY KEY (spool, n)
+) WITHOUT ROWID;
+
+-- Numbers rise with time, so the sweep takes the lowest and needs no index on the time.
+CREATE TABLE operation (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    created REAL NOT NULL,
+    outcome TEXT NOT NULL
+);
+
+CREATE TABLE event (
+    number INTEGER PRIMARY KEY,
+    trace TEXT NOT NULL,
+    kept REAL NOT NULL,
+    data TEXT NOT NULL
+);
+CREATE INDEX event_trace ON event (trace);
+
+-- Entries made on a day (days since 1970 UTC), for the statistics.
+CREATE TABLE saved (
+    day INTEGER PRIMARY KEY,
+    messages INTEGER NOT NULL
+);
+"""
+
+MIGRATIONS: Final = (Migration("the first tables", _FIRST),)

@@ -1,0 +1,108 @@
+"""What changes search.db, on its writer's thread. Each answers the CPU seconds that it took."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Container, Mapping, Sequence
+from time import thread_time
+from typing import NamedTuple
+
+from mail import structure
+from storage.adapters.sqlite.search_document import body_pieces, header_text
+from storage.adapters.sqlite.search_schema import TEXT_MAX, key
+from storage.adapters.sqlite.search_source import Source
+
+WHOLE_MAX = 256 * 1024
+"""Octets of a body's text that are handed to SQLite at once; more go piece by piece, because each hand-over holds the
+interpreter's lock."""
+
+
+class Handed(NamedTuple):
+    """A message taken apart already."""
+
+    raw: bytes
+    part: structure.Part
+
+
+def taken_apart(source: Source, handed: Mapping[int, Handed]) -> Handed:
+    """The message of a source: handed over by delivery, or parsed from the octets read."""
+    if source.raw is None:
+        return handed[source.blob]
+    return Handed(source.raw, structure.parse(source.raw))
+
+
+def header_of(source: Source, message: Handed) -> bytes:
+    """The header text of an email: its own prefix before the blob's header."""
+    return header_text(source.prefix, message.raw[message.part.header_start : message.part.body_start])
+
+
+def add(
+    conn: sqlite3.Connection, page: Sequence[Source], handed: Mapping[int, Handed], removed: Container[int]
+) -> float:
+    """Index a page of emails and move the mark to its last. removed: emails that left while the page was on its way.
+
+    Those up to the mark are there already, from a page whose commit was not heard of.
+    """
+    begun = thread_time()
+    (mark,) = conn.execute("SELECT email FROM mark").fetchone()
+    blob = 0
+    message: Handed | None = None
+    body: list[bytes] | None = None
+    for source in page:
+        if source.email <= mark or source.email in removed:
+            continue
+        if message is None or source.blob != blob:
+            blob, message = source.blob, taken_apart(source, handed)
+            body = _bounded_body(message)
+        id = key(source.account, source.email)
+        if body is None:
+            conn.execute("INSERT OR REPLACE INTO large (id) VALUES (?)", (id,))
+        else:
+            _add_text(conn, id, header_of(source, message), body)
+    conn.execute("UPDATE mark SET email = max(email, ?)", (page[-1].email,))
+    return thread_time() - begun
+
+
+def _bounded_body(message: Handed) -> list[bytes] | None:
+    pieces: list[bytes] = []
+    total = 0
+    for piece in body_pieces(message.raw, message.part):
+        total += len(piece)
+        if total > TEXT_MAX:
+            return None
+        pieces.append(piece)
+    return [b"".join(pieces)] if total <= WHOLE_MAX else pieces
+
+
+def _add_text(conn: sqlite3.Connection, id: int, header: bytes, body: list[bytes]) -> None:
+    conn.execute("INSERT INTO header (id, text) VALUES (?, ?)", (id, header))
+    if len(body) == 1:
+        conn.execute("INSERT INTO body (id, text) VALUES (?, ?)", (id, body[0]))
+        conn.execute("INSERT INTO trigram (rowid, header, body) VALUES (?, ?, ?)", (id, header, body[0]))
+        return
+    conn.execute("INSERT INTO body (id, text) VALUES (?, zeroblob(?))", (id, sum(map(len, body))))
+    with conn.blobopen("body", "text", id) as stored:
+        for piece in body:
+            stored.write(piece)
+    conn.execute(
+        "INSERT INTO trigram (rowid, header, body) "
+        "SELECT h.id, h.text, b.text FROM header h JOIN body b ON b.id = h.id WHERE h.id = ?",
+        (id,),
+    )
+
+
+def remove(conn: sqlite3.Connection, emails: Sequence[tuple[int, int]]) -> float:
+    """Take emails, (account number, email number) each, out of the index; those that are not in it do not matter."""
+    begun = thread_time()
+    for account, email in emails:
+        id = (key(account, email),)
+        # FTS5 without its own copy of the text must be told what it is to forget.
+        conn.execute(
+            "INSERT INTO trigram (trigram, rowid, header, body) "
+            "SELECT 'delete', h.id, h.text, b.text FROM header h JOIN body b ON b.id = h.id WHERE h.id = ?",
+            id,
+        )
+        conn.execute("DELETE FROM header WHERE id = ?", id)
+        conn.execute("DELETE FROM body WHERE id = ?", id)
+        conn.execute("DELETE FROM large WHERE id = ?", id)
+    return thread_time() - begun

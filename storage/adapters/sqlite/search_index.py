@@ -1,0 +1,362 @@
+"""The search index: search.db, what keeps it up with storage.db, and what is asked of it.
+
+It is a copy that can be made again: never wrong while it is behind (what it has not seen is read from storage.db at
+every question), thrown away and begun anew when it is missing, damaged, of another release, or ahead of storage.db.
+It waits for a pause between deliveries (CALM, within the bounds of DELAY and BACKLOG): what it costs an email falls to
+a third with batches, and while mail pours in the processor is the deliveries' alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from time import monotonic, thread_time
+from typing import TypeVar
+
+import structlog
+
+from mail.structure import Part
+from runtime.clock import Clock, SystemClock
+from runtime.sqlite import Database, DatabaseUnavailable, SchemaTooNew
+from storage.adapters.sqlite import search_build, search_lookup, search_source
+from storage.adapters.sqlite.search_build import Handed
+from storage.adapters.sqlite.search_document import body_pieces
+from storage.adapters.sqlite.search_key import TextKey, scan
+from storage.adapters.sqlite.search_schema import ACCOUNT_BITS, EMAIL_MASK, FORM, MIGRATIONS, PAGE_SIZE
+from storage.adapters.sqlite.search_source import Source
+from storage.model import IndexHealth
+
+CALM = 1.0
+"""Seconds without a new email after which those that wait are indexed."""
+DELAY = 15.0
+"""Seconds that a new email waits at most for such a pause."""
+BACKLOG = 4096
+"""Emails that wait at most for such a pause: so many have to be read by whoever searches meanwhile."""
+POLL = 30.0
+"""Seconds after which the index looks by itself, should nobody have told it of news."""
+RETRY = 5.0
+"""Seconds between attempts while search.db or storage.db cannot be used."""
+HANDED_OCTETS = 32 * 1024 * 1024
+"""Octets of messages, taken apart at delivery, that wait in memory for the index."""
+CHECK_PAGE = 10_000
+"""Keys compared with storage.db at a time, once after the start."""
+
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+T = TypeVar("T")
+log = structlog.get_logger("search")
+
+
+class SearchIndex:
+    """One per store. Its methods are called on the event loop; the work is done on the threads of both databases.
+
+    path: of search.db. storage: the open database whose emails are indexed; it is only read. Methods raise
+    DatabaseUnavailable where storage cannot be read; what is wrong with search.db alone never reaches the caller of
+    ``find`` or ``remove``, but stands in the health and the log.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], storage: Database, clock: Clock | None = None) -> None:
+        self.path = Path(path)
+        self._storage = storage
+        self._clock = clock or SystemClock()
+        self._database: Database | None = None
+        self._mark = 0
+        self._handed: dict[int, Handed] = {}
+        self._handed_octets = 0
+        self._removed: set[int] = set()
+        self._building = asyncio.Lock()
+        self._told = 0
+        self._last_told = 0.0
+        self._news = asyncio.Event()
+        self._many = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._cpu = 0.0
+        self._error: str | None = None
+        self._damaged = False
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open search.db, or begin it anew. Where not even that can be done (disk full) the index stays behind and
+        tries again in the background."""
+        async with self._building:
+            try:
+                await self._ready()
+            except DatabaseUnavailable as error:
+                self._failed(error)
+
+    def start(self) -> None:
+        """Keep up with storage in the background until ``close``."""
+        self._task = asyncio.create_task(self._keep_up(), name="search index")
+
+    async def close(self) -> None:
+        """End the background task and close search.db once the batch in hand is written. May be repeated."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        database, self._database = self._database, None
+        if database is not None:
+            await database.close()
+
+    # -- what storage tells it -------------------------------------------------------------------------------------
+
+    def wake(self, emails: int = 1) -> None:
+        """So many new emails have been committed."""
+        self._told += emails
+        self._news.set()
+        self._last_told = monotonic()
+        if self._told >= BACKLOG:
+            self._many.set()
+
+    def hand(self, blob: int, raw: bytes, part: Part) -> None:
+        """A committed blob (its number) as delivery took it apart: this spares the index reading and parsing it. Call
+        it before ``wake``. Let go when too much waits; no answer depends on it."""
+        if blob not in self._handed and self._handed_octets + len(raw) <= HANDED_OCTETS:
+            self._handed[blob] = Handed(raw, part)
+            self._handed_octets += len(raw)
+
+    async def remove(self, emails: Sequence[tuple[int, int]]) -> None:
+        """Let emails leave the index: (account number, email number) each. Called before storage deletes them; if
+        this commit is lost, or search.db cannot be written now, the next start finds what was left over."""
+        if self._building.locked():
+            self._removed.update([email for _, email in emails])
+        try:
+            self._cpu += await self._write(lambda conn: search_build.remove(conn, emails))
+        except DatabaseUnavailable as error:
+            self._failed(error)
+
+    async def rebuild(self) -> None:
+        """Throw search.db away and begin anew; ``catch_up`` or the background task fills it, and meanwhile questions
+        are answered from the messages themselves."""
+        async with self._building:
+            await self._begin_anew("asked for")
+        self.wake()
+
+    # -- what is asked of it ---------------------------------------------------------------------------------------
+
+    async def lag(self) -> IndexHealth:
+        """How far it is behind, what it has cost since ``open`` (CPU of reading and writing, in seconds), and what is
+        wrong with it."""
+        count, since = await self._storage.read(lambda conn: search_source.backlog(conn, self._mark))
+        seconds = max(0.0, self._clock.now() - since) if since is not None else 0.0
+        return IndexHealth(lag=count, lag_seconds=seconds, cpu_seconds=self._cpu, error=self._error)
+
+    async def find(self, keys: Sequence[TextKey], account: int, emails: Sequence[int]) -> list[set[int]]:
+        """For each key which of these emails (numbers, of one account) hold its text: exactly, whatever the index has.
+
+        The sets may name other emails of the account too. An email that is swept while this runs may be left out: it
+        was expunged a grace before.
+        """
+        try:
+            held, unread = await self._read(lambda conn: search_lookup.answer(conn, keys, account, emails))
+        except DatabaseUnavailable as error:
+            self._failed(error)
+            held, unread = [set() for _ in keys], sorted(set(emails))
+        while unread:
+            page, handed, covered = await self._page_of(unread)
+            unread = unread[covered:]
+            for email, answers in await asyncio.to_thread(_scan_page, keys, page, handed):
+                for holding, answer in zip(held, answers, strict=True):
+                    if answer:
+                        holding.add(email)
+        return held
+
+    async def _page_of(self, emails: Sequence[int]) -> tuple[list[Source], Mapping[int, Handed], int]:
+        handed = dict(self._handed)
+        page, covered = await self._storage.read(lambda conn: search_source.of(conn, emails, handed))
+        return page, handed, covered
+
+    # -- keeping up ------------------------------------------------------------------------------------------------
+
+    async def catch_up(self) -> None:
+        """Index all that storage has by now."""
+        async with self._building:
+            await self._ready()
+            while (await self._round())[0]:
+                continue
+            self._removed.clear()
+            self._error = None
+
+    async def _follow(self) -> None:
+        """Index what fills whole pages now, and what was there at the beginning: under load the next few emails wait
+        until they are many."""
+        self._told = 0
+        self._news.clear()
+        self._many.clear()
+        async with self._building:
+            await self._ready()
+            while (await self._round())[1]:
+                continue
+            self._removed.clear()
+            self._error = None
+
+    async def check(self) -> None:
+        """Take out of the index what storage no longer has: removals whose commit was lost in a power cut."""
+        last = 0
+        while keys := await self._read(partial(search_lookup.keys_above, last=last, limit=CHECK_PAGE)):
+            last = keys[-1]
+            accounts = {key & EMAIL_MASK: key >> ACCOUNT_BITS for key in keys}
+            gone = await self._storage.read(partial(search_source.gone, emails=list(accounts)))
+            if gone:
+                await self.remove([(accounts[email], email) for email in gone])
+
+    async def _keep_up(self) -> None:
+        checked = False
+        while True:
+            try:
+                await self._follow()
+                if not checked:
+                    await self.check()
+                    checked = True
+            except DatabaseUnavailable as error:
+                self._failed(error)
+                await asyncio.sleep(RETRY)
+            except Exception:
+                log.exception("the search index met an error that nobody foresaw")
+                await asyncio.sleep(RETRY)
+            else:
+                await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL):
+                await self._news.wait()
+        latest = monotonic() + DELAY
+        while self._news.is_set() and (wait := min(self._last_told + CALM, latest) - monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._many.wait()
+                    return
+
+    async def _round(self) -> tuple[bool, bool]:
+        """Index one page: was there any, and was it full?"""
+        handed = dict(self._handed)
+
+        def read(conn: sqlite3.Connection) -> tuple[list[Source], bool, float]:
+            begun = thread_time()
+            page, full = search_source.above(conn, self._mark, handed)
+            return page, full, thread_time() - begun
+
+        page, full, cpu = await self._storage.read(read)
+        self._cpu += cpu
+        if page:
+            self._cpu += await self._write(lambda conn: search_build.add(conn, page, handed, self._removed))
+            self._mark = page[-1].email
+        # With no page at all, what was handed over came to nothing.
+        self._let_go([source.blob for source in page] or list(handed))
+        return bool(page), full
+
+    def _let_go(self, blobs: Sequence[int]) -> None:
+        for blob in blobs:
+            handed = self._handed.pop(blob, None)
+            if handed is not None:
+                self._handed_octets -= len(handed.raw)
+
+    # -- search.db -------------------------------------------------------------------------------------------------
+
+    async def _ready(self) -> None:
+        """Have search.db open and fit for use."""
+        if self._database is not None and not self._damaged:
+            return
+        if self._damaged:
+            await self._begin_anew(self._error or "damaged")
+            return
+        try:
+            self._mark, form = await self._open()
+        except SchemaTooNew as error:
+            await self._begin_anew(str(error))
+            return
+        except DatabaseUnavailable as error:
+            if not _is_damage(error):
+                raise
+            await self._begin_anew(str(error))
+            return
+        if form != FORM:
+            await self._begin_anew("its texts were folded in another way")
+            return
+        last = await self._storage.read(search_source.last_number)
+        if self._mark > last:
+            await self._begin_anew("it is ahead of storage.db, which must have been restored")
+        elif last and not self._mark:
+            log.warning("search index is empty", path=str(self.path))
+            self._error = "being built anew: it was missing or empty"
+
+    async def _open(self) -> tuple[int, int]:
+        database = Database(self.path, migrations=MIGRATIONS, synchronous="NORMAL", readers=2, page_size=PAGE_SIZE)
+        try:
+            await database.open()
+            state = await database.read(search_lookup.mark_of)
+        except BaseException:
+            await database.close()
+            raise
+        self._database = database
+        return state
+
+    async def _begin_anew(self, reason: str) -> None:
+        log.warning("search index begun anew", path=str(self.path), reason=reason)
+        self._error = f"being built anew: {reason}"
+        database, self._database = self._database, None
+        self._mark = 0
+        if database is not None:
+            await database.close()
+        await asyncio.to_thread(_delete, self.path)
+        self._damaged = False
+        self._mark, _ = await self._open()
+
+    async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        database = self._at_hand()
+        try:
+            return await database.read(job)
+        except DatabaseUnavailable as error:
+            self._damaged = self._damaged or _is_damage(error)
+            raise
+
+    async def _write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        database = self._at_hand()
+        try:
+            return await database.write(job)
+        except DatabaseUnavailable as error:
+            self._damaged = self._damaged or _is_damage(error)
+            raise
+
+    def _at_hand(self) -> Database:
+        if self._database is None or self._damaged:
+            raise DatabaseUnavailable(f"{self.path.name} cannot be used now")
+        return self._database
+
+    def _failed(self, error: DatabaseUnavailable) -> None:
+        """Say what is wrong, once, and have the background task see to it."""
+        if str(error) != self._error:
+            log.error("search index cannot be used", error=str(error), damaged=self._damaged)
+            self._error = str(error)
+        if self._damaged:
+            self.wake(BACKLOG)
+
+
+def _is_damage(error: DatabaseUnavailable) -> bool:
+    code = getattr(error.__cause__, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _DAMAGED
+
+
+def _delete(path: Path) -> None:
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def _scan_page(
+    keys: Sequence[TextKey], page: Sequence[Source], handed: Mapping[int, Handed]
+) -> list[tuple[int, list[bool]]]:
+    """Each email's answers, from the message itself."""
+    answers: list[tuple[int, list[bool]]] = []
+    for source in page:
+        message = search_build.taken_apart(source, handed)
+        header = search_build.header_of(source, message)
+        answers.append((source.email, scan(keys, header, body_pieces(message.raw, message.part))))
+    return answers

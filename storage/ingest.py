@@ -1,0 +1,75 @@
+"""The one place where a message is parsed: what is stored beside its bytes, for DATA, APPEND and import alike."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from mail import ingestform
+from mail.sortkeys import SortKeys
+from mail.structure import Part
+
+VERSION: Final = ingestform.VERSION * 1000 + 1
+"""Of the forms below: rises with what ``mail`` answers (thousands) and with how it is kept (the rest)."""
+
+_DAY = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """What is read out of a message once, in the form in which it is kept.
+
+    sent: the Date field in Unix seconds, or None; sent_day: the first second, as if UTC, of the calendar day written
+    there. headers: the usual lines verbatim, None when over the bound. keys: JSON, see ``keys_json``. The others are
+    those of ``mail.ingestform.Described``.
+    """
+
+    version: int
+    sent: int | None
+    sent_day: int | None
+    envelope: bytes
+    body: bytes
+    bodystructure: bytes
+    parts: bytes
+    headers: bytes | None
+    preview: str
+    keys: str
+
+
+def describe(raw: bytes) -> tuple[Forms, Part]:
+    """The forms of any bytes, and their structure. Linear in their length; holds the GIL for short stretches only."""
+    found = ingestform.describe(raw)
+    keys = found.keys
+    forms = Forms(
+        version=VERSION,
+        sent=keys.sent,
+        sent_day=None if keys.sent_day is None else keys.sent_day * _DAY,
+        envelope=found.envelope,
+        body=found.body,
+        bodystructure=found.bodystructure,
+        parts=found.parts,
+        headers=found.usual,
+        # Half a surrogate pair cannot be stored as UTF-8.
+        preview=found.preview.encode("utf-8", "replace").decode(),
+        keys=keys_json(keys),
+    )
+    return forms, found.part
+
+
+def keys_json(keys: SortKeys) -> str:
+    """The fields of ``storage.model.Keys`` in its order, ``sent`` null where the message has no date."""
+    return json.dumps(
+        (
+            keys.subject,
+            keys.sender,
+            keys.to,
+            keys.cc,
+            keys.sender_display,
+            keys.to_display,
+            keys.sent,
+            keys.message_id or "",
+            keys.references,
+        ),
+        separators=(",", ":"),
+    )

@@ -1,0 +1,57 @@
+"""Every bound of the store, by name. Doors keep tighter ones of their own; these hold whoever asks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+BLOB_MAX: Final = 512 * 1024 * 1024
+"""Octets of one message."""
+NAME_OCTETS: Final = 1024
+"""Octets of a mailbox name in UTF-8."""
+NAME_LEVELS: Final = 64
+"""Levels of a mailbox name."""
+MAILBOXES_PER_ACCOUNT: Final = 5_000
+SUBSCRIPTIONS_PER_ACCOUNT: Final = 10_000
+KEYWORDS_PER_ACCOUNT: Final = 1_000
+"""Different keywords an account may ever have used."""
+UID_MAX: Final = 0xFFFF_FFFF
+"""RFC 3501 §2.3.1.1: a uid is a 32-bit value."""
+VANISHED_PER_MAILBOX: Final = 100_000
+"""Ranges of expunged uids remembered; beyond, ``changes`` tells an old client every uid that is not there."""
+
+PAGE_ENTRIES: Final = 16_384
+"""Entries in one page, whatever was asked."""
+PAGE_ROWS: Final = 2_048
+"""Rows in one page, whatever was asked."""
+PAGE_OCTETS: Final = 1024 * 1024
+"""Octets of stored forms after which a page of rows ends."""
+
+ACCEPT_BATCH: Final = 64
+"""Deliveries of one call that are described and committed together."""
+STAGE_OCTETS: Final = 2 * 1024 * 1024
+"""Octets of a staged body written in one step."""
+BIG_PARSES: Final = 2
+"""Bodies over INLINE_MAX that are held whole in memory at a time to be described."""
+INGEST_THREADS: Final = 2
+
+OPERATION_AGE: Final = 3600.0
+"""Seconds for which the outcome of an operation is kept."""
+EVENT_AGE: Final = 30 * 86400.0
+"""Seconds for which trace events are kept."""
+EVENT_ROWS: Final = 2_000_000
+"""Rows of trace events (one row: the events of one call) that are kept."""
+EVENTS_PER_TRACE: Final = 10_000
+"""Rows that are read for one trace."""
+
+SWEEP_ENTRIES: Final = 500
+"""Entries, emails, operations or events that one step of the sweep touches."""
+SWEEP_CHUNKS: Final = 64
+"""Chunks that one step of the sweep deletes: 16 MiB."""
+WATCH_MAX: Final = 60.0
+"""Seconds that one ``watch`` waits at most."""
+SWEEP_SECONDS: Final = 60.0
+"""Seconds between two rounds of the sweep that found nothing more to do."""
+PURGE_STEPS: Final = 20
+"""Steps of SWEEP_ENTRIES that one call of ``purge_account`` makes."""
+EVENTS_PER_CALL: Final = 10_000
+"""Events that are committed together by ``record``."""

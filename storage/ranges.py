@@ -1,0 +1,61 @@
+"""Sets of uids as sorted, disjoint, non-adjacent (first, last) pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from storage.model import Ranges
+
+
+def of(uids: Iterable[int]) -> Ranges:
+    """The set of uids given in ascending order, without repeats."""
+    found: list[tuple[int, int]] = []
+    first = last = None
+    for uid in uids:
+        if last is not None and uid == last + 1:
+            last = uid
+            continue
+        if first is not None and last is not None:
+            found.append((first, last))
+        first = last = uid
+    if first is not None and last is not None:
+        found.append((first, last))
+    return tuple(found)
+
+
+def union(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """The set of all pairs, given in any order and perhaps overlapping."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if found and first <= found[-1][1] + 1:
+            if last > found[-1][1]:
+                found[-1] = (found[-1][0], last)
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def each(ranges: Ranges) -> Iterator[int]:
+    """Every uid of the set."""
+    for first, last in ranges:
+        yield from range(first, last + 1)
+
+
+def count(ranges: Ranges) -> int:
+    """How many uids the set has."""
+    return sum(last - first + 1 for first, last in ranges)
+
+
+def outside(ranges: Ranges, end: int) -> Ranges:
+    """The uids 1 … end - 1 that are not in the set."""
+    found: list[tuple[int, int]] = []
+    start = 1
+    for first, last in ranges:
+        if first > start:
+            found.append((start, min(first, end) - 1))
+        start = last + 1
+        if start >= end:
+            break
+    if start < end:
+        found.append((start, end - 1))
+    return tuple(found)

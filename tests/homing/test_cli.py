@@ -1,0 +1,238 @@
+"""The commands, with no server running."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from runtime.admin import FolderLock
+
+Homing = Callable[..., Result]
+
+
+@pytest.fixture
+def domain(homing: Homing) -> str:
+    homing("domain", "add", "example.org")
+    return "example.org"
+
+
+def users(homing: Homing) -> dict[str, dict[str, object]]:
+    return {one["address"]: one for one in json.loads(homing("user", "list", "--json").stdout)}
+
+
+def test_domains(homing: Homing, domain: str) -> None:
+    homing("domain", "add", "example.net", "--catch-all", "ann@example.org")
+    found = json.loads(homing("domain", "list", "--json").stdout)
+    assert [(one["name"], one["catch_all"]) for one in found] == [
+        ("example.net", "ann@example.org"),
+        ("example.org", None),
+    ]
+    assert "example.net" in homing("domain", "list").stdout
+    homing("domain", "remove", "example.net")
+    assert "already exists" in homing("domain", "add", "EXAMPLE.org", status=1).stderr
+    assert "no such domain" in homing("domain", "remove", "example.net", status=1).stderr
+
+
+def test_a_user_from_add_to_remove(homing: Homing, domain: str) -> None:
+    homing(
+        "user",
+        "add",
+        "ann@example.org",
+        "--password-stdin",
+        "--quota",
+        "5 GiB",
+        "--name",
+        "Ann",
+        "--admin",
+        stdin="a good secret\n",
+    )
+    ann = users(homing)["ann@example.org"]
+    assert (ann["quota"], ann["role"], ann["display_name"], ann["enabled"]) == (5 * 1024**3, "admin", "Ann", True)
+    assert "5 GiB" in homing("user", "list").stdout
+    homing("user", "add", "bob@example.org", "--generate")
+    homing("user", "passwd", "bob@example.org", "--password-stdin", stdin="another secret\n")
+    homing("user", "disable", "bob@example.org")
+    assert users(homing)["bob@example.org"]["enabled"] is False
+    homing("user", "enable", "bob@example.org")
+    homing("user", "quota", "ann@example.org")
+    assert users(homing)["ann@example.org"]["quota"] is None
+    homing("user", "remove", "bob@example.org", "--yes")
+    assert list(users(homing)) == ["ann@example.org"]
+
+
+def test_a_generated_password_is_shown(homing: Homing, domain: str) -> None:
+    shown = homing("user", "add", "ann@example.org", "--generate").stdout
+    assert len(shown.split("Password: ")[1].strip()) >= 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (("user", "add", "ann@example.net", "--generate"), 1, "homing domain add"),
+        (("user", "add", "@@", "--generate"), 1, "not a valid"),
+        (("user", "add", "ann@example.org"), 2, "--password-stdin"),
+        (("user", "add", "ann@example.org", "--generate", "--quota", "lots"), 2, "is not a size"),
+        (("user", "remove", "ann@example.org"), 2, "--yes"),
+        (("user", "disable", "nobody@example.org"), 1, "homing user list"),
+        (("alias", "remove", "nobody@example.org"), 1, "homing alias list"),
+        (("user", "import", "absent.csv"), 1, "cannot be read"),
+        (("serve", "smtp"), 2, "distributed mode"),
+        (("serve", "smtp", "imap"), 2, "smtp imap as a process"),
+        (("serve", "nonsense"), 2, "nonsense"),
+        (("down",), 1, "no server runs"),
+        (("restart",), 1, "no server runs"),
+        (("logs",), 69, "No server runs"),
+        (("send",), 2, "to whom?"),
+        (("send", "ann@example.org"), 69, "homing up"),
+        (("nonsense",), 2, "nonsense"),
+        (("config", "set", "smtp.max_wokers", "3"), 1, "smtp.max_workers"),
+        (("config", "set", "smtp.max_workers", "none"), 1, "smtp.max_workers"),
+        (("config", "set", "data", "/elsewhere"), 1, "file or environment only"),
+        (("config", "clear", "smtp.max_workers"), 1, "No override"),
+    ],
+)
+def test_errors_say_what_to_do(
+    homing: Homing, domain: str, arguments: tuple[str, ...], status: int, sentence: str
+) -> None:
+    result = homing(*arguments, status=status)
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_import_and_export(homing: Homing, domain: str, tmp_path: Path) -> None:
+    bcrypt = "$2b$04$abcdefghijklmnopqrstuuH1MrLgqzLs4bG1Yn0Y9hEJrgMcTrZ5u"
+    rows = [
+        "ann@example.org,clear password,5 GiB",
+        f"bob@example.org,{bcrypt}",
+        "",
+        "# a remark",
+        '"carl@example.org"," with blanks "',
+        "ann@example.org,twice",
+        "dan@elsewhere.net,foreign",
+        "eve@example.org,secret,lots",
+        "fay@example.org,",
+    ]
+    (tmp_path / "people.csv").write_text("\n".join(rows))
+    result = homing("user", "import", "people.csv", status=1)
+    assert "Added 3 of 7 accounts." in result.stdout
+    for line, address in ((6, "ann"), (7, "dan"), (8, "eve"), (9, "fay")):
+        assert f"line {line}: {address}@" in result.stderr
+    homing("user", "disable", "carl@example.org")
+
+    homing("user", "export", "out.csv")
+    assert stat.S_IMODE((tmp_path / "out.csv").stat().st_mode) == 0o600
+    exported = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
+    assert [(one["address"], one["quota"], one["enabled"]) for one in exported] == [
+        ("ann@example.org", str(5 * 1024**3), "true"),
+        ("bob@example.org", "", "true"),
+        ("carl@example.org", "", "false"),
+    ]
+    assert exported[1]["password"] == bcrypt
+    assert exported[0]["password"].startswith("$argon2id$")
+
+    for one in exported:
+        homing("user", "remove", one["address"], "--yes")
+    text = (tmp_path / "out.csv").read_text().replace("@example.org", "@example.net")
+    homing("domain", "add", "example.net")
+    (tmp_path / "again.csv").write_text(text)
+    assert "Added 3 of 3" in homing("user", "import", "again.csv").stdout
+    assert homing("user", "export").stdout.replace("\r", "") == text
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"address,passwort\nann@example.org,x", "there is no column 'passwort'"),
+        (b'ann@example.org,"open', "is not CSV"),
+        (b"ann@example.org,caf\xe9", "not UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_list_of_accounts(
+    homing: Homing, domain: str, tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    (tmp_path / "bad.csv").write_bytes(content)
+    assert sentence in homing("user", "import", "bad.csv", status=1).stderr
+
+
+def test_thousands_at_once(homing: Homing, domain: str, tmp_path: Path) -> None:
+    digest = "$2b$04$abcdefghijklmnopqrstuuH1MrLgqzLs4bG1Yn0Y9hEJrgMcTrZ5u"
+    (tmp_path / "many.csv").write_text("".join(f"user{n:05}@example.org,{digest}\n" for n in range(3000)))
+    assert "Added 3000 of 3000" in homing("user", "import", "many.csv").stdout
+    assert len(users(homing)) == 3000
+
+
+def test_aliases(homing: Homing, domain: str) -> None:
+    homing("alias", "add", "sales@example.org", "ann@example.org", "bob@elsewhere.net")
+    assert json.loads(homing("alias", "list", "--json").stdout) == [
+        {"address": "sales@example.org", "targets": ["ann@example.org", "bob@elsewhere.net"]}
+    ]
+    assert "sales@example.org" in homing("alias", "list", "--domain", "example.org").stdout
+    homing("alias", "remove", "sales@example.org")
+    assert json.loads(homing("alias", "list", "--json").stdout) == []
+
+
+def test_overrides(homing: Homing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def row(key: str) -> tuple[str, str]:
+        rows = {one["key"]: one for one in json.loads(homing("config", "--json").stdout)}
+        return rows[key]["value"], rows[key]["origin"]
+
+    monkeypatch.setenv("HOMING_ADMIN_PASSWORD", "tell-nobody")
+    assert row("smtp.max_workers") == ("4", "default")
+    assert "at the next start" in homing("config", "set", "smtp.max_workers", "7").stdout
+    assert row("smtp.max_workers") == ("7", "override")
+    assert "smtp.max_workers" in homing("config", "--changed").stdout
+    homing("config", "clear", "smtp.max_workers")
+    assert row("smtp.max_workers") == ("4", "default")
+    assert "tell-nobody" not in homing("config").output
+
+
+def test_an_override_that_no_longer_fits_can_be_cleared(
+    homing: Homing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sqlite3
+
+    homing("config", "set", "smtp.max_workers", "7")
+    with sqlite3.connect(tmp_path / "data" / "config.db") as kept:
+        kept.execute("INSERT INTO override VALUES ('smtp.of_old', '1')")
+    kept.close()
+    assert "homing config clear smtp.of_old" in homing("user", "list", status=78).stderr
+    homing("config", "clear", "smtp.of_old")
+    homing("user", "list")
+
+
+def test_check(homing: Homing, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "wrong" not in homing("check").stdout
+    monkeypatch.setenv("HOMING_TLS_CERT", "/absent.pem")
+    monkeypatch.setenv("HOMING_TLS_KEY", "/absent.key")
+    assert "/absent.pem does not exist" in homing("check", status=78).stdout
+    monkeypatch.setenv("HOMING_SMPT_PORT", "1")
+    assert "HOMING_SMTP_PORT" in homing("check", status=78).stdout
+
+
+@pytest.mark.parametrize("variable", ["MONGODB_URL", "QUEUE_URL", "STORAGE_URL", "IDENTITY_URL"])
+def test_what_distributed_mode_needs_is_not_ignored(
+    homing: Homing, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "http://elsewhere:8002")
+    assert "distributed mode" in homing("up", status=78).stderr
+
+
+def test_a_folder_in_use_by_what_does_not_answer(homing: Homing, tmp_path: Path) -> None:
+    with FolderLock(tmp_path / "data"):
+        assert "does not answer" in homing("user", "list", status=69).stderr
+        assert "in use by process" in homing("up", status=69).stderr
+
+
+def test_version_and_help(homing: Homing) -> None:
+    assert homing("version").stdout.startswith("homing 0.")
+    for command in ((), ("user",), ("domain",), ("alias",), ("config",)):
+        assert "Usage" in homing(*command, "--help").stdout
+    for command in (("user", "add"), ("user", "import"), ("domain", "add"), ("alias", "add"), ("send",), ("up",)):
+        assert "Example" in homing(*command, "--help").stdout

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from homing.doors import smtp_settings
+from homing.settings import PREFIX, Settings, load_settings
+from runtime.config import ConfigError, entries, manual
+
+PUBLIC = [
+    "HOMING_DATA",
+    "HOMING_DOMAIN",
+    "HOMING_HOST",
+    "HOMING_SMTP_PORT",
+    "SMTP_SERVER_PORT",
+    "HOMING_SUBMISSION_PORT",
+    "HOMING_SUBMISSIONS_PORT",
+    "HOMING_IMAP_PORT",
+    "HOMING_IMAPS_PORT",
+    "HOMING_LMTP_PORT",
+    "HOMING_REST_PORT",
+    "SMTP_PORT",
+    "SMTP_HOSTNAME",
+    "SMTP_MAX_WORKERS",
+    "SMTP_POOL_SIZE",
+    "SMTP_TIMEOUT",
+    "HOMING_ADMIN_PASSWORD",
+    "HOMING_TLS_CERT",
+    "HOMING_TLS_KEY",
+    "STORAGE_URL",
+    "IDENTITY_URL",
+    "MONGODB_URL",
+    "QUEUE_URL",
+]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_public_variable_is_a_setting() -> None:
+    known = [env.name for entry in entries(Settings, PREFIX) for env in entry.env]
+    assert set(PUBLIC) <= set(known)
+    assert len(known) == len(set(known))
+
+
+def test_the_defaults() -> None:
+    settings = load_settings({}).settings
+    ports = (settings.smtp.port, settings.submission.port, settings.submissions.port)
+    assert ports == (2525, 2587, 2465)
+    assert (settings.imap.port, settings.imaps.port, settings.rest.port, settings.lmtp.port) == (2143, 2993, 8000, None)
+    assert settings.data == Path("data")
+    assert settings.signin.plaintext == "loopback"
+
+
+def test_smtp_port_belongs_to_smtp_host_where_that_is_set() -> None:
+    assert load_settings({"SMTP_PORT": "8080"}).settings.rest.port == 8080
+    assert load_settings({"SMTP_PORT": "587", "SMTP_HOST": "mail.example.org"}).settings.rest.port == 8000
+    both = {"SMTP_PORT": "8080", "HOMING_REST_PORT": "8090"}
+    assert load_settings(both).settings.rest.port == 8090
+
+
+@pytest.mark.parametrize("host", ["*", "0.0.0.0", "::", ""])
+def test_all_addresses(host: str) -> None:
+    assert load_settings({"SMTP_HOSTNAME": host}).settings.host == ""
+
+
+def test_the_file() -> None:
+    Path("homing.toml").write_text(
+        'domain = "example.org"\n[smtp]\nport = 25\n[submission]\nport = 587\n[imap]\nport = ""\n'
+    )
+    settings = load_settings({"HOMING_SMTP_PORT": "26"}).settings
+    assert (settings.domain, settings.smtp.port, settings.imap.port) == ("example.org", 26, None)
+    assert smtp_settings(settings).submission_port == 587
+    Path("other.toml").write_text('domain = "other.org"')
+    assert load_settings({"HOMING_CONFIG": "other.toml"}).settings.domain == "other.org"
+    with pytest.raises(ConfigError, match=r"absent\.toml, which is not a file"):
+        load_settings({"HOMING_CONFIG": "absent.toml"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"HOMING_TLS_CERT": "x.pem"}, "set together or not at all"),
+        ({"HOMING_LMTP_PORT": "24"}, "no LMTP listener"),
+        ({"HOMING_DOMAIN": "a b"}, "not a domain name"),
+        ({"HOMING_SIGNIN_TRUSTED": "nonsense"}, "list of networks"),
+        ({"HOMING_SMTP_PLAIN_AUTH": "always"}, "not a setting"),
+    ],
+)
+def test_what_cannot_be(environ: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load_settings(environ)
+
+
+def test_trusted_networks_are_exempt_besides_loopback() -> None:
+    settings = load_settings({"HOMING_SIGNIN_TRUSTED": "10.0.0.0/8, 2001:db8::/32"}).settings
+    assert settings.exempt == ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "2001:db8::/32")
+
+
+def test_the_manual_is_whole() -> None:
+    text = manual(Settings, PREFIX)
+    assert all(f"`{name}`" in text for name in PUBLIC)
+    assert "plain_auth" not in text

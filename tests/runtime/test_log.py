@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from runtime.log import MASK, BugCounter, RecentLines, configure, masked
+
+
+@pytest.fixture(autouse=True)
+def undo() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_away_from_a_terminal() -> None:
+    stream = io.StringIO()
+    configure(stream=stream)
+    structlog.get_logger("smtp").info("delivered", size=7, content=b"12345")
+    logging.getLogger("other").warning("from %s", "afar")
+    first, second = lines(stream)
+    assert (first["event"], first["size"], first["logger"], first["level"]) == ("delivered", 7, "smtp", "info")
+    assert first["content"] == "<5 octets>"
+    assert (second["event"], second["level"]) == ("from afar", "warning")
+
+
+def test_levels() -> None:
+    stream = io.StringIO()
+    configure(stream=stream, level="warning")
+    structlog.get_logger("smtp").info("unseen")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("json_form", [True, False])
+def test_no_secret_is_told(json_form: bool) -> None:
+    stream = io.StringIO()
+    configure(stream=stream, json=json_form)
+    log = structlog.get_logger("identity")
+    log.info(
+        "sign-in",
+        password="hunter2",
+        access_token="hunter2",
+        url="mongodb://me:hunter2@db/x",
+        note="hash $argon2id$v=19$m=1,t=1$hunter2 seen",
+    )
+    try:
+        raise ValueError("of smtp://me:hunter2@host")
+    except ValueError:
+        log.exception("bad")
+    assert "hunter2" not in stream.getvalue()
+    assert MASK in stream.getvalue()
+
+
+def test_long_texts_are_cut() -> None:
+    assert len(masked("x" * 100_000)) < 5000
+
+
+def test_bugs_are_counted() -> None:
+    bugs = BugCounter()
+    configure(stream=io.StringIO(), bugs=bugs)
+    log = structlog.get_logger("x")
+    log.error("no exception")
+    log.info("fine")
+    try:
+        raise ValueError
+    except ValueError:
+        log.exception("one")
+        log.error("two", exc_info=True)
+    assert bugs.count == 2
+
+
+async def test_recent_lines_are_held_and_waited_for() -> None:
+    recent = RecentLines(limit=3)
+    configure(stream=io.StringIO(), recent=recent)
+    log = structlog.get_logger("x")
+    for number in range(5):
+        log.info("line", n=number, password="hunter2")
+    held = await recent.after(0, 0)
+    assert [line.number for line in held] == [3, 4, 5]
+    assert "hunter2" not in held[0].text
+    assert await recent.after(5, 0.01) == ()
+    waiting = asyncio.create_task(recent.after(5, 10))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(log.warning, "news")
+    (line,) = await asyncio.wait_for(waiting, 5)
+    assert (line.number, json.loads(line.text)["event"]) == (6, "news")

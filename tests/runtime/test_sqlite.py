@@ -1,0 +1,401 @@
+"""The contract of runtime.sqlite.Database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.sqlite import Database, DatabaseUnavailable, Migration, SchemaTooNew, statements
+
+NOTES = Migration("notes", "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)")
+ROOT = Path(__file__).parents[2]
+
+
+def put(text: str) -> Callable[[sqlite3.Connection], int]:
+    def job(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("INSERT INTO note (text) VALUES (?)", (text,)).lastrowid or 0)
+
+    return job
+
+
+def texts(connection: sqlite3.Connection) -> list[str]:
+    return [text for (text,) in connection.execute("SELECT text FROM note ORDER BY id")]
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    made = Database(tmp_path / "a.db", migrations=[NOTES])
+    await made.open()
+    yield made
+    made.on_step = None
+    await made.close()
+
+
+class Gate:
+    """Stops the writer at a step until it is opened."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+        self._name = name
+        database.on_step = self._step
+
+    def _step(self, name: str) -> None:
+        if name == self._name and not self.opened.is_set():
+            self.reached.set()
+            assert self.opened.wait(10)
+
+    async def wait(self) -> None:
+        assert await asyncio.to_thread(self.reached.wait, 10)
+
+
+async def test_what_is_written_is_read(database: Database) -> None:
+    assert await database.write(put("one")) == 1
+    assert await database.read(texts) == ["one"]
+
+
+async def test_the_file_is_its_owners_alone(database: Database) -> None:
+    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
+
+
+async def test_waiting_jobs_share_one_transaction_in_order(database: Database) -> None:
+    gate = Gate(database, "begin")
+    first = asyncio.create_task(database.write(put("0")))
+    await gate.wait()
+    rest = [asyncio.create_task(database.write(put(str(number)))) for number in range(1, 50)]
+    await asyncio.sleep(0)
+    before = database.stats().batches
+    gate.opened.set()
+    await asyncio.gather(first, *rest)
+    assert database.stats().batches == before + 1
+    assert await database.read(texts) == [str(number) for number in range(50)]
+
+
+@pytest.mark.parametrize("bad", [0, 1, 4])
+async def test_a_failing_job_takes_back_its_own_changes_alone(database: Database, bad: int) -> None:
+    def failing(connection: sqlite3.Connection) -> None:
+        put("half")(connection)
+        raise KeyError("mine")
+
+    gate = Gate(database, "begin")
+    jobs = [put(str(number)) for number in range(4)]
+    jobs.insert(bad, failing)
+    writes = [asyncio.create_task(database.write(job)) for job in jobs]
+    await gate.wait()
+    gate.opened.set()
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    assert isinstance(results[bad], KeyError)
+    assert sum(isinstance(result, int) for result in results) == 4
+    assert await database.read(texts) == ["0", "1", "2", "3"]
+
+
+async def test_a_constraint_fails_its_own_caller_as_it_is(database: Database) -> None:
+    await database.write(put("one"))
+    results = await asyncio.gather(
+        *(database.write(put(text)) for text in ("two", "one", "three")), return_exceptions=True
+    )
+    assert isinstance(results[1], sqlite3.IntegrityError)
+    assert await database.read(texts) == ["one", "two", "three"]
+
+
+async def test_nobody_is_answered_before_the_commit(database: Database) -> None:
+    gate = Gate(database, "commit")
+    write = asyncio.create_task(database.write(put("one")))
+    await gate.wait()
+    await asyncio.sleep(0.01)
+    assert not write.done()
+    assert await database.read(texts) == []
+    gate.opened.set()
+    await write
+    assert await database.read(texts) == ["one"]
+
+
+async def test_a_batch_is_bounded_by_count(tmp_path: Path) -> None:
+    database = Database(tmp_path / "b.db", migrations=[NOTES], batch_jobs=10, batch_seconds=60)
+    await database.open()
+    gate = Gate(database, "begin")
+    writes = [asyncio.create_task(database.write(put(str(number)))) for number in range(25)]
+    await gate.wait()
+    gate.opened.set()
+    await asyncio.gather(*writes)
+    assert database.stats().batches == 3
+    await database.close()
+
+
+async def test_a_batch_is_bounded_by_time(tmp_path: Path) -> None:
+    database = Database(tmp_path / "b.db", migrations=[NOTES], batch_seconds=0)
+    await database.open()
+    await asyncio.gather(*(database.write(put(str(number))) for number in range(5)))
+    assert database.stats().batches == 5
+    await database.close()
+
+
+async def test_the_queue_is_bounded(tmp_path: Path) -> None:
+    database = Database(tmp_path / "q.db", migrations=[NOTES], queue_limit=2)
+    await database.open()
+    gate = Gate(database, "begin")
+    first = database.submit(put("0"))
+    await gate.wait()
+    waiting = [database.submit(put("1")), database.submit(put("2"))]
+    with pytest.raises(DatabaseUnavailable, match="2 jobs wait"):
+        await database.write(put("3"))
+    gate.opened.set()
+    for future in (first, *waiting):
+        await asyncio.wrap_future(future)
+    assert await database.write(put("3")) == 4
+    await database.close()
+
+
+async def test_a_full_disk_is_unavailable_and_passes(database: Database) -> None:
+    def bound(pages: int) -> Callable[[sqlite3.Connection], object]:
+        return lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+
+    await database.write(bound(20))
+    assert await database.write(lambda c: c.execute("PRAGMA max_page_count").fetchone()) == (20,)
+    big = "x" * 200_000
+    results = await asyncio.gather(
+        database.write(put("before")), database.write(put(big)), database.write(put("after")), return_exceptions=True
+    )
+    assert isinstance(results[1], DatabaseUnavailable)
+    kept = [text for text, result in zip(("before", big, "after"), results, strict=True) if isinstance(result, int)]
+    assert await database.read(texts) == kept
+    await database.write(put("small"))
+    await database.write(bound(1_000_000))
+    await database.write(put(big))
+    assert await database.read(texts) == [*kept, "small", big]
+
+
+async def test_a_failed_commit_fails_the_batch_and_the_next_one_works(database: Database) -> None:
+    def trip(name: str) -> None:
+        if name == "commit":
+            raise sqlite3.OperationalError("disk I/O error")
+
+    database.on_step = trip
+    results = await asyncio.gather(*(database.write(put(str(n))) for n in range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [DatabaseUnavailable] * 3
+    assert database.stats().failure is not None
+    database.on_step = None
+    assert await database.read(texts) == []
+    await database.write(put("again"))
+    assert database.stats().failure is None
+    assert await database.read(texts) == ["again"]
+
+
+async def test_a_job_that_ends_the_transaction_is_a_bug_of_its_own(database: Database) -> None:
+    with pytest.raises(RuntimeError, match="ended the transaction"):
+        await database.write(lambda connection: connection.execute("COMMIT"))
+    await database.write(put("one"))
+    assert await database.read(texts) == ["one"]
+
+
+async def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable, match="readonly"):
+        await database.read(put("one"))
+    assert await database.read(texts) == []
+
+
+async def test_a_read_sees_one_moment(database: Database) -> None:
+    await database.write(put("one"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def twice(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
+        before = texts(connection)
+        begun.set()
+        assert go_on.wait(10)
+        return before, texts(connection)
+
+    reading = asyncio.create_task(database.read(twice))
+    assert await asyncio.to_thread(begun.wait, 10)
+    await database.write(put("two"))
+    go_on.set()
+    assert await reading == (["one"], ["one"])
+
+
+async def test_a_cancelled_waiter_does_not_undo(database: Database) -> None:
+    gate = Gate(database, "commit")
+    write = asyncio.create_task(database.write(put("one")))
+    await gate.wait()
+    write.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await write
+    gate.opened.set()
+    await database.write(put("two"))
+    assert await database.read(texts) == ["one", "two"]
+
+
+async def test_threads_submit(database: Database) -> None:
+    number = await asyncio.to_thread(lambda: database.submit(put("one")).result(10))
+    assert number == 1
+    assert await asyncio.to_thread(lambda: database.submit_read(texts).result(10)) == ["one"]
+
+
+async def test_close_finishes_what_waits_and_refuses_more(tmp_path: Path) -> None:
+    database = Database(tmp_path / "c.db", migrations=[NOTES])
+    await database.open()
+    gate = Gate(database, "begin")
+    writes = [asyncio.create_task(database.write(put(str(number)))) for number in range(5)]
+    await gate.wait()
+    closing = asyncio.create_task(database.close())
+    gate.opened.set()
+    await asyncio.gather(closing, *writes)
+    with pytest.raises(DatabaseUnavailable, match="closed"):
+        await database.write(put("late"))
+    await database.close()
+    with sqlite3.connect(tmp_path / "c.db") as left:
+        assert len(texts(left)) == 5
+    left.close()
+    assert not (tmp_path / "c.db-wal").exists()
+
+
+# -- schema
+
+
+async def test_migrations_run_once_and_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    first = Database(path, migrations=[NOTES])
+    await first.open()
+    await first.write(put("kept"))
+    await first.close()
+
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE note SET mark = upper(text)")
+
+    script = """
+        ALTER TABLE note ADD COLUMN mark TEXT;  -- a comment; with a semicolon
+        CREATE TRIGGER shout AFTER INSERT ON note BEGIN
+            UPDATE note SET mark = 'a;b' WHERE id = NEW.id;
+        END;
+    """
+    second = Database(path, migrations=[NOTES, Migration("mark", script), Migration("fill", fill)])
+    await second.open()
+    await second.write(put("new"))
+    assert await second.read(lambda c: c.execute("SELECT mark FROM note ORDER BY id").fetchall()) == [
+        ("KEPT",),
+        ("a;b",),
+    ]
+    await second.close()
+
+    older = Database(path, migrations=[NOTES])
+    with pytest.raises(SchemaTooNew, match="schema version 3, this release knows 1"):
+        await older.open()
+    await older.close()
+
+
+async def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    bad = Migration("bad", "CREATE TABLE half (id); INSERT INTO nowhere VALUES (1)")
+    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+        await Database(path, migrations=[NOTES, bad]).open()
+    good = Database(path, migrations=[NOTES])
+    await good.open()
+    tables = await good.read(lambda c: c.execute("SELECT name FROM sqlite_schema WHERE type='table'").fetchall())
+    assert tables == [("note",)]
+    await good.close()
+
+
+async def test_a_migration_may_not_break_a_foreign_key(tmp_path: Path) -> None:
+    keyed = Migration(
+        "keyed",
+        "CREATE TABLE a (id INTEGER PRIMARY KEY); CREATE TABLE b (a INTEGER REFERENCES a);INSERT INTO b VALUES (7)",
+    )
+    with pytest.raises(sqlite3.IntegrityError, match="breaks a key of b"):
+        await Database(tmp_path / "k.db", migrations=[keyed]).open()
+
+
+async def test_what_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(DatabaseUnavailable, match="not a database"):
+        await Database(tmp_path / "x.db", migrations=[NOTES]).open()
+
+
+def test_statements_keep_triggers_and_the_last_one_whole() -> None:
+    assert statements("A ; ; CREATE TRIGGER t AFTER INSERT ON n BEGIN SELECT 1; END; SELECT 2") == [
+        "A ;",
+        "CREATE TRIGGER t AFTER INSERT ON n BEGIN SELECT 1; END;",
+        "SELECT 2;",
+    ]
+    assert statements(" ;\n") == []
+
+
+# -- the process and the machine
+
+WRITER = """
+import asyncio, sys
+from runtime.sqlite import Database, Migration
+async def main():
+    database = Database(sys.argv[1], migrations=[Migration("n", "CREATE TABLE note (id INTEGER PRIMARY KEY, text)")])
+    await database.open()
+    async def one(k):
+        for n in range(100000):
+            text = f"{k}-{n}"
+            await database.write(lambda c: c.execute("INSERT INTO note (text) VALUES (?)", (text,)).lastrowid)
+            print(text, flush=True)
+    await asyncio.gather(*(one(k) for k in range(8)))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("after", [20, 150, 400])
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, after: int) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "k.db")], stdout=subprocess.PIPE, text=True, env=environ
+    ) as child:
+        assert child.stdout is not None
+        told = [child.stdout.readline().strip() for _ in range(after)]
+        child.send_signal(signal.SIGKILL)
+        told += [line.strip() for line in child.stdout if line.endswith("\n")]
+    kept = sqlite3.connect(tmp_path / "k.db")
+    found = texts(kept)
+    kept.close()
+    assert set(told) <= set(found)
+    assert len(found) == len(set(found))
+
+
+FULL = """
+import asyncio, resource, sys
+from runtime.sqlite import Database, DatabaseUnavailable, Migration
+def put(n):
+    return lambda c: c.execute("INSERT INTO note (text) VALUES (?)", ("x" * n,)).lastrowid
+async def main():
+    database = Database(sys.argv[1], migrations=[Migration("n", "CREATE TABLE note (id INTEGER PRIMARY KEY, text)")])
+    await database.open()
+    await database.write(put(10))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    outcomes = await asyncio.gather(*(database.write(put(100_000)) for _ in range(8)), return_exceptions=True)
+    print(sum(isinstance(o, DatabaseUnavailable) for o in outcomes), sum(isinstance(o, int) for o in outcomes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await database.write(put(100_000))
+    print(await database.read(lambda c: c.execute("SELECT count(*) FROM note").fetchone()[0]))
+    print(await database.read(lambda c: c.execute("PRAGMA integrity_check").fetchone()[0]))
+    await database.close()
+asyncio.run(main())
+"""
+
+
+def test_a_file_that_cannot_grow_is_unavailable_and_recovers(tmp_path: Path) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "f.db")],
+        capture_output=True,
+        text=True,
+        env=environ,
+        timeout=60,
+        check=True,
+    ).stdout.split()
+    refused, kept = int(out[0]), int(out[1])
+    assert refused >= 1
+    assert refused + kept == 8
+    # The small one, those that were acknowledged, and the one after there was room again.
+    assert int(out[2]) == kept + 2
+    assert out[3] == "ok"
