@@ -1,0 +1,180 @@
+"""The SMTP service over REST: send, health, figures, settings that change while running, restart."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from pydantic import BaseModel, Field
+
+from identity.model import Principal
+from mail.address import AddressError
+from runtime.clock import Clock
+from runtime.rest import Guard, RequestCounters, peer
+from smtp.errors import reply_to
+from smtp.sending import NotSent, Sender
+from smtp.service import SmtpService
+from smtp.settings import LiveSettings
+from smtp.wire.replies import Reply
+
+Save = Callable[[Mapping[str, str]], Awaitable[None]]
+"""Keeps overrides by key ("smtp.timeout") over a restart."""
+
+
+class SendBody(BaseModel):
+    """A message of plain text to one address."""
+
+    sender: str = Field(max_length=1024)
+    recipient: str = Field(max_length=1024)
+    subject: str = Field("", max_length=4096)
+    body: str = Field("", max_length=8 * 1024 * 1024)
+
+
+class Sent(BaseModel):
+    status: str
+    message: str
+    email_id: str
+
+
+class Health(BaseModel):
+    status: str
+    controller_running: bool
+    uptime_seconds: float
+    emails_in_queue: int
+
+
+class Stats(BaseModel):
+    """emails_sent: through REST. emails_received: through SMTP. last_request_time: Unix seconds."""
+
+    emails_sent: int
+    emails_received: int
+    emails_in_queue: int
+    uptime_seconds: float
+    requests_total: int
+    requests_successful: int
+    requests_failed: int
+    last_request_time: float | None
+
+
+class Config(BaseModel):
+    max_workers: int
+    pool_size: int
+    timeout: float
+    enabled: bool
+
+
+class Restarted(BaseModel):
+    status: str
+    message: str
+
+
+def router(
+    service: SmtpService,
+    sender: Sender,
+    guard: Guard[Principal],
+    *,
+    counters: RequestCounters,
+    clock: Clock,
+    save: Save,
+    healthy: Callable[[], bool],
+) -> APIRouter:
+    """The routes. healthy: does everything run that was asked for; save: see ``Save``."""
+    routes = APIRouter(tags=["smtp"])
+    begun = clock.monotonic()
+    user = Depends(guard.user)
+
+    @routes.post("/send")
+    async def send(body: SendBody, request: Request, caller: Principal = user) -> Sent:
+        """Send a message in the name of the token's account; it is durable when this answers."""
+        try:
+            email_id = await sender.send(
+                caller,
+                peer(request),
+                sender=body.sender,
+                recipients=[body.recipient],
+                subject=body.subject,
+                body=body.body,
+            )
+        except NotSent as refused:
+            raise _problem(refused.reply) from None
+        except AddressError as error:
+            raise HTTPException(422, f"An address cannot be used: {error}.") from None
+        except Exception as error:
+            reply = reply_to(error)
+            if reply is None:
+                raise
+            raise _problem(reply) from error
+        return Sent(status="queued", message=f"Message to {body.recipient} is stored for delivery", email_id=email_id)
+
+    @routes.get("/api/health")
+    async def health(response: Response) -> Health:
+        """200 while everything runs that was asked for, else 503. Open to all."""
+        good = healthy() and service.running
+        response.status_code = 200 if good else 503
+        return Health(
+            status="healthy" if good else "unhealthy",
+            controller_running=service.running,
+            uptime_seconds=clock.monotonic() - begun,
+            emails_in_queue=service.reception.emails_in_queue,
+        )
+
+    @routes.get("/api/stats", dependencies=[Depends(guard.user)])
+    async def stats() -> Stats:
+        return Stats(
+            emails_sent=service.figures.emails_sent,
+            emails_received=service.figures.emails_received,
+            emails_in_queue=service.reception.emails_in_queue,
+            uptime_seconds=clock.monotonic() - begun,
+            requests_total=counters.total,
+            requests_successful=counters.successful,
+            requests_failed=counters.failed,
+            last_request_time=counters.last_request_time,
+        )
+
+    def config_now() -> Config:
+        return Config.model_validate(service.live().model_dump())
+
+    @routes.get("/api/config", dependencies=[Depends(guard.admin)])
+    async def config() -> Config:
+        return config_now()
+
+    @routes.put("/api/config", dependencies=[Depends(guard.admin)])
+    async def change(changed: LiveSettings) -> Config:
+        """Any of the keys; in force at once, and kept over a restart."""
+        given = changed.model_dump(exclude_none=True)
+        if given:
+            await save({f"smtp.{key}": _text(value) for key, value in given.items()})
+            service.apply(changed)
+        return config_now()
+
+    @routes.post("/api/restart", dependencies=[Depends(guard.admin)])
+    async def restart() -> Restarted:
+        """Close the SMTP listeners and open them again; mail in hand is not lost."""
+        await service.restart()
+        return Restarted(status="restarted", message="The SMTP listeners were restarted")
+
+    return routes
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_STATUS = {
+    "5.1.1": 404,
+    "5.1.3": 422,
+    "5.1.7": 422,
+    "5.6.7": 422,
+    "5.6.0": 422,
+    "5.7.1": 403,
+    "5.3.4": 413,
+    "4.2.2": 507,
+    "4.5.3": 422,
+}
+
+
+def _problem(reply: Reply) -> HTTPException:
+    """An SMTP reply as HTTP tells it: 503 for all that may be tried again later and has no status of its own."""
+    status = _STATUS.get(reply.enhanced, 503 if reply.code < 500 else 422)
+    headers = {"Retry-After": "30"} if status == 503 else None
+    return HTTPException(status, f"{reply.text}.", headers)

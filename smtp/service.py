@@ -1,0 +1,234 @@
+"""The SMTP service: its listeners, and the life of everything behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+
+import structlog
+
+from identity.model import Changes
+from identity.port import Identity
+from identity.port import Unavailable as IdentityUnavailable
+from runtime.clock import Clock
+from runtime.limits import Budget
+from runtime.listener import Listening, bind, listen
+from runtime.metrics import Metrics
+from smtp.figures import Figures
+from smtp.handler import Handler
+from smtp.intake import Streams
+from smtp.journal import Journal
+from smtp.policy.connections import Connections
+from smtp.reception import Reception
+from smtp.server import SMTP, Door
+from smtp.session import Rules
+from smtp.settings import LiveSettings, SmtpSettings
+from smtp.wire import replies
+from storage.port import Storage
+
+WATCH_SECONDS = 30.0
+RETRY_SECONDS = 1.0
+LAST_REPLY_SECONDS = 1.0
+
+RELAY = Rules("smtp")
+SUBMISSION = Rules("submission", auth_required=True)
+SUBMISSIONS = Rules("submissions", tls=True, auth_required=True)
+
+log = structlog.get_logger("smtp")
+
+
+class SmtpService:
+    """Serves SMTP. ``start``, ``drain``, ``stop`` as runtime.lifecycle.Service has them.
+
+    host: address to listen on, "" for all. hostname: what the server calls itself. domain: where mail for plain
+    ``postmaster`` goes. tls: None switches STARTTLS and the submissions listener off. ports: after ``start``, the
+    port of each listener by name ("smtp", "submission", "submissions").
+    """
+
+    def __init__(
+        self,
+        settings: SmtpSettings,
+        *,
+        host: str,
+        hostname: str,
+        domain: str,
+        identity: Identity,
+        storage: Storage,
+        tls: ssl.SSLContext | None,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._host = host
+        self._identity = identity
+        self._tls = tls
+        self.figures = Figures()
+        self.figures.show(metrics)
+        self.reception = Reception(
+            storage, clock, max_workers=settings.max_workers, timeout=settings.timeout, queue_max=settings.queue_max
+        )
+        self._streams = Streams(settings.pool_size, settings.timeout)
+        self._budget = Budget(settings.memory_max)
+        self._journal = Journal(storage)
+        self._connections = Connections(
+            total=settings.connections_max,
+            per_address=settings.connections_per_address,
+            exempt=settings.exempt_networks,
+        )
+        self._connections.enabled = settings.enabled
+        self.handler = Handler(
+            settings,
+            hostname=hostname,
+            domain=domain,
+            identity=identity,
+            storage=storage,
+            reception=self.reception,
+            streams=self._streams,
+            budget=self._budget,
+            journal=self._journal,
+            figures=self.figures,
+            clock=clock,
+        )
+        self._door = Door(self.handler, self._connections, tls, replies.greeting(hostname))
+        self._listening: list[Listening] = []
+        self._watcher: asyncio.Task[None] | None = None
+        self._restarting = asyncio.Lock()
+        self._draining = False
+        self.ports: dict[str, int] = {}
+        metrics.gauge("smtp_connections_open", "SMTP connections that are open", read=lambda: len(self._door.open))
+        metrics.gauge(
+            "smtp_emails_in_queue",
+            "messages received and not yet stored",
+            read=lambda: self.reception.emails_in_queue,
+        )
+
+    # -- the life of a process
+
+    async def start(self) -> None:
+        """Listen. Raises BindError."""
+        await self._journal.start()
+        await self._listen()
+        self._watcher = asyncio.create_task(self._watch(), name="smtp identity changes")
+
+    async def drain(self) -> None:
+        """No new connections; idle ones end with 421; return when all transactions have ended."""
+        self._connections.closing = self._draining = True
+        await self._close_listeners()
+        for connection in tuple(self._door.open):
+            connection.retire(replies.SHUTTING_DOWN)
+        await self._door.empty.wait()
+        await self.reception.drain()
+
+    async def stop(self) -> None:
+        self._connections.closing = self._draining = True
+        await self._close_listeners()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        for connection in tuple(self._door.open):
+            connection.end(replies.SHUTTING_DOWN)
+        await self.reception.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_REPLY_SECONDS):
+                await self._door.empty.wait()
+        for connection in tuple(self._door.open):
+            connection.abort()
+        await self._journal.stop()
+
+    @property
+    def running(self) -> bool:
+        return bool(self._listening)
+
+    async def restart(self) -> None:
+        """Close the listeners and open them again on the same ports. Idle connections end with 421, others when
+        their transaction has ended; none is lost in the middle of DATA. Raises BindError."""
+        async with self._restarting:
+            if self._draining:
+                return
+            await self._close_listeners()
+            for connection in tuple(self._door.open):
+                connection.retire(replies.SHUTTING_DOWN)
+            await self._listen()
+
+    # -- changes while running
+
+    def live(self) -> LiveSettings:
+        """What is in force."""
+        return LiveSettings(
+            max_workers=self.reception.max_workers,
+            pool_size=self._streams.limit,
+            timeout=self.reception.timeout,
+            enabled=self._connections.enabled,
+        )
+
+    def apply(self, changed: LiveSettings) -> None:
+        """Put in force what is given; the rest stays."""
+        if changed.max_workers is not None:
+            self.reception.max_workers = changed.max_workers
+        if changed.pool_size is not None:
+            self._streams.limit = changed.pool_size
+        if changed.timeout is not None:
+            self.reception.timeout = self._streams.timeout = changed.timeout
+        if changed.enabled is not None:
+            self._connections.enabled = changed.enabled
+
+    # -- listeners
+
+    async def _listen(self) -> None:
+        settings = self._settings
+        for rules, port in (
+            (RELAY, settings.port),
+            (SUBMISSION, settings.submission_port),
+            (SUBMISSIONS, settings.submissions_port),
+        ):
+            if port is None or (rules.tls and self._tls is None):
+                continue
+            # A port that the system chose stays the same over a restart.
+            sockets = bind(self._host, self.ports.get(rules.name, port), what=rules.name.upper())
+            listening = await listen(self._factory(rules), sockets, tls=self._tls if rules.tls else None)
+            self._listening.append(listening)
+            self.ports[rules.name] = listening.port
+
+    def _factory(self, rules: Rules) -> Callable[[], SMTP]:
+        return lambda: SMTP(self._door, rules)
+
+    async def _close_listeners(self) -> None:
+        closing, self._listening = self._listening, []
+        for listening in closing:
+            await listening.close()
+
+    # -- credentials that no longer hold
+
+    async def _watch(self) -> None:
+        seq: int | None = None
+        while True:
+            try:
+                if seq is None:
+                    seq = (await self._identity.changes_since(0, 0)).seq
+                news = await self._identity.changes_since(seq, WATCH_SECONDS)
+                await self._sign_out(news)
+                seq = news.seq
+            except IdentityUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("watching for changes of identity")
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _sign_out(self, news: Changes) -> None:
+        """End the connections whose sign-in no longer holds."""
+        revoked: dict[str, list[tuple[str, ...]]] = {}
+        for change in news.changes:
+            revoked.setdefault(change.account, []).append(change.revoked)
+        for connection in tuple(self._door.open):
+            principal = connection.peer_session.principal if connection.peer_session is not None else None
+            if principal is None:
+                continue
+            named = revoked.get(principal.account, [])
+            over = any(not credentials or principal.credential in credentials for credentials in named)
+            if not over and news.reset:
+                with contextlib.suppress(IdentityUnavailable):
+                    over = not await self._identity.still_valid(principal)
+            if over:
+                connection.end(replies.SIGNED_OUT)

@@ -1,0 +1,1 @@
+"""Pure: the octets and words of SMTP, without sockets."""

@@ -1,0 +1,108 @@
+"""Where the text of a DATA command ends, and the text itself, from blocks cut anywhere.
+
+Only CRLF "." CRLF ends the text. Everything that resembles it (LF.LF, LF.CRLF, CRLF.LF, CR.CRLF, CRLF.CR ...) is
+text; and a text that holds a CR or LF outside of a CRLF is read to its true end and then refused as a whole
+(``Fault.BARE_LINE_END``), from everybody: bytes are kept as they came, so a bare line end could be neither mended
+nor handed on without danger to the next server (end-of-data smuggling).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+BLOCK_MAX = 256 * 1024 - 4
+"""Octets of one block; each is looked at with a fixed number of passes. With the octets held back from the block
+before, the text that comes of it has at most 256 KiB."""
+
+_END = b"\r\n.\r\n"
+_STUFFED = b"\r\n."
+
+
+class Fault(Enum):
+    """Why a text cannot be taken; the first one found counts."""
+
+    NUL = "nul"
+    BARE_LINE_END = "bare line end"
+    LINE_TOO_LONG = "line too long"
+
+
+class TextReader:
+    """Takes blocks with ``feed`` until ``ended``; then ``rest`` is what came after the end.
+
+    line_max: octets of a line of text with its CRLF, after unstuffing. fault: set once, and the text goes on being
+    read. size: octets of text so far. How the octets are cut into blocks changes nothing of the joined result.
+    """
+
+    __slots__ = ("_held", "_line", "_line_max", "_skip", "ended", "fault", "rest", "size")
+
+    def __init__(self, line_max: int) -> None:
+        # The text begins after the CRLF of the DATA command: "." CRLF alone is an empty text.
+        self._held = b"\r\n"
+        self._skip = 2
+        self._line = 0
+        self._line_max = line_max
+        self.ended = False
+        self.rest = b""
+        self.fault: Fault | None = None
+        self.size = 0
+
+    def feed(self, block: bytes) -> bytes:
+        """The text that is now certain, without stuffed dots (may be empty). block: at most BLOCK_MAX octets.
+        ValueError after the end or for a longer block."""
+        if self.ended or len(block) > BLOCK_MAX:
+            raise ValueError("a block after the end of the text" if self.ended else "block too long")
+        data = self._held + block
+        # RFC 5321 §4.1.1.4: only <CRLF>.<CRLF> ends the text.
+        end = data.find(_END)
+        if end >= 0:
+            self.ended = True
+            self.rest = data[end + len(_END) :]
+            self._held = b""
+            data = data[: end + 2]
+        else:
+            keep = _held_back(data)
+            self._held = data[len(data) - keep :]
+            data = data[: len(data) - keep]
+        # RFC 5321 §4.5.2: the first character of a line is deleted when it is a dot.
+        if _STUFFED in data:
+            data = data.replace(_STUFFED, b"\r\n")
+        if self._skip and data:
+            data = data[self._skip :]
+            self._skip = 0
+        if data:
+            self.size += len(data)
+            if self.fault is None:
+                self._look(data)
+        return data
+
+    def _look(self, text: bytes) -> None:
+        # A CR at the end is held back, so no CRLF is ever cut: the three counts are equal or something is bare.
+        ends = text.count(b"\n")
+        if b"\0" in text:
+            self.fault = Fault.NUL
+        elif text.count(b"\r") != ends or text.count(b"\r\n") != ends:
+            self.fault = Fault.BARE_LINE_END
+        elif self._line + len(text) > self._line_max and self._too_long(text):
+            self.fault = Fault.LINE_TOO_LONG
+        elif ends:
+            self._line = len(text) - text.rfind(b"\n") - 1
+        else:
+            self._line += len(text)
+
+    def _too_long(self, text: bytes) -> bool:
+        """Is there a line over the limit? Looks only near each limit's end, so a long text costs few steps."""
+        start = -self._line
+        while start + self._line_max < len(text):
+            newline = text.rfind(b"\n", max(start, 0), start + self._line_max)
+            if newline < 0:
+                return True
+            start = newline + 1
+        return False
+
+
+def _held_back(data: bytes) -> int:
+    """How many octets at the end may be the beginning of the end."""
+    for length in (4, 3, 2, 1):
+        if data.endswith(_END[:length]):
+            return length
+    return 0

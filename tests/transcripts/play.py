@@ -1,0 +1,137 @@
+"""Plays a dialogue written as a script against a server.
+
+# comment
+LISTENER submission          which listener (a word for the caller; "" where absent)
+C: EHLO client.example       the client sends the line and CRLF; \\r \\n \\0 \\t \\xNN \\\\ stand for octets
+C+ QUI                       the same without CRLF
+S: 250 <[a-z]+> greets       the server's next line: <...> is a regular expression, \\< a plain angle bracket
+STARTTLS                     the client starts TLS here
+EOF                          the server closes the connection
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+DEADLINE = 10.0
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)")
+_PLAIN = {"r": "\r", "n": "\n", "0": "\0", "t": "\t"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """kind: "C", "S", "STARTTLS" or "EOF". number: line in the file."""
+
+    kind: str
+    text: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    name: str
+    listener: str
+    steps: tuple[Step, ...]
+
+
+class Differs(AssertionError):
+    """The server said something else than the script."""
+
+
+def read(path: Path) -> Script:
+    listener = ""
+    steps: list[Step] = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if line.startswith("LISTENER "):
+            listener = line.removeprefix("LISTENER ").strip()
+        elif line in ("STARTTLS", "EOF"):
+            steps.append(Step(line, "", number))
+        elif line.startswith("C: ") or line == "C:":
+            steps.append(Step("C", line[3:] + "\r\n", number))
+        elif line.startswith("C+ "):
+            steps.append(Step("C", line[3:], number))
+        elif line.startswith("S: "):
+            steps.append(Step("S", line[3:], number))
+        elif line.strip() and not line.startswith("#"):
+            raise ValueError(f"{path}:{number}: not a line of a script: {line!r}")
+    return Script(path.stem, listener, tuple(steps))
+
+
+def octets(text: str) -> bytes:
+    """What a C: line sends."""
+    made = bytearray()
+    at = 0
+    for escape in _ESCAPE.finditer(text):
+        made += text[at : escape.start()].encode()
+        mark = escape[1]
+        made += bytes([int(mark[1:], 16)]) if len(mark) == 3 else _PLAIN.get(mark, mark).encode()
+        at = escape.end()
+    return bytes(made) + text[at:].encode()
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """What a S: line expects."""
+    made = ""
+    at = 0
+    while at < len(text):
+        if text.startswith("\\<", at):
+            made += "<"
+            at += 2
+        elif text[at] == "<":
+            end = text.index(">", at)
+            made += f"(?:{text[at + 1 : end]})"
+            at = end + 1
+        else:
+            made += re.escape(text[at])
+            at += 1
+    return re.compile(made)
+
+
+async def play(
+    script: Script, port: int, *, tls: ssl.SSLContext | None = None, implicit: bool = False, cut: int | None = None
+) -> None:
+    """Play the script; cut: octets of each packet (None: a whole line each). Raises Differs."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls if implicit else None)
+    try:
+        for step in script.steps:
+            place = f"{script.name}:{step.number}"
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    await _step(step, place, reader, writer, tls, cut)
+            except TimeoutError:
+                raise Differs(f"{place}: nothing came for {step.kind}: {step.text!r}") from None
+    finally:
+        writer.close()
+
+
+async def _step(
+    step: Step,
+    place: str,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    tls: ssl.SSLContext | None,
+    cut: int | None,
+) -> None:
+    match step.kind:
+        case "C":
+            data = octets(step.text)
+            for at in range(0, len(data), cut or len(data)):
+                writer.write(data[at : at + (cut or len(data))])
+                await writer.drain()
+                if cut:
+                    await asyncio.sleep(0)
+        case "S":
+            line = (await reader.readline()).decode("utf-8", "replace").removesuffix("\r\n")
+            if not pattern(step.text).fullmatch(line):
+                raise Differs(f"{place}: expected {step.text!r}, got {line!r}")
+        case "STARTTLS":
+            assert tls is not None, "the script needs a TLS context"
+            await writer.start_tls(tls, server_hostname="localhost")
+        case "EOF":
+            rest = await reader.read(1000)
+            if rest:
+                raise Differs(f"{place}: expected the end, got {rest!r}")
