@@ -53,7 +53,7 @@ format: $(VENV)/dev.stamp        ## let ruff format and fix what it can
 	@$(BIN)/ruff check --fix .
 
 test: $(VENV)/dev.stamp          ## the quick suite (under two minutes); lists what was not run
-	@$(BIN)/pytest -q -m "not slow and not interop and not crash"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not interop and not crash"
 
 interop: $(VENV)/dev.stamp       ## real clients and peers against the running server
 	@$(BIN)/pytest -q -m interop

@@ -1,7 +1,7 @@
 """Write docs/config.md (from the settings) and docs/rfc.md (from the citations in the code) again.
 
-    python docs/generate.py            write both
-    python docs/generate.py --check    exit 1 when one is out of date
+python docs/generate.py            write both
+python docs/generate.py --check    exit 1 when one is out of date
 """
 
 from __future__ import annotations

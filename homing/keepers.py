@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from urllib.parse import quote
 
 from homing.settings import Settings
 from identity.port import Identity
 from identity.settings import IdentitySettings
+from runtime.ids import new_id
 from runtime.lifecycle import StartError
 from storage.model import SYSTEM, Operation
 from storage.port import Storage
@@ -64,4 +64,4 @@ def _folder_url(settings: Settings) -> str:
 
 def operation() -> Operation:
     """A new operation of the server's own."""
-    return Operation(uuid.uuid4().hex, SYSTEM)
+    return Operation(new_id(), SYSTEM)

@@ -15,17 +15,20 @@ class QueueRefused(Exception):
 
 
 class Job:
-    """A job, who waits for it (a future of `loop`, or of no loop), and how it ended."""
+    """A job, who waits for it (a future of `loop`, or of no loop), and how it ended. For `lasting` see `Database`."""
 
-    __slots__ = ("error", "job", "loop", "result", "waiter")
+    __slots__ = ("error", "job", "lasting", "loop", "result", "waiter")
 
     def __init__(
         self,
         job: Callable[..., Any],
         waiter: asyncio.Future[Any] | concurrent.futures.Future[Any],
         loop: asyncio.AbstractEventLoop | None,
+        *,
+        lasting: bool = True,
     ) -> None:
         self.job = job
+        self.lasting = lasting
         self.waiter = waiter
         self.loop = loop
         self.result: Any = None
@@ -71,9 +74,12 @@ class JobQueue:
                 self._changed.wait()
             return self._items.popleft()
 
-    def take_waiting(self) -> Job | None:
+    def take_waiting(self, *, lasting: bool = True) -> Job | None:
+        """The next, if one waits; with `lasting` false only one that need not last."""
         with self._changed:
-            return self._items.popleft() if self._items else None
+            if not self._items or (self._items[0].lasting and not lasting):
+                return None
+            return self._items.popleft()
 
     def take_all(self) -> list[Job]:
         with self._changed:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
+@lru_cache(maxsize=4096)
 def plain_address(address: str) -> str:
     """The address without a zone, and an IPv4-mapped one as IPv4; what is not an address is returned as it is."""
     parsed = parse_address(address)
     return address if parsed is None else str(parsed)
 
 
+@lru_cache(maxsize=4096)
 def parse_address(address: str) -> IPAddress | None:
     """Read an IP address as sockets tell it ("::ffff:192.0.2.1", "fe80::1%eth0"); None when it is not one."""
     try:

@@ -125,6 +125,7 @@ class Database:
         self._reader_count = readers
         self._threads: list[threading.Thread] = []
         self._writer: sqlite3.Connection | None = None
+        self._lasting = True
         self._batches = 0
         self._jobs = 0
         self._failure: str | None = None
@@ -172,12 +173,15 @@ class Database:
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, job: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> T:
         """Run `job` in a write transaction and return its value once it is durable.
 
-        Raises what the job raises, or `DatabaseUnavailable`.
+        With `lasting` false it answers once the job is committed, without a sync of its own: a power cut may take the
+        change back, until the next lasting write, which makes all before it durable too (the write-ahead log keeps
+        their order). For what nobody is told of before such a write follows. Raises what the job raises, or
+        `DatabaseUnavailable`.
         """
-        return await self._ask(self._writes, job)
+        return await self._ask(self._writes, job, lasting=lasting)
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run `job` on a reader: one short transaction, one snapshot. A write inside it fails.
@@ -204,10 +208,10 @@ class Database:
         """Counters for metrics and health; `failure` is None once a batch has committed again."""
         return DatabaseStats(len(self._writes), self._batches, self._jobs, self._failure)
 
-    async def _ask(self, queue: JobQueue, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def _ask(self, queue: JobQueue, job: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> T:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
-        _put(queue, Job(job, waiter, loop))
+        _put(queue, Job(job, waiter, loop, lasting=lasting))
         return await waiter
 
     def _submit(self, queue: JobQueue, job: Callable[[sqlite3.Connection], T]) -> concurrent.futures.Future[T]:
@@ -256,6 +260,10 @@ class Database:
         try:
             self.step("begin")
             self._writer = connection = self._writer or self._open_writer()
+            lasting = batch[0].lasting
+            if lasting != self._lasting:
+                connection.execute(f"PRAGMA synchronous = {self._synchronous if lasting else 'NORMAL'}")
+                self._lasting = lasting
             connection.execute("BEGIN IMMEDIATE")
         except BaseException:
             # It can have taken the whole busy timeout, so those who wait are not made to wait for the same again.
@@ -268,7 +276,7 @@ class Database:
             kept += self._run_one(connection, item, alone=kept == 0)
             if len(batch) >= self._batch_jobs or monotonic() >= deadline:
                 break
-            item = self._writes.take_waiting()
+            item = self._writes.take_waiting(lasting=lasting)
             if item is not None:
                 batch.append(item)
         self.step("commit")
@@ -362,6 +370,7 @@ class Database:
         connection.execute(f"PRAGMA page_size = {self._page_size}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        self._lasting = True
         # The writer itself folds the log back: at that moment nothing newer is in it, so the next batch begins it
         # anew and it stays bounded under constant load, which a checkpointer on another thread does not achieve.
         connection.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint_pages}")

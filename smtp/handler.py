@@ -6,7 +6,6 @@ errors of the ports escape, and the server turns them into replies by the table 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable
 
 from identity.model import Origin, Resolution, Verdict
@@ -15,6 +14,7 @@ from identity.port import Reason as IdentityReason
 from identity.port import Refused as IdentityRefused
 from identity.sasl import MECHANISMS, Challenge, Credentials, Exchange, Failed, Fault, mechanism
 from runtime.clock import Clock
+from runtime.ids import new_id
 from runtime.limits import Budget, is_loopback
 from smtp import traceheaders
 from smtp.errors import reply_to
@@ -225,7 +225,7 @@ class Handler:
         """Once per account and process; storage then has its mailboxes."""
         if account in self._opened:
             return
-        await self._storage.open_account(Operation(uuid.uuid4().hex, SYSTEM), account)
+        await self._storage.open_account(Operation(new_id(), SYSTEM), account)
         if len(self._opened) >= OPENED_MAX:
             self._opened.clear()
         self._opened.add(account)
@@ -303,7 +303,7 @@ class Handler:
         actor = session.principal.account if session.principal is not None else SYSTEM
         await self._reception.submit(
             Delivery(
-                op=Operation(uuid.uuid4().hex, actor, self._events(session, transaction, size, now)),
+                op=Operation(new_id(), actor, self._events(session, transaction, size, now)),
                 content=content,
                 sender=transaction.mail.address,
                 received_at=now,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass, field
 
 from identity.model import Principal
+from runtime.ids import new_id
 from smtp.wire.params import MailArgument
 from storage.model import Event, LocalRecipient, RemoteRecipient
 
@@ -71,7 +71,7 @@ class Transaction:
 
     def begin(self, mail: MailArgument) -> None:
         self.mail = mail
-        self.trace = uuid.uuid4().hex
+        self.trace = new_id()
 
     def note(self, event: Event) -> None:
         """Keep a trace event, up to EVENTS_MAX."""

@@ -28,8 +28,8 @@ PAGE_OCTETS: Final = 1024 * 1024
 
 ACCEPT_BATCH: Final = 64
 """Deliveries of one call that are described and committed together."""
-STAGE_OCTETS: Final = 2 * 1024 * 1024
-"""Octets of a staged body written in one step."""
+STAGED_IN_MEMORY: Final = 2 * 1024 * 1024
+"""Octets of a staged body that are still in memory when it is described; a longer one is read again."""
 BIG_PARSES: Final = 2
 """Bodies over INLINE_MAX that are held whole in memory at a time to be described."""
 INGEST_THREADS: Final = 2

@@ -52,8 +52,10 @@ class TextReader:
         if self.ended or len(block) > BLOCK_MAX:
             raise ValueError("a block after the end of the text" if self.ended else "block too long")
         data = self._held + block
+        # A text seldom has a line that begins with a dot, and then it needs one search only.
+        dotted = _STUFFED in data
         # RFC 5321 §4.1.1.4: only <CRLF>.<CRLF> ends the text.
-        end = data.find(_END)
+        end = data.find(_END) if dotted else -1
         if end >= 0:
             self.ended = True
             self.rest = data[end + len(_END) :]
@@ -64,7 +66,7 @@ class TextReader:
             self._held = data[len(data) - keep :]
             data = data[: len(data) - keep]
         # RFC 5321 §4.5.2: the first character of a line is deleted when it is a dot.
-        if _STUFFED in data:
+        if dotted:
             data = data.replace(_STUFFED, b"\r\n")
         if self._skip and data:
             data = data[self._skip :]

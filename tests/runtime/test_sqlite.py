@@ -120,6 +120,26 @@ async def test_nobody_is_answered_before_the_commit(database: Database) -> None:
     assert await database.read(texts) == ["one"]
 
 
+async def test_what_need_not_last_is_not_synced_and_what_must_is(database: Database) -> None:
+    def synchronous(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    full, normal = 2, 1
+    gate = Gate(database, "begin")
+    first = asyncio.create_task(database.write(put("first"), lasting=False))
+    await gate.wait()
+    rest = [
+        asyncio.create_task(database.write(synchronous, lasting=lasting)) for lasting in (False, True, False, False)
+    ]
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await first
+    # A lasting job never joins a batch without a sync; one that need not last joins any.
+    assert await asyncio.gather(*rest) == [normal, full, full, full]
+    assert await database.write(synchronous, lasting=False) == normal
+    assert await database.write(synchronous) == full
+
+
 async def test_a_batch_is_bounded_by_count(tmp_path: Path) -> None:
     database = Database(tmp_path / "b.db", migrations=[NOTES], batch_jobs=10, batch_seconds=60)
     await database.open()

@@ -23,26 +23,18 @@ from storage.adapters.sqlite import (
     expunge,
     mailboxes,
     operations,
-)
-from storage.adapters.sqlite import (
-    flags as flag_rows,
-)
-from storage.adapters.sqlite import (
-    query as querying,
-)
-from storage.adapters.sqlite import (
-    spool as spool_rows,
-)
-from storage.adapters.sqlite import (
-    stats as counters,
-)
-from storage.adapters.sqlite import (
-    trace as traces,
+    spool,
+    stats,
 )
 from storage.adapters.sqlite.commits import Commits, check_rights
 from storage.adapters.sqlite.deliver import Described
+from storage.adapters.sqlite.events import find as find_events
+from storage.adapters.sqlite.events import keep as keep_events
+from storage.adapters.sqlite.flags import again as stored_again
+from storage.adapters.sqlite.flags import store as store_flags
 from storage.adapters.sqlite.hub import Hub
 from storage.adapters.sqlite.intake import Intake
+from storage.adapters.sqlite.query import run as run_query
 from storage.adapters.sqlite.schema import MIGRATIONS
 from storage.adapters.sqlite.search_index import SearchIndex
 from storage.adapters.sqlite.upkeep import Upkeep
@@ -218,7 +210,7 @@ class SqliteStorage:
 
     async def search(self, ref: MailboxRef, query: Query) -> Found:
         try:
-            return await querying.run(self.database, self.index, ref, query)
+            return await run_query(self.database, self.index, ref, query)
         except DatabaseUnavailable as error:
             raise Unavailable(str(error)) from error
 
@@ -318,7 +310,7 @@ class SqliteStorage:
         unchanged_since: int | None = None,
     ) -> FlagsStored:
         def job(conn: sqlite3.Connection, now: float) -> tuple[FlagsStored, int]:
-            stored = flag_rows.store(conn, ref, uids, mode, flags, keywords, unchanged_since)
+            stored = store_flags(conn, ref, uids, mode, flags, keywords, unchanged_since)
             return stored, stored.modseq
 
         return await self._commits.once(
@@ -326,7 +318,7 @@ class SqliteStorage:
             ref.account,
             job,
             lambda stored: [stored.modified, stored.modseq],
-            lambda conn, known: flag_rows.again(conn, ref, uids, known),
+            lambda conn, known: stored_again(conn, ref, uids, known),
         )
 
     async def copy(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None) -> Copied:
@@ -366,15 +358,15 @@ class SqliteStorage:
     # -- spool and trace
 
     async def spool(self, account: str | None, limit: int = 100, after: str = "") -> tuple[SpoolItem, ...]:
-        return await self._read(lambda conn: spool_rows.page(conn, account, limit, after))
+        return await self._read(lambda conn: spool.page(conn, account, limit, after))
 
     async def record(self, events: Sequence[Event]) -> None:
         for start in range(0, len(events), EVENTS_PER_CALL):
             together = events[start : start + EVENTS_PER_CALL]
-            await self._commits.quiet(partial(traces.keep, events=together))
+            await self._commits.quiet(partial(keep_events, events=together))
 
     async def trace(self, trace: str, account: str | None) -> tuple[Event, ...]:
-        return await self._read(lambda conn: traces.find(conn, trace, account))
+        return await self._read(lambda conn: find_events(conn, trace, account))
 
     # -- upkeep
 
@@ -388,7 +380,7 @@ class SqliteStorage:
         return await self._upkeep.reparse(after, limit)
 
     async def stats(self) -> StorageStats:
-        totals = await self._read(lambda conn: counters.totals(conn, self._clock.now()))
+        totals = await self._read(lambda conn: stats.totals(conn, self._clock.now()))
         try:
             return StorageStats(*totals, index=await self.index.lag())
         except DatabaseUnavailable as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from storage.adapters.sqlite import ids
@@ -67,15 +66,12 @@ def begin(conn: sqlite3.Connection, now: float) -> int:
     return number
 
 
-def write(conn: sqlite3.Connection, number: int, first: int, chunks: Sequence[bytes], now: float) -> None:
-    """Keep chunks from number ``first`` on, each of CHUNK octets (the last may be shorter)."""
+def write(conn: sqlite3.Connection, number: int, n: int, chunk: bytes, now: float) -> None:
+    """Keep chunk number ``n``, of CHUNK octets (the last may be shorter)."""
     # A slow sender's body is not a forgotten one.
     if conn.execute("UPDATE blob SET freed = ? WHERE number = ? AND size = ?", (now, number, PARTIAL)).rowcount == 0:
         raise Refused(Reason.NO_SUCH_BLOB)
-    conn.executemany(
-        "INSERT INTO chunk (key, data) VALUES (?, ?)",
-        [(number << CHUNK_BITS | first + n, chunk) for n, chunk in enumerate(chunks)],
-    )
+    conn.execute("INSERT INTO chunk (key, data) VALUES (?, ?)", (number << CHUNK_BITS | n, chunk))
 
 
 def finish(conn: sqlite3.Connection, number: int, size: int, sha256: bytes, forms: Forms, now: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from runtime.clock import Clock
 from runtime.sqlite import Database, DatabaseUnavailable
-from storage.adapters.sqlite import operations, trace
+from storage.adapters.sqlite import events, operations
 from storage.adapters.sqlite.hub import Hub
 from storage.model import SYSTEM, Operation
 from storage.port import Reason, Refused, Unavailable
@@ -27,10 +27,11 @@ class Commits:
         self._clock = clock
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def run(self, job: Job[T]) -> T:
-        """The job's value once it is durable. Raises what the job raises, or Unavailable."""
+    async def run(self, job: Job[T], *, lasting: bool = True) -> T:
+        """The job's value once it is durable (``lasting`` as in ``Database.write``). Raises what the job raises, or
+        Unavailable."""
         # A task of its own: a caller that is cancelled does not keep the others from hearing of the change.
-        task = asyncio.create_task(self._database.write(lambda conn: job(conn, self._clock.now())))
+        task = asyncio.create_task(self._database.write(lambda conn: job(conn, self._clock.now()), lasting=lasting))
         self._running.add(task)
         task.add_done_callback(self._ended)
         try:
@@ -39,9 +40,9 @@ class Commits:
             raise Unavailable(str(error)) from error
         return value
 
-    async def quiet(self, job: Callable[[sqlite3.Connection, float], T]) -> T:
+    async def quiet(self, job: Callable[[sqlite3.Connection, float], T], *, lasting: bool = True) -> T:
         """The same for a job that is no news to anybody."""
-        return await self.run(lambda conn, now: (job(conn, now), {}))
+        return await self.run(lambda conn, now: (job(conn, now), {}), lasting=lasting)
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """What a short read sees. Raises what the job raises, or Unavailable."""
@@ -68,7 +69,7 @@ class Commits:
                 return again(conn, known), {}
             value, modseq = job(conn, now)
             operations.keep(conn, op, plain(value), now)
-            trace.keep(conn, now, op.events)
+            events.keep(conn, now, op.events)
             return value, {owner: modseq}
 
         return await self.run(run)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from mail.flags import ALL, DELETED, SEEN
 from mail.structure import Part
-from storage.adapters.sqlite import accounts, blobs, ids, keywords, mailboxes, operations, spool, trace
+from storage.adapters.sqlite import accounts, blobs, ids, keywords, mailboxes, operations, spool
+from storage.adapters.sqlite.events import keep as keep_events
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN
 from storage.ingest import Forms
 from storage.limits import UID_MAX
@@ -100,7 +101,7 @@ def _deliver(conn: sqlite3.Connection, delivery: Delivery, described: Described,
     item = spool.add(conn, delivery, blob, described.size, now, events) if delivery.remote else None
     outcome = Accepted(tuple(stored), item)
     operations.keep(conn, delivery.op, [[list(_plain(at)) for at in stored], item], now)
-    trace.keep(conn, now, events)
+    keep_events(conn, now, events)
     return Arrival(outcome, modseqs, blob if stored else None)
 
 

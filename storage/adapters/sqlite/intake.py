@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from io import BytesIO
 from typing import TypeVar
 
 from storage import ingest
@@ -15,7 +16,7 @@ from storage.adapters.sqlite import blobs, ids
 from storage.adapters.sqlite.commits import Commits
 from storage.adapters.sqlite.deliver import Described
 from storage.adapters.sqlite.schema import CHUNK
-from storage.limits import BIG_PARSES, BLOB_MAX, INGEST_THREADS, STAGE_OCTETS
+from storage.limits import BIG_PARSES, BLOB_MAX, INGEST_THREADS, STAGED_IN_MEMORY
 from storage.model import INLINE_MAX, PREFIX_MAX, Delivery, NewMessage, StagedBlob
 from storage.port import Reason, Refused, Unavailable
 
@@ -33,6 +34,8 @@ class Intake:
 
     async def deliveries(self, batch: Sequence[Delivery]) -> list[Described | Refused]:
         """Each body described, or why it is refused: one hop to a thread for all of them."""
+        if all(isinstance(delivery.content, StagedBlob) for delivery in batch):
+            return [_delivery(delivery) for delivery in batch]
         return await self.on_thread(lambda: [_delivery(delivery) for delivery in batch])
 
     async def messages(self, messages: Sequence[NewMessage]) -> list[Described]:
@@ -40,52 +43,58 @@ class Intake:
         return await self.on_thread(lambda: [_described(message.content) for message in messages])
 
     async def stage(self, chunks: AsyncIterable[bytes]) -> StagedBlob:
-        """Keep a body as it comes, in steps of STAGE_OCTETS; then describe it."""
+        """Keep a body a chunk at a time while it comes; then describe it, out of memory when it is short.
+
+        None of these commits waits for the disk: nobody is told of the message before the one that names the blob, and
+        that makes all before it last too.
+        """
         number: int | None = None
         digest = hashlib.sha256()
         size = written = 0
         buffer = bytearray()
-        async for chunk in chunks:
-            size += len(chunk)
-            if len(chunk) > INLINE_MAX or size > BLOB_MAX:
+        kept: list[bytes] = []
+        async for piece in chunks:
+            size += len(piece)
+            if len(piece) > INLINE_MAX or size > BLOB_MAX:
                 raise Refused(Reason.TOO_BIG)
-            _check_nul(chunk)
-            buffer += chunk
-            if len(buffer) >= STAGE_OCTETS:
-                whole = len(buffer) - len(buffer) % CHUNK
-                number = await self._write(number, written, bytes(buffer[:whole]), digest.update)
-                written += whole // CHUNK
-                del buffer[:whole]
+            _check_nul(piece)
+            digest.update(piece)
+            buffer += piece
+            while len(buffer) >= CHUNK:
+                chunk = bytes(buffer[:CHUNK])
+                del buffer[:CHUNK]
+                number = await self._write(number, written, chunk)
+                written += 1
+                kept.append(chunk)
+            if size > STAGED_IN_MEMORY:
+                kept.clear()
         rest = bytes(buffer)
-        del buffer
-        if number is None:
-            # Short enough to be described from memory and kept in one commit.
-            await self.on_thread(partial(digest.update, rest))
-            forms, _ = await self.on_thread(lambda: ingest.describe(rest))
+        if size <= STAGED_IN_MEMORY:
+            forms, _ = await self.on_thread(lambda: ingest.describe(b"".join((*kept, rest))))
         else:
-            number = await self._write(number, written, rest, digest.update)
+            number = await self._write(number, written, rest)
+            rest = b""
             async with self._big:
                 raw = await self.whole(number, blobs.RAW, size)
                 forms, _ = await self.on_thread(lambda: ingest.describe(raw))
                 del raw
 
         def finish(conn: sqlite3.Connection, now: float) -> int:
-            made = number
-            if made is None:
-                made = blobs.begin(conn, now)
-                blobs.write(conn, made, 0, _chunks(rest), now)
+            made = blobs.begin(conn, now) if number is None else number
+            if rest:
+                blobs.write(conn, made, written, rest, now)
             blobs.finish(conn, made, size, digest.digest(), forms, now)
             return made
 
-        return StagedBlob(ids.blob(await self._commits.quiet(finish)), size, digest.digest())
+        made = await self._commits.quiet(finish, lasting=False)
+        return StagedBlob(ids.blob(made), size, digest.digest())
 
     async def whole(self, number: int, codec: int, size: int) -> bytes:
         """All octets of a blob, a chunk a read."""
-        pieces: list[bytes] = []
+        found = BytesIO()
         for start in range(0, size, CHUNK):
-            end = min(size, start + CHUNK)
-            pieces.append(await self._read(number, codec, start, end))
-        return b"".join(pieces)
+            found.write(await self._read(number, codec, start, min(size, start + CHUNK)))
+        return found.getvalue()
 
     async def proved(self, blob: blobs.Kept) -> bool:
         """Is the blob still what it was? Reads it a chunk at a time."""
@@ -118,23 +127,19 @@ class Intake:
         self._closed = True
         await asyncio.to_thread(self._pool.shutdown)
 
-    async def _write(self, number: int | None, first: int, data: bytes, digest: Callable[[bytes], None]) -> int:
-        """Keep chunks from number ``first`` on; the first of a body begin it. The body's number."""
-        await self.on_thread(partial(digest, data))
+    async def _write(self, number: int | None, n: int, chunk: bytes) -> int:
+        """Keep chunk number ``n``; the first of a body begins it. The body's number."""
 
         def job(conn: sqlite3.Connection, now: float) -> int:
             found = blobs.begin(conn, now) if number is None else number
-            blobs.write(conn, found, first, _chunks(data), now)
+            if chunk:
+                blobs.write(conn, found, n, chunk, now)
             return found
 
-        return await self._commits.quiet(job)
+        return await self._commits.quiet(job, lasting=False)
 
     async def _read(self, number: int, codec: int, start: int, end: int) -> bytes:
         return await self._commits.read(lambda conn: blobs.read(conn, number, codec, start, end))
-
-
-def _chunks(data: bytes) -> list[bytes]:
-    return [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
 
 
 def _delivery(delivery: Delivery) -> Described | Refused:

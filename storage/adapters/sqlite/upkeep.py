@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from runtime.clock import Clock
 from storage import ingest
-from storage.adapters.sqlite import accounts, blobs, ids, operations, sweep, trace
+from storage.adapters.sqlite import accounts, blobs, events, ids, operations, sweep
 from storage.adapters.sqlite.commits import Commits, check_rights
 from storage.adapters.sqlite.intake import Intake
 from storage.adapters.sqlite.search_index import SearchIndex
@@ -38,7 +38,7 @@ class Upkeep:
         def keep(conn: sqlite3.Connection, now: float) -> tuple[None, dict[str, int]]:
             if operations.find(conn, op, now) is None:
                 operations.keep(conn, op, [not left], now)
-                trace.keep(conn, now, op.events)
+                events.keep(conn, now, op.events)
             return None, {}
 
         await self._commits.run(keep)
@@ -59,7 +59,7 @@ class Upkeep:
         emails = await self._free_emails(None)
         freed, staged, more = await self._commits.quiet(lambda conn, now: sweep.free_blobs(conn, before))
         expired = await self._commits.quiet(
-            lambda conn, now: (operations.expire(conn, now, SWEEP_ENTRIES), trace.expire(conn, now, SWEEP_ENTRIES))
+            lambda conn, now: (operations.expire(conn, now, SWEEP_ENTRIES), events.expire(conn, now, SWEEP_ENTRIES))
         )
         full = SWEEP_ENTRIES
         more = more or drained or full in (forgotten, emails, *expired)

@@ -1,0 +1,50 @@
+"""What the server says it can do: what is implemented, where the connection stands (RFC 3501 §6.1.1, §7.2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+BASE = "IMAP4rev1"
+
+FEATURES = (
+    # RFC 7888 §5
+    "LITERAL+",
+    # RFC 3348 §4
+    "CHILDREN",
+    # RFC 6154 §2
+    "SPECIAL-USE",
+)
+"""Extensions that are part of other commands; those that bring a command of their own are named in the table."""
+
+MECHANISMS = ("PLAIN", "LOGIN")
+"""SASL mechanisms (RFC 4616, and LOGIN as clients speak it)."""
+
+ENABLEABLE: frozenset[str] = frozenset()
+"""Extensions that wait for ENABLE (RFC 5161 §3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the list depends on. may_sign_in: sign-in is allowed on this connection as it is."""
+
+    signed_in: bool
+    can_start_tls: bool
+    may_sign_in: bool
+
+
+def capabilities(standing: Standing, of_commands: Iterable[str]) -> tuple[str, ...]:
+    """The names in a stable order; `of_commands`: those that the command table brings."""
+    names = [BASE, *FEATURES, *sorted(set(of_commands))]
+    if not standing.signed_in:
+        # RFC 4959 §3
+        names.append("SASL-IR")
+        if standing.can_start_tls:
+            # RFC 3501 §6.2.1
+            names.append("STARTTLS")
+        if standing.may_sign_in:
+            names.extend(f"AUTH={mechanism}" for mechanism in MECHANISMS)
+        else:
+            # RFC 3501 §6.2.3
+            names.append("LOGINDISABLED")
+    return tuple(names)

@@ -1,0 +1,121 @@
+"""What a FETCH asks of each message, worked out once for all of them (RFC 3501 §6.4.5, §7.4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from imap.commands import sections
+from imap.view import View
+from imap.wire import writer
+from imap.wire.forms import Attribute, FetchItem, Section
+from mail.dates import format_date_time
+from storage.model import Row, Want
+
+Piece = Callable[[Row], object]
+"""One item's value of a row; None where it is not at hand and must be read."""
+
+_WANT = {
+    "RFC822.SIZE": Want.SIZE,
+    "ENVELOPE": Want.ENVELOPE,
+    "BODY": Want.BODY,
+    "BODYSTRUCTURE": Want.BODYSTRUCTURE,
+}
+_NARROW = frozenset(("UID", "FLAGS", "INTERNALDATE"))
+
+
+class Plan:
+    """What a FETCH asks of each message, worked out once.
+
+    want: what rows must bring. narrow: entries alone will do. sets_seen: \\Seen is set where it is not.
+    """
+
+    def __init__(self, items: Sequence[FetchItem], view: View) -> None:
+        self.items = items
+        self.view = view
+        self.want = Want(0)
+        self.sections = [item for item in items if isinstance(item, Section)]
+        self.narrow = all(isinstance(item, Attribute) and item.name in _NARROW for item in items)
+        self.flags_only = self.narrow and Attribute("FLAGS") in items and Attribute("INTERNALDATE") not in items
+        self.with_uid = Attribute("UID") in items
+        # RFC 3501 §6.4.5: BODY[…], RFC822 and RFC822.TEXT set \Seen, where flags can be changed at all
+        self.sets_seen = not view.read_only and any(not section.peek for section in self.sections)
+        self._days: dict[int, bytes] = {}
+        self._recent = view.is_recent if view.recent else never
+        for item in items:
+            self.want |= sections.wants(item) if isinstance(item, Section) else _WANT.get(item.name, Want(0))
+        self.has_flags = Attribute("FLAGS") in items
+        names = b" ".join(item_format(item) for item in items)
+        self._template = b"* %d FETCH (" + names + b")\r\n"
+        # RFC 3501 §6.4.5: flags that change by the fetch are told with it
+        self._template_seen = b"* %d FETCH (" + names + b" FLAGS %b)\r\n"
+        self.pieces = [(i, self._piece(i) if isinstance(i, Attribute) else sections.at_hand(i)) for i in items]
+
+    def line(self, number: int, row: Row, tell_flags: bool) -> bytes | None:
+        """The whole response line; None where some of it must be read first."""
+        values = [piece(row) for _, piece in self.pieces]
+        if None in values:
+            return None
+        if tell_flags:
+            return self._template_seen % (number, *values, self.flags(row))
+        return self._template % (number, *values)
+
+    def _piece(self, item: Attribute) -> Piece:
+        match item.name:
+            case "UID":
+                return _uid
+            case "FLAGS":
+                return self.flags
+            case "INTERNALDATE":
+                return self._internaldate
+            case "RFC822.SIZE":
+                return _size
+            case "ENVELOPE":
+                return _envelope
+            case "BODY":
+                return _body
+            case "BODYSTRUCTURE":
+                return _bodystructure
+        raise AssertionError(f"no FETCH item {item.name}")
+
+    def flags(self, row: Row) -> bytes:
+        entry = row[0]
+        return writer.flags(entry[2], entry[3], self._recent(entry[0]))
+
+    def _internaldate(self, row: Row) -> bytes:
+        day, second = divmod(row[0][5], 86400)
+        date = self._days.get(day)
+        if date is None:
+            date = self._days[day] = format_date_time(day * 86400)[: len("dd-Mon-yyyy ")].encode()
+        return b'"%b%02d:%02d:%02d +0000"' % (date, second // 3600, second // 60 % 60, second % 60)
+
+
+def _uid(row: Row) -> object:
+    return row[0][0]
+
+
+def _size(row: Row) -> object:
+    return row[1]
+
+
+def _envelope(row: Row) -> object:
+    return row[3]
+
+
+def _body(row: Row) -> object:
+    return row[4]
+
+
+def _bodystructure(row: Row) -> object:
+    return row[5]
+
+
+def item_format(item: FetchItem) -> bytes:
+    """A template of one item's value with its name; a section brings its own name."""
+    if isinstance(item, Section):
+        return b"%b"
+    return item.name.encode() + (b" %d" if item.name in ("UID", "RFC822.SIZE") else b" %b")
+
+
+def never(uid: int) -> bool:
+    """Stands for `View.is_recent` where no message is."""
+    return False

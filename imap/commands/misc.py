@@ -1,0 +1,60 @@
+"""Commands of any state, and those that change nothing: CAPABILITY NOOP CHECK LOGOUT ID ENABLE."""
+
+from __future__ import annotations
+
+from imap.capability import ENABLEABLE
+from imap.session import ANY, SIGNED_IN, Entry, News, Reply, Session, State
+from imap.wire import writer
+from imap.wire.forms import Bare, Enable, Id
+
+
+async def capability(session: Session, form: Bare) -> Reply:
+    """RFC 3501 §6.1.1."""
+    session.out.write(writer.capability(session.capabilities()))
+    return Reply("Done")
+
+
+async def noop(session: Session, form: Bare) -> Reply:
+    """RFC 3501 §6.1.2; and CHECK, RFC 3501 §6.4.1: what is told is durable already."""
+    return Reply("Done")
+
+
+async def logout(session: Session, form: Bare) -> Reply:
+    """RFC 3501 §6.1.3."""
+    await session.leave_mailbox()
+    session.out.write(writer.untagged("BYE", f"{session.house.name} says good-bye"))
+    session.out.close()
+    return Reply("Logged out")
+
+
+async def identification(session: Session, form: Id) -> Reply:
+    """RFC 2971 §3.1; what the client calls itself is a hint for the guess counters at its sign-in."""
+    said = {name.lower(): value for name, value in form.fields or ()}
+    session.device = (said.get("name") or "")[:DEVICE_MAX]
+    fields: list[tuple[str, str | None]] = [("name", session.house.name)]
+    if session.house.version:
+        fields.append(("version", session.house.version))
+    session.out.write(writer.identification(fields))
+    return Reply("Done")
+
+
+DEVICE_MAX = 64
+"""Characters of a client's name that are kept."""
+
+
+async def enable(session: Session, form: Enable) -> Reply:
+    """RFC 5161 §3.1: names that are not known, or cannot be enabled, are passed over."""
+    news = [name for name in dict.fromkeys(form.capabilities) if name in ENABLEABLE and name not in session.enabled]
+    session.enabled.update(news)
+    session.out.write(writer.data(" ".join(("ENABLED", *news)).encode()))
+    return Reply("Done")
+
+
+ENTRIES = (
+    Entry("CAPABILITY", ANY, Bare, capability),
+    Entry("NOOP", ANY, Bare, noop, News.ASK, may_expunge=True),
+    Entry("CHECK", State.SELECTED, Bare, noop, News.ASK, may_expunge=True),
+    Entry("LOGOUT", ANY, Bare, logout),
+    Entry("ID", ANY, Id, identification, News.IF_ANY, may_expunge=True, capability="ID"),
+    Entry("ENABLE", SIGNED_IN, Enable, enable, capability="ENABLE"),
+)

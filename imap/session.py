@@ -1,0 +1,370 @@
+"""One client's session: its state, what it may say there, and the news it is told (RFC 3501 §3).
+
+The session answers whole commands that the connection hands it (`imap.dialogue`); what each command does stands in
+`imap.commands`, whose table it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, Flag, auto
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from identity.model import Origin, Principal
+from identity.port import Identity, Refused
+from identity.port import Unavailable as IdentityUnavailable
+from imap.capability import Standing, capabilities
+from imap.dialogue import Gone, Out
+from imap.errors import SERVERBUG, Bad, No, Refusal, refusal
+from imap.hub import Hub
+from imap.signins import SignIns
+from imap.view import Slices, View
+from imap.wire import writer
+from imap.wire.errors import BadSyntax
+from imap.wire.forms import Command, Form
+from imap.wire.numset import NumSet
+from runtime.clock import Clock
+from runtime.limits import is_loopback
+from storage.model import Operation
+from storage.port import Storage, Unavailable
+
+F = TypeVar("F", bound=Form)
+
+QUOTA_SECONDS = 60.0
+"""How long a quota asked of identity is used."""
+
+
+class State(Flag):
+    """RFC 3501 §3."""
+
+    NOT_AUTHENTICATED = auto()
+    AUTHENTICATED = auto()
+    SELECTED = auto()
+
+
+ANY = State.NOT_AUTHENTICATED | State.AUTHENTICATED | State.SELECTED
+SIGNED_IN = State.AUTHENTICATED | State.SELECTED
+
+
+class News(Enum):
+    """What of other sessions' changes a command's completion brings."""
+
+    NEVER = "never"
+    IF_ANY = "if any"
+    ASK = "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The tagged OK that ends a command."""
+
+    text: str
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[F]):
+    """One command of the table.
+
+    states: where it is allowed. form: what its arguments are parsed to. run: does it, and returns how it ends (None: it
+    has written its last line itself); raises No, Bad and the ports' errors. news: whether storage is asked for changes
+    at its end (IF_ANY: where the hub has heard of some). may_expunge: whether EXPUNGE may be sent before its completion
+    (RFC 3501 §7.4.1, §5.5). capability: the extension that it belongs to.
+    """
+
+    name: str
+    states: State
+    form: type[F]
+    run: Callable[[Session, F], Awaitable[Reply | None]]
+    news: News = News.NEVER
+    may_expunge: bool = False
+    capability: str | None = None
+
+
+Table = Mapping[str, Entry[Any]]
+
+
+class PlainSignIn(Enum):
+    """Where passwords may be sent without TLS."""
+
+    NEVER = "never"
+    LOOPBACK = "loopback"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session may ask for. message: octets of a message in APPEND. bad_commands: in a row, before the end.
+    failed_sign_ins: on one connection, before the end."""
+
+    message: int = 50 * 1024 * 1024
+    bad_commands: int = 20
+    failed_sign_ins: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all sessions of a process share. name, version: for the greeting and ID."""
+
+    identity: Identity
+    storage: Storage
+    hub: Hub
+    sign_ins: SignIns
+    clock: Clock
+    table: Table
+    limits: Limits = Limits()
+    plain_sign_in: PlainSignIn = PlainSignIn.LOOPBACK
+    name: str = "Homing"
+    version: str = ""
+
+
+class Session:
+    """The Dialogue of `imap.dialogue`."""
+
+    def __init__(self, house: House, out: Out) -> None:
+        self.house = house
+        self.out = out
+        self.tag = "*"
+        self.view: View | None = None
+        self.device = ""
+        self.enabled: set[str] = set()
+        # set while a response line is half written, so that no other can begin
+        self.in_line = False
+        self._principal: Principal | None = None
+        self._asked = 0
+        self._bad_commands = 0
+        self._failed_sign_ins = 0
+        self._quota: int | None = None
+        self._quota_until = 0.0
+        self._log = structlog.get_logger("imap")
+
+    # -- the dialogue
+
+    async def greet(self) -> None:
+        # RFC 3501 §7.1: the greeting may carry the capabilities
+        self.out.write(writer.untagged("OK", f"{self.house.name} ready", self.capability_code()))
+
+    async def run(self, command: Command | BadSyntax) -> None:
+        if isinstance(command, BadSyntax):
+            self._refuse(command.tag, Refusal(command.condition, command.text, command.code))
+            return
+        self.tag = command.tag
+        entry = self.house.table[command.name]
+        try:
+            if not self.state & entry.states:
+                raise Bad(_misplaced(entry, self.state))
+            reply = await entry.run(self, command.form)
+            if entry.news is not News.NEVER:
+                await self.tell_news(ask=entry.news is News.ASK, may_expunge=entry.may_expunge)
+        except Gone:
+            raise
+        except Exception as error:
+            refused = refusal(error)
+            if refused is None:
+                self._log.exception("command failed", command=command.name)
+                refused = SERVERBUG
+            if self.in_line:
+                # the client counts a literal's octets: only the connection's end tells it that some are missing
+                self.out.close()
+                return
+            self._refuse(command.tag, refused)
+            return
+        self._bad_commands = 0
+        if reply is not None:
+            self.out.write(writer.tagged(command.tag, "OK", reply.text, reply.code))
+
+    def closed(self) -> None:
+        self.forget_mailbox()
+        if self._principal is not None:
+            self.house.sign_ins.leave(self._principal.account, self.end)
+            self._principal = None
+
+    def _refuse(self, tag: str, refused: Refusal) -> None:
+        if tag == "*":
+            self.out.write(writer.untagged(refused.condition, refused.text, refused.code))
+        else:
+            self.out.write(writer.tagged(tag, refused.condition, refused.text, refused.code))
+        if refused.condition == "BAD":
+            self._bad_commands += 1
+            if self._bad_commands >= self.house.limits.bad_commands:
+                self.out.bye("Too many bad commands")
+
+    def end(self, text: str) -> None:
+        """Say BYE and close."""
+        self.out.bye(text)
+
+    # -- who and where
+
+    @property
+    def state(self) -> State:
+        if self._principal is None:
+            return State.NOT_AUTHENTICATED
+        return State.AUTHENTICATED if self.view is None else State.SELECTED
+
+    @property
+    def storage(self) -> Storage:
+        return self.house.storage
+
+    @property
+    def principal(self) -> Principal:
+        """Who signed in; the table lets no command come here before."""
+        if self._principal is None:
+            raise Bad("Sign in first")
+        return self._principal
+
+    @property
+    def account(self) -> str:
+        return self.principal.account
+
+    @property
+    def selected(self) -> View:
+        """The view of the selected mailbox; the table lets no command come here without one."""
+        if self.view is None:
+            raise Bad("Select a mailbox first")
+        return self.view
+
+    @property
+    def writable(self) -> View:
+        """As `selected`, for what changes messages."""
+        view = self.selected
+        if view.read_only:
+            raise No("The mailbox is open read-only", "READ-ONLY")
+        return view
+
+    def operation(self) -> Operation:
+        """A new operation in the name of the one who signed in."""
+        return Operation(uuid.uuid4().hex, self.account)
+
+    async def quota(self) -> int | None:
+        """Octets that the account may use."""
+        now = self.house.clock.monotonic()
+        if now >= self._quota_until:
+            # an identity that is away keeps nobody from his own mail: what it said last holds until it is back
+            with contextlib.suppress(IdentityUnavailable):
+                self._quota = (await self.house.identity.account(self.account)).quota
+                self._quota_until = now + QUOTA_SECONDS
+        return self._quota
+
+    def capabilities(self) -> tuple[str, ...]:
+        standing = Standing(self._principal is not None, self.out.can_start_tls, self.may_sign_in)
+        return capabilities(standing, (e.capability for e in self.house.table.values() if e.capability))
+
+    def capability_code(self) -> str:
+        """As a response code."""
+        return "CAPABILITY " + " ".join(self.capabilities())
+
+    # -- signing in
+
+    @property
+    def may_sign_in(self) -> bool:
+        """Whether a password may be sent on this connection as it is (RFC 3501 §6.2.3, §11.2)."""
+        peer = self.out.peer
+        match self.house.plain_sign_in:
+            case PlainSignIn.ALWAYS:
+                return True
+            case PlainSignIn.LOOPBACK:
+                return peer.tls is not None or is_loopback(peer.address)
+            case _:
+                return peer.tls is not None
+
+    async def sign_in(self, name: str, password: str) -> Reply:
+        """Check the password, make the account's mailboxes where it has none, and count the session."""
+        if not self.may_sign_in:
+            # RFC 5530 §3
+            raise No("Use TLS before you sign in", "PRIVACYREQUIRED")
+        house = self.house
+        mark = house.sign_ins.mark
+        try:
+            principal = await house.identity.authenticate(
+                name, password, Origin(self.out.peer.address, "imap", self.device)
+            )
+        except Refused:
+            self._failed_sign_ins += 1
+            if self._failed_sign_ins >= house.limits.failed_sign_ins:
+                self.out.bye("Too many failed sign-ins")
+            raise
+        await house.storage.open_account(Operation(uuid.uuid4().hex, principal.account), principal.account)
+        await house.sign_ins.enter(principal, self.end, mark)
+        self._principal = principal
+        self._quota = principal.quota
+        self._quota_until = house.clock.monotonic() + QUOTA_SECONDS
+        self.out.signed_in()
+        # RFC 3501 §6.2.2: the capabilities of the new state save the client a question
+        return Reply("Signed in", self.capability_code())
+
+    # -- the selected mailbox
+
+    def enter_mailbox(self, view: View) -> None:
+        """The view is what the session has selected from now on."""
+        self.forget_mailbox()
+        self.view = view
+        self._asked = view.through
+        self.house.hub.join(view.ref.account, view.through, self.out.notify)
+
+    async def leave_mailbox(self) -> None:
+        """Nothing is selected any more. Messages that the client was shown as \\Recent are not so for the next one."""
+        view = self.view
+        self.forget_mailbox()
+        if view is not None and not view.read_only and view.told_recent:
+            try:
+                await self.storage.open_mailbox(self.operation(), view.ref, read_write=True)
+            except Exception as error:
+                if refusal(error) is None:
+                    raise
+
+    def forget_mailbox(self) -> None:
+        """As `leave_mailbox`, without telling storage anything."""
+        if self.view is not None:
+            self.house.hub.leave(self.view.ref.account, self.out.notify)
+            self.view = None
+
+    def messages(self, numset: NumSet, by_uid: bool) -> Slices:
+        """The messages of a set. Raises Bad for a sequence number that there is not."""
+        slices = self.selected.slices(numset, by_uid)
+        if slices is None:
+            raise Bad("There is no message of that number")
+        return slices
+
+    def wrote(self, modseq: int, told: bool = False) -> None:
+        """A change of this session is durable: let the others of the process know. told: the modification sequence is
+        this change's own, and the client has been told all of it (`View.told`), so that it need not be asked for."""
+        self.house.hub.note(self.account, modseq)
+        if told and self.view is not None and self.view.skip_to(modseq) and self._asked >= modseq - 1:
+            self._asked = max(self._asked, modseq)
+
+    async def tell_news(self, ask: bool, may_expunge: bool) -> None:
+        """Ask storage what changed, and write it. Not being able to ask now is no failure: later will do."""
+        view = self.view
+        if view is None:
+            return
+        known = self.house.hub.modseq(view.ref.account)
+        if ask or known > self._asked:
+            try:
+                while True:
+                    changes = await self.storage.changes(view.ref, view.through)
+                    view.learn(changes)
+                    if not changes.more:
+                        break
+            except Unavailable:
+                return
+            self._asked = max(known, view.through)
+            if changes.gone:
+                self.forget_mailbox()
+                self.end("The mailbox is no longer there")
+                return
+        for piece in view.tell(may_expunge):
+            self.out.write(piece)
+            await self.out.drain()
+
+
+def _misplaced(entry: Entry[Any], state: State) -> str:
+    if state is State.NOT_AUTHENTICATED:
+        return f"{entry.name} comes after sign-in"
+    if entry.states is State.NOT_AUTHENTICATED:
+        return f"{entry.name} comes before sign-in"
+    return f"{entry.name} is for a selected mailbox"

@@ -1,0 +1,218 @@
+"""A session's picture of its mailbox: which message has which number, what was told (RFC 3501 §2.3.1.2, §7.4.1).
+
+Pure. The session feeds it with what storage says (`learn`) and sends what it answers (`tell`); between the two nothing
+that the client sees has changed. So a number means the same message from the moment the client was told of it until the
+client was told of its EXPUNGE, whatever others do meanwhile.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+from imap.wire import writer
+from imap.wire.numset import NumSet, Ranges
+from mail.flags import ALL, names_of
+from storage.model import Changes, Entry, MailboxRef, Opened
+
+Slices = tuple[tuple[int, int], ...]
+"""(start, stop) index pairs into `View.uids`, ascending, disjoint."""
+
+LINES = 512
+"""Untagged responses that one piece of `tell` holds at most."""
+FEW = 16
+"""Of that many messages one is few: looked up, where more are found by going through all."""
+
+
+class View:
+    """One selected mailbox as one client knows it.
+
+    `uids` holds the UID of sequence number n at index n - 1. `through` is the modification sequence up to which changes
+    are known. `told_recent`: messages came while the mailbox was open. 4 octets a message, and what is pending.
+    """
+
+    def __init__(self, opened: Opened, read_only: bool) -> None:
+        self.ref: MailboxRef = opened.mailbox.ref
+        self.read_only = read_only
+        self.uids = array("I")
+        for low, high in opened.uids:
+            self.uids.extend(range(low, high + 1))
+        self.recent = Ranges(opened.recent)
+        self.through = opened.mailbox.highest_modseq
+        self.keywords: dict[str, None] = dict.fromkeys(opened.keywords)
+        self.told_recent = False
+        self._last = max(opened.mailbox.uidnext - 1, self.uids[-1] if self.uids else 0)
+        self._new: set[int] = set()
+        self._gone = array("I")
+        self._changed: dict[int, Entry] = {}
+        self._told: dict[int, int] = {}
+
+    # -- numbers
+
+    def __len__(self) -> int:
+        """How many messages the client believes in (its last EXISTS less the EXPUNGEs since)."""
+        return len(self.uids)
+
+    def number(self, uid: int) -> int:
+        """The sequence number of a UID; 0 where the client knows no such message."""
+        at = bisect_left(self.uids, uid)
+        return at + 1 if at < len(self.uids) and self.uids[at] == uid else 0
+
+    def slices(self, numset: NumSet, by_uid: bool) -> Slices | None:
+        """The messages that a set names. None: it names a sequence number that there is not (RFC 3501 §9)."""
+        if by_uid:
+            # RFC 3501 §6.4.8: `*` is the largest UID in use; UIDs without a message are no error
+            wanted = numset.resolve(self.uids[-1] if self.uids else 0)
+            return tuple(wanted.slices(self.uids))
+        count = len(self.uids)
+        if numset.largest() > count or (numset.open is not None and not count):
+            return None
+        return tuple((low - 1, high) for low, high in numset.resolve(count).ranges)
+
+    def ranges(self, slices: Slices) -> tuple[tuple[int, int], ...]:
+        """The same messages as UID ranges for storage.
+
+        A range goes from the first to the last UID of a slice: what lies between and is not in the view has been
+        expunged and told, so that storage has nothing there.
+        """
+        uids = self.uids
+        return tuple((uids[start], uids[stop - 1]) for start, stop in slices)
+
+    def ranges_of(self, ascending: Iterable[int]) -> tuple[tuple[int, int], ...]:
+        """Ascending UIDs as ranges that close over UIDs of which the client knows no message: few, and as good."""
+        pairs: list[tuple[int, int]] = []
+        last = -2
+        for uid in ascending:
+            at = bisect_left(self.uids, uid)
+            if at == last + 1:
+                pairs[-1] = (pairs[-1][0], uid)
+            else:
+                pairs.append((uid, uid))
+            last = at
+        return tuple(pairs)
+
+    def is_recent(self, uid: int) -> bool:
+        """Whether this session alone was the first to be told of the message (RFC 3501 §2.3.2)."""
+        return uid in self.recent
+
+    def skip_to(self, modseq: int) -> bool:
+        """A change of the session's own, told already, has this modification sequence. True where it was the next one,
+        so that there is nothing else to ask for."""
+        if modseq > self.through + 1:
+            return False
+        self.through = max(self.through, modseq)
+        self._told.clear()
+        return True
+
+    def missing(self, slices: Slices) -> bool:
+        """Whether the set names a message that is known to be expunged, the client not having been told yet."""
+        return any(
+            bisect_left(self._gone, high + 1) > bisect_left(self._gone, low) for low, high in self.ranges(slices)
+        )
+
+    # -- news
+
+    def learn(self, changes: Changes) -> None:
+        """Take in one page of changes after `through`. Tell when the last page (``not changes.more``) is in."""
+        for entry in changes.entries:
+            if entry.uid > self._last:
+                self._new.add(entry.uid)
+            elif self._told.get(entry.uid, 0) < entry.modseq:
+                self._changed[entry.uid] = entry
+        if changes.vanished:
+            gone = Ranges(changes.vanished)
+            self._new = {uid for uid in self._new if uid not in gone}
+            lost = gone.pick(self.uids)
+            if lost:
+                self._gone = array("I", sorted({*self._gone, *lost}) if self._gone else lost)
+                if self._changed:
+                    for uid in lost:
+                        self._changed.pop(uid, None)
+        self.through = max(self.through, changes.through)
+        if not changes.more:
+            self._told.clear()
+
+    def told(self, uid: int, modseq: int) -> None:
+        """The client is being told these flags of the message by the answer to a command of its own."""
+        if modseq > self.through:
+            self._told[uid] = modseq
+        if self._changed and uid in self._changed and self._changed[uid].modseq <= modseq:
+            del self._changed[uid]
+
+    def new_keywords(self, keywords: Iterable[str]) -> bytes:
+        """FLAGS and PERMANENTFLAGS, which precede keywords of which the client was not told; b"" without such."""
+        unknown = [keyword for keyword in keywords if keyword not in self.keywords]
+        if not unknown:
+            return b""
+        self.keywords.update(dict.fromkeys(unknown))
+        return self.flags_lines()
+
+    def flags_lines(self) -> bytes:
+        """``* FLAGS`` and ``* OK [PERMANENTFLAGS …]`` as they are now (RFC 3501 §7.2.6, §7.1)."""
+        names = (*names_of(ALL), *self.keywords)
+        permanent = () if self.read_only else (*names, "\\*")
+        code = f"PERMANENTFLAGS ({' '.join(permanent)})"
+        text = "Read-only mailbox" if self.read_only else "Flags that can be kept"
+        return writer.data(b"FLAGS " + writer.flag_list(names)) + writer.untagged("OK", text, code)
+
+    def tell(self, may_expunge: bool) -> Iterator[bytes]:
+        """What the client is to be told now, in pieces of whole lines. The view is as told when a piece is taken.
+
+        may_expunge: False while answering FETCH, STORE and SEARCH (RFC 3501 §7.4.1): EXPUNGE waits for a later command,
+        and EXISTS still counts those messages.
+        """
+        if may_expunge and self._gone:
+            yield from self._expunge()
+        if self._new:
+            new = sorted(self._new)
+            self._new.clear()
+            self._last = new[-1]
+            self.told_recent = True
+            # RFC 3501 §2.3.2: not knowing who was told first, the session calls them recent
+            self.recent = Ranges.of((*self.recent.ranges, (new[0], new[-1])))
+            self.uids.extend(new)
+            yield writer.numbered(len(self.uids), b"EXISTS") + writer.numbered(self.count_recent(), b"RECENT")
+        if self._changed:
+            changed = sorted(self._changed.values())
+            self._changed.clear()
+            gone = frozenset(self._gone)
+            yield from self._fetch_flags([e for e in changed if e.uid not in gone and self.number(e.uid)])
+
+    def count_recent(self) -> int:
+        """For the RECENT response."""
+        return sum(stop - start for start, stop in self.recent.slices(self.uids))
+
+    def _expunge(self) -> Iterator[bytes]:
+        numbers = self._take_out(self._gone)
+        self._gone = array("I")
+        # from the last to the first, so that no number is moved by one before it
+        numbers.reverse()
+        for at in range(0, len(numbers), LINES):
+            yield writer.expunges(numbers[at : at + LINES])
+
+    def _take_out(self, gone: array[int]) -> list[int]:
+        """Remove these UIDs; the numbers that they had, ascending."""
+        uids, kept = self.uids, array("I")
+        if len(gone) * FEW > len(uids):
+            lost = frozenset(gone)
+            numbers = [number for number, uid in enumerate(uids, 1) if uid in lost]
+            kept.extend([uid for uid in uids if uid not in lost])
+        else:
+            numbers = [bisect_left(uids, uid) + 1 for uid in gone]
+            start = 0
+            for number in numbers:
+                kept += uids[start : number - 1]
+                start = number
+            kept += uids[start:]
+        self.uids = kept
+        return numbers
+
+    def _fetch_flags(self, entries: list[Entry]) -> Iterator[bytes]:
+        for at in range(0, len(entries), LINES):
+            page = entries[at : at + LINES]
+            keywords = self.new_keywords(keyword for entry in page for keyword in entry.keywords)
+            # RFC 9051 §7.5.2: unasked FETCH responses have the UID
+            yield keywords + writer.fetch_flags(
+                [(self.number(e.uid), e.uid, e.flags, e.keywords, self.is_recent(e.uid)) for e in page], with_uid=True
+            )

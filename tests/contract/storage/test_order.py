@@ -1,0 +1,283 @@
+"""Order, repeats and upkeep: nothing appears later than what was seen, nothing happens twice."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime.clock import ManualClock
+from storage.model import ALL_UIDS, SYSTEM, Accepted, Event, FlagMode, NewMessage, Want
+from storage.port import Reason, Refused, Unavailable
+
+
+class Gate:
+    """Holds the writer at every step until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.reached = threading.Semaphore(0)
+        self._go = threading.Semaphore(0)
+
+    def __call__(self, step: str) -> None:
+        if self.on:
+            self.reached.release()
+            assert self._go.acquire(timeout=20)
+
+    async def next(self) -> bool:
+        """Wait for the writer to come to its next step; False when it does not any more."""
+        return await asyncio.to_thread(self.reached.acquire, True, 0.3)
+
+    def go(self) -> None:
+        self._go.release()
+
+    def open(self) -> None:
+        self.on = False
+        for _ in range(1000):
+            self._go.release()
+
+
+async def test_nothing_at_or_below_what_was_seen_appears_later(
+    factory: Any, clock: ManualClock, tmp_path: Path, bench_of: Callable[[Any], Any]
+) -> None:
+    gate = Gate()
+    store = await factory(tmp_path, clock, gate)
+    bench = bench_of(store)
+    try:
+        await store.open_account(bench.op(SYSTEM), "ann")
+        ref = await bench.fill(4, flags=8)
+        gate.on = True
+        writes = [
+            asyncio.create_task(store.accept([bench.delivery("ann"), bench.delivery("ann")])),
+            asyncio.create_task(store.append(bench.op(), ref, [NewMessage(b"x", 8)] * 3, None)),
+            asyncio.create_task(store.store_flags(bench.op(), ref, ((1, 3),), FlagMode.ADD, 4)),
+            asyncio.create_task(store.move(bench.op(), ref, ((1, 1),), "Sent")),
+            asyncio.create_task(store.expunge(bench.op(), ref, ((2, 3),))),
+            asyncio.create_task(store.accept([bench.delivery("ann")])),
+        ]
+        seen_uids: set[int] = set()
+        told: dict[int, int] = {}
+        since = highest = steps = 0
+        while await gate.next():
+            steps += 1
+            entries = await store.entries(ref, ALL_UIDS)
+            new = {entry.uid for entry in entries} - seen_uids
+            assert all(uid > max(seen_uids, default=0) for uid in new)
+            seen_uids |= new
+            changes = await store.changes(ref, since)
+            for entry in changes.entries:
+                assert entry.modseq > highest
+                told[entry.uid] = entry.modseq
+            for first, last in changes.vanished:
+                for uid in range(first, last + 1):
+                    told.pop(uid, None)
+            since = changes.through
+            highest = max([highest, since, *(entry.modseq for entry in changes.entries)])
+            box = await store.mailbox("ann", "INBOX")
+            assert box.uidnext > max(seen_uids)
+            assert told == {entry.uid: entry.modseq for entry in await store.entries(ref, ALL_UIDS)}
+            # An answer comes after the commit: who has it sees it.
+            if writes[0].done():
+                assert {5, 6} <= seen_uids
+            gate.go()
+        assert steps >= 10
+        await asyncio.gather(*writes)
+        assert await bench.uids(ref) == [4, 5, 6, 7, 8, 9, 10]
+    finally:
+        gate.open()
+        await store.close()
+
+
+async def test_a_repeat_changes_nothing_and_tells_the_first_outcome(bench: Any) -> None:
+    ref = await bench.fill(4, flags=8)
+    store = bench.store
+    calls: list[Callable[[Any], Any]] = [
+        lambda op: store.append(op, ref, [NewMessage(b"x", 8), NewMessage(b"y")], None),
+        lambda op: store.store_flags(op, ref, ((1, 3),), FlagMode.ADD, 4, ("k",), 10**6),
+        lambda op: store.copy(op, ref, ((1, 2),), "Sent", None),
+        lambda op: store.move(op, ref, ((2, 2),), "Sent"),
+        lambda op: store.expunge(op, ref, ((1, 1), (3, 3))),
+        lambda op: store.create_mailbox(op, "ann", "new/one", "\\Flagged"),
+        lambda op: store.rename_mailbox(op, "ann", "new", "newer"),
+        lambda op: store.delete_mailbox(op, "ann", "newer/one"),
+        lambda op: store.subscribe(op, "ann", "x", True),
+        lambda op: store.open_account(op, "ann"),
+    ]
+    for call in calls:
+        op = bench.op(events=(Event("t", 1.0, "call"),))
+        first = await call(op)
+        modseq, events = await bench.modseq(), await store.trace("t", None)
+        lists = await store.list_mailboxes("ann")
+        assert await call(op) == first
+        assert (await bench.modseq(), await store.trace("t", None)) == (modseq, events)
+        assert await store.list_mailboxes("ann") == lists
+
+
+async def test_a_delivery_happens_once(bench: Any) -> None:
+    store = bench.store
+    delivery = bench.delivery("ann", "bob", remote=("x@far.example",))
+    first, second = await store.accept([delivery, delivery])
+    assert first == second
+    assert isinstance(first, Accepted)
+    outcomes = await asyncio.gather(*(store.accept([delivery]) for _ in range(3)))
+    assert all(outcome == [first] for outcome in outcomes)
+    assert (await store.mailbox("ann", "INBOX")).messages == 1
+    assert len(await store.spool(None)) == 1
+    assert len(await store.trace("trace-1", None)) == 3
+
+
+async def test_an_operation_is_forgotten_after_an_hour(bench: Any) -> None:
+    ref = await bench.ref()
+    op = bench.op()
+    for uids in ((1,), (1,)):
+        assert (await bench.store.append(op, ref, [NewMessage(b"x")], None)).uids == uids
+        bench.clock.advance(3599)
+    bench.clock.advance(2)
+    # Whether or not the sweep has come to it.
+    assert (await bench.store.append(op, ref, [NewMessage(b"x")], None)).uids == (2,)
+    assert (await bench.store.append(op, ref, [NewMessage(b"x")], None)).uids == (2,)
+    bench.clock.advance(3601)
+    assert (await bench.store.sweep()).operations >= 1
+    assert (await bench.store.sweep()).operations == 0
+
+
+async def test_a_refusal_is_tried_anew(bench: Any) -> None:
+    ref = await bench.fill(1)
+    op = bench.op()
+    with pytest.raises(Refused):
+        await bench.store.copy(op, ref, ALL_UIDS, "Later", None)
+    await bench.store.create_mailbox(bench.op(), "ann", "Later")
+    assert (await bench.store.copy(op, ref, ALL_UIDS, "Later", None)).target == ((1, 1),)
+
+
+async def _sweep_all(bench: Any, grace: float = 3600.0) -> list[Any]:
+    reports = [await bench.store.sweep(grace)]
+    while reports[-1].more:
+        reports.append(await bench.store.sweep(grace))
+        assert len(reports) < 100
+    return reports
+
+
+async def test_the_sweep_waits_for_the_grace(bench: Any) -> None:
+    ref = await bench.fill(3, flags=8)
+    await bench.store.copy(bench.op(), ref, ((1, 1),), "Sent", None)
+    await bench.store.expunge(bench.op(), ref, ALL_UIDS)
+    bench.clock.advance(3599)
+    assert sum(report.emails for report in await _sweep_all(bench)) == 0
+    bench.clock.advance(2)
+    reports = await _sweep_all(bench)
+    # One of the three lives on as a copy.
+    assert sum(report.emails for report in reports) == sum(report.blobs for report in reports) == 2
+    assert (await bench.store.rows(await bench.ref("Sent"), ALL_UIDS, Want.CONTENT))[0].content == bench.message("0")
+    assert (await bench.store.scrub())[1] == ()
+
+
+async def test_the_sweep_of_much_is_many_small_rounds(bench: Any) -> None:
+    ref = await bench.ref()
+    for _ in range(3):
+        await bench.store.append(bench.op(), ref, [NewMessage(b"x", 8)] * 600, None)
+    await bench.store.expunge(bench.op(), ref, ((1, 900),))
+    await bench.store.move(bench.op(), ref, ALL_UIDS, "Junk")
+    await bench.store.delete_mailbox(bench.op(), "ann", "Junk")
+    bench.clock.advance(3601)
+    reports = await _sweep_all(bench)
+    assert sum(report.emails for report in reports) == sum(report.blobs for report in reports) == 1800
+    assert max(report.emails for report in reports) <= 500
+    assert len(reports) >= 4
+
+
+async def test_a_blob_goes_with_its_last_user(bench: Any) -> None:
+    outcome = await bench.deliver("ann", "bob", flags=8)
+    await bench.store.expunge(bench.op(), await bench.ref(), ALL_UIDS)
+    bench.clock.advance(3601)
+    reports = await _sweep_all(bench)
+    assert (sum(report.emails for report in reports), sum(report.blobs for report in reports)) == (1, 0)
+    assert await bench.store.read("bob", outcome.stored[1].email, 0, 999) == bench.message()
+    await bench.store.expunge(bench.op("bob"), await bench.ref(account="bob"), ALL_UIDS)
+    bench.clock.advance(3601)
+    reports = await _sweep_all(bench)
+    assert (sum(report.emails for report in reports), sum(report.blobs for report in reports)) == (1, 1)
+
+
+async def test_a_forgotten_staged_body_is_swept(bench: Any) -> None:
+    staged = await bench.store.stage(bench.chunks(b"x" * 40_000_000, 200_000))
+    kept = await bench.store.stage(bench.chunks(b"y" * 300_000))
+    await bench.deliver(content=kept)
+    bench.clock.advance(3601)
+    reports = await _sweep_all(bench)
+    assert sum(report.staged + report.blobs for report in reports) == 1
+    (outcome,) = await bench.store.accept([bench.delivery("ann", content=staged)])
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is Reason.NO_SUCH_BLOB
+    assert isinstance((await bench.store.accept([bench.delivery("ann", content=kept)]))[0], Accepted)
+
+
+async def test_a_stage_that_breaks_off_leaves_nothing(bench: Any) -> None:
+    async def broken() -> Any:
+        for _ in range(20):
+            yield b"x" * 200_000
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await bench.store.stage(broken())
+    bench.clock.advance(3601)
+    assert sum(report.staged for report in await _sweep_all(bench)) == 1
+    assert await bench.store.scrub() == ("", ())
+
+
+async def test_events_grow_old(bench: Any) -> None:
+    await bench.store.record([Event("old", bench.clock.now(), "refused")])
+    bench.clock.advance(31 * 86400)
+    await bench.store.record([Event("new", bench.clock.now(), "refused")])
+    assert (await bench.store.sweep()).events == 1
+    assert await bench.store.trace("old", None) == ()
+    assert len(await bench.store.trace("new", None)) == 1
+
+
+async def test_scrub_goes_through_in_pages(bench: Any) -> None:
+    await bench.fill(5)
+    after, pages = "", 0
+    while True:
+        after, damaged = await bench.store.scrub(after, 2)
+        assert damaged == ()
+        pages += 1
+        if not after:
+            break
+    assert pages == 3
+
+
+async def test_reparse_renews_what_is_older(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("storage.ingest.VERSION", 1)
+        await bench.fill(3)
+    staged = await bench.store.stage(bench.chunks(bench.message("big", 600_000)))
+    await bench.deliver(content=staged)
+    before = await bench.store.rows(await bench.ref(), ALL_UIDS, Want(1023))
+    after = await bench.store.reparse("", 2)
+    assert after
+    assert await bench.store.reparse(after, 2) != after
+    assert await bench.store.rows(await bench.ref(), ALL_UIDS, Want(1023)) == before
+
+
+async def test_a_closed_store_is_unavailable(bench: Any) -> None:
+    ref = await bench.fill(1)
+    watching = asyncio.create_task(bench.store.watch({"ann": 10**9}, 30))
+    await asyncio.sleep(0)
+    await bench.store.close()
+    assert dict(await watching) == {}
+    for call in (
+        bench.store.entries(ref, ALL_UIDS),
+        bench.store.append(bench.op(), ref, [NewMessage(b"x")], None),
+        bench.store.expunge(bench.op(), ref, ALL_UIDS),
+        bench.store.stage(bench.chunks(b"x")),
+        bench.store.watch({"ann": 1}, 0),
+        bench.store.stats(),
+    ):
+        with pytest.raises(Unavailable):
+            await call
+    (outcome,) = await bench.store.accept([bench.delivery("ann")])
+    assert isinstance(outcome, Unavailable)

@@ -1,0 +1,151 @@
+"""FETCH against plain slicing: prefix and blob, partials, large messages in slices, lines beyond the kept ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imap.commands.sections import Place, _chooser
+from imap.session import House
+from mail import headers
+from storage.model import INLINE_MAX
+from storage.port import Unavailable
+from tests.imap.fakes import Client, FakeStorage
+
+PREFIX = b"Return-Path: <q@x.example>\r\nDelivered-To: alice@example.org\r\n"
+HEADER = b"From: a@x.example\r\nSubject: big\r\nX-Odd: y\r\n\r\n"
+BIG = HEADER + b"0123456789abcdef\r\n" * 40_000
+SMALL = HEADER + b"hello\r\n"
+
+
+async def fetch(client: Client, line: str) -> bytes:
+    """What is answered, as octets."""
+    await client.run(line)
+    answer = bytes(client.out.sent)
+    client.out.sent.clear()
+    return answer
+
+
+@pytest.mark.parametrize("blob", [SMALL, BIG], ids=["small", "big"])
+@pytest.mark.parametrize("prefix", [b"", PREFIX], ids=["plain", "prefixed"])
+async def test_every_section_is_the_octets_that_came_in(
+    any_house: House, deliver: Any, blob: bytes, prefix: bytes
+) -> None:
+    client = await Client(any_house).signed_in()
+    await deliver("alice", blob, prefix)
+    await client("x SELECT INBOX")
+    whole = prefix + blob
+    assert f"RFC822.SIZE {len(whole)})" in await client("x FETCH 1 RFC822.SIZE")
+    wanted = {
+        "BODY[]": whole,
+        "RFC822": whole,
+        "BODY[HEADER]": prefix + HEADER,
+        "RFC822.HEADER": prefix + HEADER,
+        "BODY[TEXT]": blob[len(HEADER) :],
+        "BODY[1]": blob[len(HEADER) :],
+        "BODY[HEADER.FIELDS (Return-Path X-Odd)]": prefix[: len(prefix) and 28] + b"X-Odd: y\r\n\r\n",
+        "BODY[HEADER.FIELDS (Subject)]": b"Subject: big\r\n\r\n",
+        "BODY[HEADER.FIELDS.NOT (Subject From Delivered-To Return-Path)]": b"X-Odd: y\r\n\r\n",
+    }
+    for label, octets in wanted.items():
+        answer = await fetch(client, f"x FETCH 1 {label}")
+        opening = b"* 1 FETCH (%b {%d}\r\n" % (label.encode(), len(octets))
+        assert answer.startswith(opening + octets), (label, answer[:200])
+        assert answer.endswith((b")\r\nx OK Fetched\r\n",))
+    for first, count in [(0, 10), (5, 100), (len(prefix), 3), (len(prefix) - 1 if prefix else 0, 3), (len(whole), 9)]:
+        answer = await fetch(client, f"x FETCH 1 BODY.PEEK[]<{first}.{count}>")
+        part = whole[first : first + count]
+        assert answer == b"* 1 FETCH (BODY[]<%d> {%d}\r\n%b)\r\nx OK Fetched\r\n" % (first, len(part), part)
+    answer = await fetch(client, f"x FETCH 1 (BODY.PEEK[TEXT]<{INLINE_MAX - 5}.10> UID BODY.PEEK[TEXT]<0.3>)")
+    part = blob[len(HEADER) :][INLINE_MAX - 5 : INLINE_MAX + 5]
+    expected = (len(part), part, blob[len(HEADER) :][:3])
+    assert (
+        answer
+        == b"* 1 FETCH (BODY[TEXT]<262139> {%d}\r\n%b UID 1 BODY[TEXT]<0> {3}\r\n%b)\r\nx OK Fetched\r\n" % expected
+    )
+
+
+async def test_a_large_body_is_written_in_slices(house: House, storage: FakeStorage) -> None:
+    client = await Client(house).signed_in()
+    storage.deliver("alice", BIG)
+    await client("x SELECT INBOX")
+    drains = client.out.drains
+    client.out.largest_write = 0
+    await client("x FETCH 1 BODY.PEEK[]")
+    assert client.out.largest_write <= INLINE_MAX
+    assert client.out.drains - drains >= len(BIG) // INLINE_MAX
+
+
+async def test_an_error_within_a_literal_ends_the_connection(house: House, storage: FakeStorage) -> None:
+    client = await Client(house).signed_in()
+    storage.deliver("alice", BIG)
+    await client("x SELECT INBOX")
+
+    def fail() -> None:
+        raise Unavailable("disk")
+
+    storage.before["read"] = fail
+    answer = await client("x FETCH 1 BODY.PEEK[]")
+    assert "x NO" not in answer
+    assert client.out.is_closed
+
+
+async def test_more_usual_lines_than_are_kept(any_house: House, deliver: Any) -> None:
+    client = await Client(any_house).signed_in()
+    many = b"".join(b"To: user%d@x.example\r\n" % n for n in range(2000))
+    for body in (b"\r\nx\r\n", b"\r\n" + b"x" * 300_000 + b"\r\n"):
+        await deliver("alice", b"Subject: many\r\n" + many + body, PREFIX)
+    await client("x SELECT INBOX")
+    for n in (1, 2):
+        answer = await fetch(client, f"x FETCH {n} BODY.PEEK[HEADER.FIELDS (Return-Path Subject)]")
+        assert b"{45}\r\nReturn-Path: <q@x.example>\r\nSubject: many\r\n\r\n)" in answer
+
+
+async def test_a_whole_mailbox_comes_in_order(any_house: House, deliver: Any) -> None:
+    client = await Client(any_house).signed_in()
+    for n in range(25):
+        await deliver("alice", b"Subject: %d\r\n\r\n%d\r\n" % (n, n))
+    await client("x SELECT INBOX")
+    await client("x STORE 3:20 +FLAGS.SILENT (\\Deleted)")
+    await client("x UID EXPUNGE 7,9:11")
+    answer = await client("x FETCH 1:* (UID BODY[TEXT])")
+    uids = [uid for uid in range(1, 26) if uid not in (7, 9, 10, 11)]
+    lines = [line for line in answer.splitlines() if line.startswith("* ")]
+    assert [line.split()[1] for line in lines] == [str(n) for n in range(1, 22)]
+    assert [line.split()[4] for line in lines] == [str(uid) for uid in uids]
+    flags = await client("x FETCH 1:* (UID FLAGS)")
+    assert [line.split()[4] for line in flags.splitlines()[:-1]] == [str(uid) for uid in uids]
+    assert flags.count("\\Seen") == 21
+    some = await client("x UID FETCH 1,8:12,24:* FLAGS")
+    assert [line.split()[4] for line in some.splitlines()[:-1]] == ["1", "8", "12", "24", "25"]
+
+
+@given(
+    st.binary(max_size=20),
+    st.integers(0, 20),
+    st.integers(0, 20),
+    st.tuples(st.integers(0, 50), st.integers(1, 50)) | st.none(),
+)
+def test_cut_is_slicing(head: bytes, start: int, length: int, partial: tuple[int, int] | None) -> None:
+    blob = bytes(range(100))
+    whole = head + blob[start : start + length]
+    cut = Place(head, start, start + length).cut(partial)
+    expected = whole if partial is None else whole[partial[0] : sum(partial)]
+    assert cut.head + blob[cut.start : cut.end] == expected
+    assert cut.size == len(expected)
+
+
+_LINE = st.tuples(
+    st.sampled_from([b"Subject", b"SUBJECT ", b"To", b"X-To", b"Subject-X"]),
+    st.lists(st.text("ab: ", max_size=6).map(str.encode), min_size=1, max_size=3),
+)
+
+
+@given(st.lists(_LINE, max_size=8), st.sets(st.sampled_from([b"SUBJECT", b"TO", b"CC"]), min_size=1))
+@settings(max_examples=200)
+def test_quick_choice_is_the_choice(lines: list[tuple[bytes, list[bytes]]], wanted: set[bytes]) -> None:
+    block = b"".join(name + b":" + b"\r\n ".join(folded) + b"\r\n" for name, folded in lines)
+    assert _chooser(frozenset(wanted))(block) == headers.select(block, wanted)
