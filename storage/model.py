@@ -50,8 +50,8 @@ class Operation:
     """Names one logical write. Every writing call takes one.
 
     id: unique for the logical call (``runtime.ids`` makes them). A call whose id was seen in the last hour changes
-    nothing and returns the first outcome. actor: the account in whose name it is done, or SYSTEM; storage checks its rights in
-    the same transaction. events: trace events, kept in the same commit.
+    nothing and returns the first outcome. actor: the account in whose name it is done, or SYSTEM; storage checks its
+    rights in the same transaction. events: trace events, kept in the same commit.
     """
 
     id: str

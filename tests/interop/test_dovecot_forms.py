@@ -19,8 +19,8 @@ CORPUS = messages()
 BROKEN_TYPE = """The Content-Type cannot be read: ours is text/plain (RFC 2045 §5.2), or application/octet-stream where
 it began with multipart/; Dovecot gives an empty type."""
 DOUBLE_SEMICOLON = "After an empty parameter (;;) we still read the charset that follows; Dovecot does not."
-CUT_HEADER = """A boundary cuts an inner message's header short: Dovecot counts the CRLF before the boundary in the outer
-part; to us it belongs to the boundary (RFC 2046 §5.1.1)."""
+CUT_HEADER = """A boundary cuts an inner message's header short: Dovecot counts the CRLF before the boundary in the
+outer part; to us it belongs to the boundary (RFC 2046 §5.1.1)."""
 BROKEN_ADDRESS = "ann.(comment)author@x cannot be read by either; both report a broken address, filled in differently."
 
 EXPLAINED: dict[str, str] = {
