@@ -183,6 +183,7 @@ def _tell_ready(settings: Settings, doors: Doors, console: Console) -> None:
     # What lives now lives until the end: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     print("ready", flush=True)
 
 

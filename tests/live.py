@@ -27,14 +27,14 @@ LISTENERS = ("SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "REST")
 START_SECONDS = 30.0
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
+def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "", pause: float = 0.02) -> Any:
     """The first true value of the condition, asked again until the deadline; AssertionError after it."""
     deadline = time.monotonic() + seconds
     while True:
         if value := condition():
             return value
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def free_ports(count: int) -> list[int]:

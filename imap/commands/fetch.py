@@ -47,7 +47,7 @@ class _Run:
         self.ranges = plan.view.ranges(slices)
         self.unreadable = False
         # one run of numbers is counted, not walked through, while no message of it is missing
-        self._whole = plan.flags_only and len(slices) == 1
+        self._whole = plan.columns and len(slices) == 1
         self._stop = slices[-1][1] if slices else 0
         self._positions = _positions(slices)
         self._next = next(self._positions, -1)
@@ -165,9 +165,16 @@ class _Run:
     async def _rows(self, rows: Sequence[Row], changed: frozenset[int] = frozenset()) -> None:
         plan, view = self.plan, self.view
         if plan.has_flags or changed:
-            known = view.new_keywords({keyword for row in rows for keyword in row.entry.keywords})
+            known = view.new_keywords({keyword for row in rows if row[0][3] for keyword in row[0][3]})
             if known:
                 await self._add(known)
+        if plan.columns and not changed:
+            if plan.has_flags:
+                for row in rows:
+                    if row[0][1] > view.through:
+                        view.told(row[0][0], row[0][1])
+            await self._add(b"".join(plan.lines(self._numbers([row[0] for row in rows]), rows)))
+            return
         for row in rows:
             entry = row.entry
             number = self._number(entry.uid)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 
 from imap.commands import sections
 from imap.view import View
@@ -21,12 +22,15 @@ _WANT = {
     "BODYSTRUCTURE": Want.BODYSTRUCTURE,
 }
 _NARROW = frozenset(("UID", "FLAGS", "INTERNALDATE"))
+_COLUMNS = ("UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "prefix", "ENVELOPE", "BODY", "BODYSTRUCTURE")
+"""What ``Plan.lines`` has of a row, in order: three of its entry, then the row's own."""
 
 
 class Plan:
     """What a FETCH asks of each message, worked out once.
 
-    want: what rows must bring. narrow: entries alone will do. sets_seen: \\Seen is set where it is not.
+    want: what rows must bring. narrow: entries alone will do. columns: attributes alone, so that ``lines`` will do.
+    sets_seen: \\Seen is set where it is not.
     """
 
     def __init__(self, items: Sequence[FetchItem], view: View) -> None:
@@ -35,6 +39,7 @@ class Plan:
         self.want = Want(0)
         self.sections = [item for item in items if isinstance(item, Section)]
         self.narrow = all(isinstance(item, Attribute) and item.name in _NARROW for item in items)
+        self.columns = not self.sections
         self.flags_only = self.narrow and Attribute("FLAGS") in items and Attribute("INTERNALDATE") not in items
         self.with_uid = Attribute("UID") in items
         # RFC 3501 §6.4.5: BODY[…], RFC822 and RFC822.TEXT set \Seen, where flags can be changed at all
@@ -48,7 +53,21 @@ class Plan:
         self._template = b"* %d FETCH (" + names + b")\r\n"
         # RFC 3501 §6.4.5: flags that change by the fetch are told with it
         self._template_seen = b"* %d FETCH (" + names + b" FLAGS %b)\r\n"
+        # of at least two, so that it always gives a tuple
+        picked = [_COLUMNS.index(item.name) for item in items if isinstance(item, Attribute)]
+        self._pick = itemgetter(*picked, 0)
         self.pieces = [(i, self._piece(i) if isinstance(i, Attribute) else sections.at_hand(i)) for i in items]
+
+    def lines(self, numbers: Iterable[int], rows: Iterable[Row]) -> list[bytes]:
+        """The response lines of many rows, where ``columns``; a number of 0 leaves one out."""
+        pick, template = self._pick, self._template
+        flags = self.flags if self.has_flags else _uid
+        date = self._internaldate if Attribute("INTERNALDATE") in self.items else _uid
+        return [
+            template % (number, *pick((row[0][0], flags(row), date(row), *row[1:6]))[:-1])
+            for number, row in zip(numbers, rows, strict=True)
+            if number
+        ]
 
     def line(self, number: int, row: Row, tell_flags: bool) -> bytes | None:
         """The whole response line; None where some of it must be read first."""

@@ -168,10 +168,11 @@ _FLAGS = tuple(
 
 def flags(bits: int, keywords: Sequence[str] = (), recent: bool = False) -> bytes:
     """``(\\Seen work)`` from the bits of `mail.flags` and keywords."""
-    names = _FLAGS[(bits & ALL_FLAGS) | (_RECENT if recent else 0)]
-    if keywords:
-        names = (names + b" " if names else b"") + " ".join(keywords).encode("ascii", "replace")
-    return b"(%b)" % names
+    index = (bits & ALL_FLAGS) | (_RECENT if recent else 0)
+    if not keywords:
+        return _BARE_FLAGS[index]
+    names = _FLAGS[index]
+    return b"(%b)" % ((names + b" " if names else b"") + " ".join(keywords).encode("ascii", "replace"))
 
 
 # --- FETCH ---------------------------------------------------------------------------------------

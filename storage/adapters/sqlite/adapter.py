@@ -35,7 +35,7 @@ from storage.adapters.sqlite.flags import store as store_flags
 from storage.adapters.sqlite.hub import Hub
 from storage.adapters.sqlite.intake import Intake
 from storage.adapters.sqlite.query import run as run_query
-from storage.adapters.sqlite.schema import MIGRATIONS
+from storage.adapters.sqlite.schema import MIGRATIONS, PAGE_SIZE
 from storage.adapters.sqlite.search_index import SearchIndex
 from storage.adapters.sqlite.upkeep import Upkeep
 from storage.limits import ACCEPT_BATCH, EVENTS_PER_CALL, WATCH_MAX
@@ -87,7 +87,9 @@ class SqliteStorage:
         on_step: Callable[[str], None] | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
-        self.database = Database(Path(folder) / "storage.db", migrations=MIGRATIONS, on_step=on_step)
+        self.database = Database(
+            Path(folder) / "storage.db", migrations=MIGRATIONS, page_size=PAGE_SIZE, on_step=on_step
+        )
         self.index = SearchIndex(Path(folder) / "search.db", self.database, self._clock)
         self._hub = Hub()
         self._commits = Commits(self.database, self._hub, self._clock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from storage.adapters.sqlite import blobs, ids, mailboxes
 from storage.adapters.sqlite.keywords import Names
@@ -17,7 +17,8 @@ from storage.port import Reason, Refused
 ENTRY = "e.uid, e.modseq, e.flags, e.keywords, e.email, e.internaldate, e.savedate"
 EntryRow = tuple[int, int, int, str, int, int, int]
 
-_FORMS = (
+_FORMS: tuple[tuple[Want, str], ...] = (
+    (Want.SIZE, "e.size"),
     (Want.PREFIX, "m.prefix"),
     (Want.ENVELOPE, "b.envelope"),
     (Want.BODY, "b.body"),
@@ -30,11 +31,20 @@ _FORMS = (
 )
 
 
+_KEYS = 6 + Row._fields.index("keys")
+
+
 def made(rows: Iterable[EntryRow], names: Names) -> tuple[Entry, ...]:
     """Entries as the port shows them."""
+    make, no_keywords = tuple.__new__, ()
     return tuple(
-        Entry(uid, modseq, flags, names.of(keywords), ids.email(email), internaldate, savedate)
-        for uid, modseq, flags, keywords, email, internaldate, savedate in rows
+        [
+            make(
+                Entry,
+                (uid, modseq, flags, names.of(keywords) if keywords else no_keywords, f"E{email:x}", *dates),
+            )
+            for uid, modseq, flags, keywords, email, *dates in rows
+        ]
     )
 
 
@@ -63,32 +73,34 @@ def page_of_rows(
         # A body longer than INLINE_MAX is not fetched: its key is none.
         joins += f" LEFT JOIN chunk AS c ON c.key = CASE WHEN b.size <= {INLINE_MAX} THEN m.blob << {CHUNK_BITS} END"
     cursor = conn.execute(
-        f"SELECT {ENTRY}, e.size, {columns} {before}{joins} WHERE {after} LIMIT ?",
+        f"SELECT {ENTRY}, {columns} {before}{joins} WHERE {after} LIMIT ?",
         (*parameters, max(1, min(limit, PAGE_ROWS))),
     )
+    # The columns whose octets count: all that were asked for but the size, which is a number.
+    counted = [place for place, (part, _) in enumerate(_FORMS, 7) if want & part & ~Want.SIZE]
+    return _rows(cursor, counted, bool(want & Want.KEYS), names)
+
+
+def _rows(cursor: sqlite3.Cursor, counted: Sequence[int], with_keys: bool, names: Names) -> tuple[Row, ...]:
+    """The cursor's rows, up to PAGE_OCTETS of the columns counted. Ten thousand rows a FETCH come through here, so
+    tuples are made as tuples and not by calls with names."""
     found: list[Row] = []
-    octets = 0
+    total = 0
+    make = tuple.__new__
     for row in cursor:
-        uid, modseq, flags, keywords, email, internaldate, savedate, size, *forms = row
-        octets += sum(len(form) for form in forms if form is not None)
-        if found and octets > PAGE_OCTETS:
+        for place in counted:
+            if row[place] is not None:
+                total += len(row[place])
+        if total > PAGE_OCTETS and found:
             break
-        prefix, envelope, body, bodystructure, parts, headers, preview, keys, content = forms
-        found.append(
-            Row(
-                Entry(uid, modseq, flags, names.of(keywords), ids.email(email), internaldate, savedate),
-                size if want & Want.SIZE else None,
-                prefix,
-                envelope,
-                body,
-                bodystructure,
-                parts,
-                headers,
-                preview,
-                _keys(keys, internaldate) if keys is not None else None,
-                content,
-            )
+        keywords = row[3]
+        entry = make(
+            Entry, (row[0], row[1], row[2], names.of(keywords) if keywords else (), f"E{row[4]:x}", row[5], row[6])
         )
+        whole = make(Row, (entry, *row[7:]))
+        if with_keys:
+            whole = whole._replace(keys=_keys(row[_KEYS], entry.internaldate))
+        found.append(whole)
     cursor.close()
     return tuple(found)
 

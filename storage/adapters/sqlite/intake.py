@@ -16,7 +16,7 @@ from storage.adapters.sqlite import blobs, ids
 from storage.adapters.sqlite.commits import Commits
 from storage.adapters.sqlite.deliver import Described
 from storage.adapters.sqlite.schema import CHUNK
-from storage.limits import BIG_PARSES, BLOB_MAX, INGEST_THREADS, STAGED_IN_MEMORY
+from storage.limits import AT_ONCE, BIG_PARSES, BLOB_MAX, INGEST_THREADS, STAGED_IN_MEMORY
 from storage.model import INLINE_MAX, PREFIX_MAX, Delivery, NewMessage, StagedBlob
 from storage.port import Reason, Refused, Unavailable
 
@@ -33,10 +33,19 @@ class Intake:
         self._closed = False
 
     async def deliveries(self, batch: Sequence[Delivery]) -> list[Described | Refused]:
-        """Each body described, or why it is refused: one hop to a thread for all of them."""
-        if all(isinstance(delivery.content, StagedBlob) for delivery in batch):
-            return [_delivery(delivery) for delivery in batch]
-        return await self.on_thread(lambda: [_delivery(delivery) for delivery in batch])
+        """Each body described, or why it is refused: small ones at once, and one hop to a thread for all others."""
+        large = [delivery for delivery in batch if _octets(delivery.content) > AT_ONCE]
+        described = await self.on_thread(lambda: [_delivery(delivery) for delivery in large]) if large else []
+        found: list[Described | Refused] = []
+        rest = iter(described)
+        for delivery in batch:
+            if _octets(delivery.content) > AT_ONCE:
+                found.append(next(rest))
+                continue
+            found.append(_delivery(delivery))
+            # Others have their turn after each.
+            await asyncio.sleep(0)
+        return found
 
     async def messages(self, messages: Sequence[NewMessage]) -> list[Described]:
         """Every body described. TOO_BIG, UNKNOWN_CTE."""
@@ -140,6 +149,11 @@ class Intake:
 
     async def _read(self, number: int, codec: int, start: int, end: int) -> bytes:
         return await self._commits.read(lambda conn: blobs.read(conn, number, codec, start, end))
+
+
+def _octets(content: bytes | StagedBlob) -> int:
+    """What has to be looked at now: nothing of a staged body, which was described before."""
+    return len(content) if isinstance(content, bytes) else 0
 
 
 def _delivery(delivery: Delivery) -> Described | Refused:

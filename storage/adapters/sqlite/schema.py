@@ -27,6 +27,9 @@ from runtime.sqlite import Migration
 
 CHUNK: Final = 256 * 1024
 """Octets in a row of ``chunk``."""
+PAGE_SIZE: Final = 8192
+"""Octets of a page of storage.db: what is kept beside a message (2 to 3 KB) then seldom spills over, and a FETCH of
+ENVELOPE and BODYSTRUCTURE of 10,000 messages takes a fifth less than with 4096, at no cost to deliveries."""
 CHUNK_BITS: Final = 12
 """So many low bits of a chunk's key count the chunks of one blob."""
 KEYWORD_BASE: Final = 0x100

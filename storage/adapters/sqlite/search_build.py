@@ -53,7 +53,7 @@ def add(
     copies = Counter(source.blob for source in new)
     shared: dict[int, tuple[Handed, list[bytes] | None]] = {}
     for source in new:
-        message, body = shared.pop(source.blob, None) or _read(source, handed)
+        message, body = shared.pop(source.blob) if source.blob in shared else _read(source, handed)
         copies[source.blob] -= 1
         if copies[source.blob]:
             shared[source.blob] = message, body
