@@ -28,11 +28,16 @@ PAGE_OCTETS: Final = 1024 * 1024
 
 ACCEPT_BATCH: Final = 64
 """Deliveries of one call that are described and committed together."""
+STAGED_AT_ONCE: Final = 4
+"""Chunks of a staged body that are written in one commit."""
 STAGED_IN_MEMORY: Final = 2 * 1024 * 1024
 """Octets of a staged body that are still in memory when it is described; a longer one is read again."""
 AT_ONCE: Final = 32 * 1024
 """Octets of a message that is described on the event loop itself: 0.1 to 0.2 ms of work, while the way to a thread and
 back costs as much again and the wait for the interpreter's lock several times that."""
+AT_ONCE_BOUNDARIES: Final = 64
+"""Lines that may be MIME boundaries in such a message; one with more is described on a thread: 32 KiB of nothing but
+boundaries are 60 ms of work."""
 BIG_PARSES: Final = 2
 """Bodies over INLINE_MAX that are held whole in memory at a time to be described."""
 INGEST_THREADS: Final = 2

@@ -52,8 +52,9 @@ class TextReader:
         if self.ended or len(block) > BLOCK_MAX:
             raise ValueError("a block after the end of the text" if self.ended else "block too long")
         data = self._held + block
-        # A text seldom has a line that begins with a dot, and then it needs one search only.
-        dotted = _STUFFED in data
+        # Few texts have a line that begins with a dot, and an attachment in base64 has no dot at all, which is found
+        # out in no time.
+        dotted = b"." in data and _STUFFED in data
         # RFC 5321 §4.1.1.4: only <CRLF>.<CRLF> ends the text.
         end = data.find(_END) if dotted else -1
         if end >= 0:

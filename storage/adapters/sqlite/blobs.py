@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from storage.adapters.sqlite import ids
@@ -33,6 +34,12 @@ class Kept(NamedTuple):
 _INSERT = (
     "INSERT INTO blob (size, refs, freed, version, sent, sent_day, sha256, envelope, body, bodystructure, parts, "
     "headers, preview, keys) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+_DESCRIBE = (
+    "UPDATE blob SET version = ?, sent = ?, sent_day = ?, sha256 = ?, envelope = ?, body = ?, bodystructure = ?, "
+    "parts = ?, headers = ?, preview = ?, keys = ?"
 )
 
 
@@ -66,31 +73,28 @@ def begin(conn: sqlite3.Connection, now: float) -> int:
     return number
 
 
-def write(conn: sqlite3.Connection, number: int, n: int, chunk: bytes, now: float) -> None:
-    """Keep chunk number ``n``, of CHUNK octets (the last may be shorter)."""
+def write(conn: sqlite3.Connection, number: int, first: int, chunks: Sequence[bytes], now: float) -> None:
+    """Keep chunks from number ``first`` on, each of CHUNK octets (the last may be shorter)."""
     # A slow sender's body is not a forgotten one.
     if conn.execute("UPDATE blob SET freed = ? WHERE number = ? AND size = ?", (now, number, PARTIAL)).rowcount == 0:
         raise Refused(Reason.NO_SUCH_BLOB)
-    conn.execute("INSERT INTO chunk (key, data) VALUES (?, ?)", (number << CHUNK_BITS | n, chunk))
+    # One statement for all of them: each one more is one more wait for the interpreter's lock.
+    rows = [value for n, chunk in enumerate(chunks, first) for value in (number << CHUNK_BITS | n, chunk)]
+    conn.execute(f"INSERT INTO chunk (key, data) VALUES {', '.join(['(?, ?)'] * len(chunks))}", rows)
 
 
 def finish(conn: sqlite3.Connection, number: int, size: int, sha256: bytes, forms: Forms, now: float) -> None:
     """The staged body is whole and described."""
-    describe(conn, number, sha256, forms)
-    row = conn.execute(
-        "UPDATE blob SET size = ?, freed = ? WHERE number = ? RETURNING number", (size, now, number)
-    ).fetchone()
-    if row is None:
+    changed = conn.execute(
+        f"{_DESCRIBE}, size = ?, freed = ? WHERE number = ?", (*_columns(sha256, forms), size, now, number)
+    )
+    if changed.rowcount == 0:
         raise Refused(Reason.NO_SUCH_BLOB)
 
 
 def describe(conn: sqlite3.Connection, number: int, sha256: bytes, forms: Forms) -> None:
     """Keep what ingest read out of the body."""
-    conn.execute(
-        "UPDATE blob SET version = ?, sent = ?, sent_day = ?, sha256 = ?, envelope = ?, body = ?, bodystructure = ?, "
-        "parts = ?, headers = ?, preview = ?, keys = ? WHERE number = ?",
-        (*_columns(sha256, forms), number),
-    )
+    conn.execute(f"{_DESCRIBE} WHERE number = ?", (*_columns(sha256, forms), number))
 
 
 def read(conn: sqlite3.Connection, number: int, codec: int, start: int, end: int) -> bytes:

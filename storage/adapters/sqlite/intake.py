@@ -16,7 +16,16 @@ from storage.adapters.sqlite import blobs, ids
 from storage.adapters.sqlite.commits import Commits
 from storage.adapters.sqlite.deliver import Described
 from storage.adapters.sqlite.schema import CHUNK
-from storage.limits import AT_ONCE, BIG_PARSES, BLOB_MAX, INGEST_THREADS, STAGED_IN_MEMORY
+from storage.ingest import Forms
+from storage.limits import (
+    AT_ONCE,
+    AT_ONCE_BOUNDARIES,
+    BIG_PARSES,
+    BLOB_MAX,
+    INGEST_THREADS,
+    STAGED_AT_ONCE,
+    STAGED_IN_MEMORY,
+)
 from storage.model import INLINE_MAX, PREFIX_MAX, Delivery, NewMessage, StagedBlob
 from storage.port import Reason, Refused, Unavailable
 
@@ -33,18 +42,17 @@ class Intake:
         self._closed = False
 
     async def deliveries(self, batch: Sequence[Delivery]) -> list[Described | Refused]:
-        """Each body described, or why it is refused: small ones at once, and one hop to a thread for all others."""
-        large = [delivery for delivery in batch if _octets(delivery.content) > AT_ONCE]
-        described = await self.on_thread(lambda: [_delivery(delivery) for delivery in large]) if large else []
+        """Each body described, or why it is refused: small ones at once, and one hop to a thread for the others."""
+        heavy = [delivery for delivery in batch if not _light(delivery.content)]
+        described = iter(await self.on_thread(lambda: [_delivery(delivery) for delivery in heavy]) if heavy else ())
         found: list[Described | Refused] = []
-        rest = iter(described)
         for delivery in batch:
-            if _octets(delivery.content) > AT_ONCE:
-                found.append(next(rest))
-                continue
-            found.append(_delivery(delivery))
-            # Others have their turn after each.
-            await asyncio.sleep(0)
+            if _light(delivery.content):
+                found.append(_delivery(delivery))
+                # Others have their turn after each.
+                await asyncio.sleep(0)
+            else:
+                found.append(next(described))
         return found
 
     async def messages(self, messages: Sequence[NewMessage]) -> list[Described]:
@@ -62,27 +70,35 @@ class Intake:
         size = written = 0
         buffer = bytearray()
         kept: list[bytes] = []
+        waiting: list[bytes] = []
         async for piece in chunks:
             size += len(piece)
             if len(piece) > INLINE_MAX or size > BLOB_MAX:
                 raise Refused(Reason.TOO_BIG)
             _check_nul(piece)
-            digest.update(piece)
             buffer += piece
             while len(buffer) >= CHUNK:
-                chunk = bytes(buffer[:CHUNK])
+                with memoryview(buffer) as octets:
+                    chunk = bytes(octets[:CHUNK])
                 del buffer[:CHUNK]
-                number = await self._write(number, written, chunk)
-                written += 1
+                waiting.append(chunk)
                 kept.append(chunk)
+            if len(waiting) >= STAGED_AT_ONCE:
+                number = await self._write(number, written, waiting, digest.update)
+                written += len(waiting)
+                waiting = []
             if size > STAGED_IN_MEMORY:
                 kept.clear()
-        rest = bytes(buffer)
-        if size <= STAGED_IN_MEMORY:
-            forms, _ = await self.on_thread(lambda: ingest.describe(b"".join((*kept, rest))))
+        if buffer:
+            waiting.append(bytes(buffer))
+            kept.append(waiting[-1])
+        if number is None or size <= STAGED_IN_MEMORY:
+            forms = await self.on_thread(partial(_hashed_and_described, digest.update, waiting, kept))
         else:
-            number = await self._write(number, written, rest)
-            rest = b""
+            if waiting:
+                number = await self._write(number, written, waiting, digest.update)
+                waiting = []
+            kept.clear()
             async with self._big:
                 raw = await self.whole(number, blobs.RAW, size)
                 forms, _ = await self.on_thread(lambda: ingest.describe(raw))
@@ -90,8 +106,8 @@ class Intake:
 
         def finish(conn: sqlite3.Connection, now: float) -> int:
             made = blobs.begin(conn, now) if number is None else number
-            if rest:
-                blobs.write(conn, made, written, rest, now)
+            if waiting:
+                blobs.write(conn, made, written, waiting, now)
             blobs.finish(conn, made, size, digest.digest(), forms, now)
             return made
 
@@ -136,24 +152,39 @@ class Intake:
         self._closed = True
         await asyncio.to_thread(self._pool.shutdown)
 
-    async def _write(self, number: int | None, n: int, chunk: bytes) -> int:
-        """Keep chunk number ``n``; the first of a body begins it. The body's number."""
+    async def _write(
+        self, number: int | None, first: int, chunks: Sequence[bytes], digest: Callable[[bytes], None]
+    ) -> int:
+        """Keep chunks from number ``first`` on, and count them into the digest; the first of a body begin it. The
+        body's number."""
 
         def job(conn: sqlite3.Connection, now: float) -> int:
             found = blobs.begin(conn, now) if number is None else number
-            if chunk:
-                blobs.write(conn, found, n, chunk, now)
+            blobs.write(conn, found, first, chunks, now)
             return found
 
-        return await self._commits.quiet(job, lasting=False)
+        made, _ = await asyncio.gather(
+            self._commits.quiet(job, lasting=False), self.on_thread(partial(_each, digest, chunks))
+        )
+        return made
 
     async def _read(self, number: int, codec: int, start: int, end: int) -> bytes:
         return await self._commits.read(lambda conn: blobs.read(conn, number, codec, start, end))
 
 
-def _octets(content: bytes | StagedBlob) -> int:
-    """What has to be looked at now: nothing of a staged body, which was described before."""
-    return len(content) if isinstance(content, bytes) else 0
+def _each(take: Callable[[bytes], None], pieces: Sequence[bytes]) -> None:
+    for piece in pieces:
+        take(piece)
+
+
+def _hashed_and_described(take: Callable[[bytes], None], rest: Sequence[bytes], all_of: Sequence[bytes]) -> Forms:
+    _each(take, rest)
+    return ingest.describe(b"".join(all_of))[0]
+
+
+def _light(content: bytes | StagedBlob) -> bool:
+    """Is it described in well under a millisecond? A staged body was described before."""
+    return isinstance(content, StagedBlob) or (len(content) <= AT_ONCE and content.count(b"\n--") <= AT_ONCE_BOUNDARIES)
 
 
 def _delivery(delivery: Delivery) -> Described | Refused:
