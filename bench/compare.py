@@ -188,6 +188,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--write", action="store_true", help="append the table to bench/RESULTS.md")
     options.add_argument("--only", nargs="+", choices=["idle", "smtp", "list"], default=["idle", "smtp", "list"])
+    options.add_argument("--cases", nargs="+", choices=list(SMTP_CASES), default=list(SMTP_CASES), help="of smtp")
     options.add_argument("--repeat", type=int, default=3, help="runs of each SMTP case; the median counts")
     options.add_argument("--raw", type=Path, help="a file for the generator's JSON lines")
     args = options.parse_args()
@@ -201,7 +202,7 @@ def main() -> None:
         try:
             peer = theirs(folder / "peers")
             for group in args.only:
-                for case in SMTP_CASES if group == "smtp" else [group]:
+                for case in args.cases if group == "smtp" else [group]:
                     for server in (peer, mine):
                         console.print(f"[dim]{time.strftime('%T')}[/] {server.name} {case}")
                         rows = (
@@ -228,7 +229,8 @@ def report(console: Console, results: dict[str, dict[str, list[dict[str, Any]]]]
     lines = [
         f"## {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit}",
         "",
-        f"`python -m bench.compare --only {' '.join(args.only)} --repeat {args.repeat}`; {os.cpu_count()} cores, "
+        f"`python -m bench.compare --only {' '.join(args.only)} --cases {' '.join(args.cases)} "
+        f"--repeat {args.repeat}`; {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, load average at the end {os.getloadavg()[0]:.1f}.",
         "",
         "| figure | homing | postfix+dovecot | ours ÷ theirs | bar | met |",

@@ -28,6 +28,8 @@ _LITERAL = re.compile(r"\[[!-Z^-~]+\]")
 _SOURCE_ROUTE = re.compile(rf"@{_LABEL}(?:\.{_LABEL})*(?:,@{_LABEL}(?:\.{_LABEL})*)*:")
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-]*")
 _VALUE = re.compile(r"[!-<>-~\u0080-\U0010ffff]+")
+# RFC 3461 §4
+_AUTH_VALUE = re.compile(r"<>|(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
 _PLAIN_LOCAL = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\u0080-\U0010ffff]+)*"
 )
@@ -71,6 +73,9 @@ def mail(argument: str, *, extended: bool) -> MailArgument:
     smtputf8 = "SMTPUTF8" in given
     # RFC 6531 §3.4: the parameter has no value.
     if smtputf8 and given["SMTPUTF8"] is not None:
+        raise BadArgument(replies.BAD_PARAMETER)
+    # RFC 4954 §5: the value is "<>" or xtext; who the first submitter was is taken from nobody.
+    if "AUTH" in given and not _AUTH_VALUE.fullmatch(given["AUTH"] or ""):
         raise BadArgument(replies.BAD_PARAMETER)
     if not smtputf8 and not address.isascii():
         raise BadArgument(replies.SENDER_NEEDS_SMTPUTF8)

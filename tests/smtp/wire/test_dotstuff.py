@@ -112,3 +112,23 @@ def test_time_is_linear(unit: bytes) -> None:
     for _ in range(16):
         reader.feed(block)
     assert time.perf_counter() - begun < 1.0
+
+
+@given(
+    width=st.integers(0, 5),
+    lines=st.integers(1, 8),
+    changes=st.lists(
+        st.tuples(st.integers(0, 60), st.sampled_from([b"\r", b"\n", b"\n\r", b"\r\n", b"x", b"\r\r"])), max_size=3
+    ),
+)
+def test_bare_line_ends_are_found_among_lines_of_one_length(
+    width: int, lines: int, changes: list[tuple[int, bytes]]
+) -> None:
+    text = bytearray((b"x" * width + b"\r\n") * lines)
+    for at, octets in changes:
+        text[at : at + len(octets)] = octets
+    reader = TextReader(65536)
+    reader.feed(bytes(text) + b"\r\n.\r\n")
+    body = bytes(text).split(b"\r\n.\r\n")[0]
+    bare = b"\r" in body.replace(b"\r\n", b"") or b"\n" in body.replace(b"\r\n", b"")
+    assert (reader.fault is Fault.BARE_LINE_END) == bare

@@ -79,6 +79,9 @@ def test_mail_parameters() -> None:
     assert refused("FROM:<a@b.example> SIZE") == replies.BAD_PARAMETER
     assert refused("FROM:<a@b.example> BODY=BINARYMIME") == replies.BAD_PARAMETER
     assert refused("FROM:<a@b.example> SMTPUTF8=1") == replies.BAD_PARAMETER
+    assert params.mail("FROM:<a@b.example> AUTH=e+3Dmc2@example.com", extended=True).address == "a@b.example"
+    for value in ("", "=", "=e+3dmc2@example.com", "=é@example.com", "=+"):
+        assert refused(f"FROM:<a@b.example> AUTH{value}") in (replies.BAD_PARAMETER, replies.MAIL_SYNTAX)
     assert refused("FROM:<a@b.example> HOLDFOR=9") == replies.UNKNOWN_PARAMETER
     assert refused("FROM:<a@b.example> SIZE=1", extended=False) == replies.UNKNOWN_PARAMETER
     assert refused("FROM:<ä@b.example>") == replies.SENDER_NEEDS_SMTPUTF8
