@@ -31,4 +31,4 @@ app.add_typer(alias.app, name="alias")
 
 def main() -> None:
     """The program's entry point."""
-    app()
+    app(prog_name="homing")
