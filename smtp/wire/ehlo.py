@@ -6,8 +6,9 @@ by one more branch in ``params``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from smtp.wire.replies import Reply
 
@@ -81,8 +82,9 @@ MAIL_PARAMETERS = frozenset().union(*(row.mail for row in EXTENSIONS))
 RCPT_PARAMETERS = frozenset().union(*(row.rcpt for row in EXTENSIONS))
 
 
-def answer(hostname: str, facts: Facts, rows: Sequence[Extension] = EXTENSIONS) -> Reply:
-    """The reply to EHLO (RFC 5321 §4.1.1.1)."""
+@lru_cache(maxsize=64)
+def answer(hostname: str, facts: Facts, rows: tuple[Extension, ...] = EXTENSIONS) -> Reply:
+    """The reply to EHLO (RFC 5321 §4.1.1.1): the same for all connections with the same facts."""
     lines = [f"{hostname} greets you"]
     for row in rows:
         arguments = row.arguments(facts)
