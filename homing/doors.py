@@ -166,11 +166,10 @@ def _rest(
         clock=clock,
         save=save,
         healthy=lambda: doors.is_ready(),
+        more=homing_api.more_figures(doors.imap, storage),
     )
-    # SMTP's own figures are part of those of all services.
-    of_smtp.routes[:] = [route for route in of_smtp.routes if getattr(route, "path", "") != homing_api.STATS]
     for routes in (
-        homing_api.router(doors.smtp, doors.imap, storage, guard, metrics=metrics, counters=counters, clock=clock),
+        homing_api.router(guard, metrics),
         of_smtp,
         imap_api.router(doors.imap, storage, guard),
         identity_api.router(identity, guard, clock),

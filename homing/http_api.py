@@ -8,14 +8,10 @@ from pydantic import BaseModel
 from identity.http_api import is_admin
 from identity.model import Principal
 from imap.service import ImapService
-from runtime.clock import Clock
 from runtime.metrics import CONTENT_TYPE, Metrics
-from runtime.rest import Guard, RequestCounters
-from smtp.http_api import Stats
-from smtp.service import SmtpService
+from runtime.rest import Guard
+from smtp.http_api import MoreFigures, Stats
 from storage.port import Storage
-
-STATS = "/api/stats"
 
 
 class Index(BaseModel):
@@ -41,41 +37,15 @@ class AllStats(Stats):
     index: Index
 
 
-def router(
-    smtp: SmtpService,
-    imap: ImapService,
-    storage: Storage,
-    guard: Guard[Principal],
-    *,
-    metrics: Metrics,
-    counters: RequestCounters,
-    clock: Clock,
-) -> APIRouter:
-    """`GET /api/stats` of all services (it takes the place of SMTP's own), and `GET /metrics` for administrators."""
-    routes = APIRouter(tags=["server"])
-    begun = clock.monotonic()
-    signed_in = Depends(guard.user)
+def more_figures(imap: ImapService, storage: Storage) -> MoreFigures:
+    """What `GET /api/stats` tells an administrator besides SMTP's own figures."""
 
-    def of_smtp() -> Stats:
-        return Stats(
-            emails_sent=smtp.figures.emails_sent,
-            emails_received=smtp.figures.emails_received,
-            emails_in_queue=smtp.reception.emails_in_queue,
-            uptime_seconds=clock.monotonic() - begun,
-            requests_total=counters.total,
-            requests_successful=counters.successful,
-            requests_failed=counters.failed,
-            last_request_time=counters.last_request_time,
-        )
-
-    @routes.get(STATS)
-    async def stats(caller: Principal = signed_in) -> AllStats | Stats:
-        """The figures since the start; an administrator sees those of the store and of the readers too."""
+    async def add(own: Stats, caller: Principal) -> Stats:
         if not is_admin(caller):
-            return of_smtp()
+            return own
         kept, readers = await storage.stats(), imap.stats
         return AllStats(
-            **of_smtp().model_dump(),
+            **own.model_dump(),
             accounts=kept.accounts,
             total_emails=kept.emails,
             total_size_bytes=kept.size,
@@ -90,6 +60,13 @@ def router(
                 error=kept.index.error,
             ),
         )
+
+    return MoreFigures(AllStats | Stats, add)
+
+
+def router(guard: Guard[Principal], metrics: Metrics) -> APIRouter:
+    """`GET /metrics` for administrators."""
+    routes = APIRouter(tags=["server"])
 
     @routes.get("/metrics", dependencies=[Depends(guard.admin)])
     async def figures() -> Response:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from identity.model import Origin, Principal, Role, Token
 from identity.port import Identity, Reason, Refused, Unavailable
 from runtime.clock import Clock
-from runtime.rest import Guard, Problem, peer
+from runtime.rest import Guard, Problem, Told, peer
 
 STATUS = {
     Reason.BAD_CREDENTIALS: 401,
@@ -67,12 +67,6 @@ def verifier(identity: Identity) -> Callable[[str], Awaitable[Principal | None]]
 def is_admin(principal: Principal) -> bool:
     """For `runtime.rest.Guard`."""
     return principal.role is Role.ADMIN
-
-
-class Told(BaseModel):
-    """An error: one sentence."""
-
-    detail: str = Field(examples=["wrong name or password"])
 
 
 def told(*statuses: int) -> dict[int | str, dict[str, Any]]:

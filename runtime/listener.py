@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from runtime.lifecycle import StartError
+from runtime.limits import ConnectionLimit, plain_address
 from runtime.tls import Tls, make_self_signed
 
 __all__ = ["BindError", "Listening", "Tls", "bind", "listen", "make_self_signed", "port_of"]
 
 _ATTEMPTS = 20
+_NO_FILES_SECONDS = 1.0
 
 
 class BindError(StartError):
@@ -52,10 +56,14 @@ def port_of(sockets: Sequence[socket.socket]) -> int:
     return name[1]
 
 
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
 class Listening:
     """A protocol served on some sockets. `port` is theirs."""
 
-    def __init__(self, servers: Sequence[asyncio.Server], port: int) -> None:
+    def __init__(self, servers: Sequence[_Closes], port: int) -> None:
         self._servers = servers
         self.port = port
 
@@ -74,8 +82,16 @@ async def listen(
     tls: ssl.SSLContext | None = None,
     backlog: int = 1024,
     handshake_seconds: float = 15.0,
+    handshakes: ConnectionLimit | None = None,
 ) -> Listening:
-    """Serve `factory()` on sockets of `bind`; with `tls` (`Tls.context`) each connection begins with a handshake."""
+    """Serve `factory()` on sockets of `bind`; with `tls` (`Tls.context`) each connection begins with a handshake.
+
+    The protocol hears of a connection when its handshake is done. `handshakes` is for those before that: it is entered
+    at accept and left at the handshake's end, and who has too many is closed without a word.
+    """
+    if tls is not None and handshakes is not None:
+        acceptors = [_Acceptor(factory, sock, tls, backlog, handshake_seconds, handshakes) for sock in sockets]
+        return Listening(acceptors, port_of(sockets))
     loop = asyncio.get_running_loop()
     servers = [
         await loop.create_server(
@@ -88,6 +104,67 @@ async def listen(
         for sock in sockets
     ]
     return Listening(servers, port_of(sockets))
+
+
+class _Acceptor:
+    """One listening socket whose connections are counted from accept on; asyncio's own server tells nobody of a
+    connection before its handshake is done."""
+
+    def __init__(
+        self,
+        factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        tls: ssl.SSLContext,
+        backlog: int,
+        seconds: float,
+        limit: ConnectionLimit,
+    ) -> None:
+        self._factory = factory
+        self._sock = sock
+        self._tls = tls
+        self._seconds = seconds
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        sock.listen(backlog)
+        self._accepting = self._loop.create_task(self._accept(), name="accept")
+        # Not before the loop has let go of it.
+        self._accepting.add_done_callback(lambda _task: sock.close())
+
+    def close(self) -> None:
+        """Handshakes in hand go on; their protocols decide."""
+        # The loop may keep the socket for another turn; the port is free at once.
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._accepting.cancel()
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                connection, name = await self._loop.sock_accept(self._sock)
+            except ConnectionError:
+                continue
+            except OSError:
+                # No file is left: who waits in the backlog is taken when there is one again.
+                await asyncio.sleep(_NO_FILES_SECONDS)
+                continue
+            address = plain_address(str(name[0]))
+            if not self._limit.try_enter(address):
+                connection.close()
+                continue
+            handshake = self._loop.create_task(self._shake_hands(connection, address), name="handshake")
+            self._handshakes.add(handshake)
+            handshake.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, connection: socket.socket, address: str) -> None:
+        try:
+            # What goes wrong here, TLS or time, is the client's affair.
+            with contextlib.suppress(OSError):
+                await self._loop.connect_accepted_socket(
+                    self._factory, connection, ssl=self._tls, ssl_handshake_timeout=self._seconds
+                )
+        finally:
+            self._limit.leave(address)
 
 
 def _places(host: str, what: str) -> list[tuple[socket.AddressFamily, str]]:

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import OAuth2PasswordBearer
+from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.lifecycle import StartError
@@ -29,6 +32,8 @@ from runtime.listener import Tls, bind, port_of
 
 P = TypeVar("P")
 _IDLE_SECONDS = 1.0
+_FAULTS_TOLD = 3
+_PLACE_MAX = 100
 Verify = Callable[[str], Awaitable[P | None]]
 """From a bearer token to who it stands for; None when it is unknown, expired or revoked."""
 
@@ -44,6 +49,12 @@ class Problem:
     status: int
     detail: str
     retry_after: float | None = None
+
+
+class Told(BaseModel):
+    """An error: one sentence."""
+
+    detail: str = Field(examples=["wrong name or password"])
 
 
 class Guard(Generic[P]):
@@ -109,7 +120,10 @@ def make_app(
     `problems` translates the errors of ports; what is in no entry is a bug: `on_bug` gets it, the caller gets a 500
     without details.
     """
-    app = FastAPI(title=title, version=version)
+    app = FastAPI(
+        title=title, version=version, responses={422: {"model": Told, "description": "A value is not acceptable"}}
+    )
+    app.add_exception_handler(RequestValidationError, _not_acceptable)
     for kind, tell in problems.items():
         app.add_exception_handler(kind, _handler(tell))
     app.add_middleware(_Edge, counters=counters, on_bug=on_bug, max_body=max_body)
@@ -119,10 +133,23 @@ def make_app(
 def _handler(tell: Callable[[Exception], Problem]) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def answer(_request: Request, error: Exception) -> Response:
         problem = tell(error)
-        headers = None if problem.retry_after is None else {"Retry-After": str(max(1, round(problem.retry_after)))}
+        headers = None if problem.retry_after is None else {"Retry-After": str(max(1, math.ceil(problem.retry_after)))}
         return JSONResponse({"detail": problem.detail}, problem.status, headers)
 
     return answer
+
+
+async def _not_acceptable(_request: Request, error: Exception) -> Response:
+    """422 in one sentence. FastAPI's own answer repeats what was sent, and that may be a password."""
+    faults = error.errors() if isinstance(error, RequestValidationError) else ()
+    told = "; ".join(_fault(fault["loc"], fault["msg"]) for fault in faults[:_FAULTS_TOLD])
+    more = len(faults) - _FAULTS_TOLD
+    return JSONResponse({"detail": told + (f"; and {more} more" if more > 0 else "") + "."}, 422)
+
+
+def _fault(loc: Sequence[str | int], text: str) -> str:
+    place = ".".join(str(step) for step in loc[1:] or loc)[:_PLACE_MAX]
+    return f"{place}: {text}"
 
 
 class _Edge:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from pydantic import BaseModel, Field
@@ -10,6 +12,7 @@ from pydantic import BaseModel, Field
 from identity.model import Principal
 from mail.address import AddressError
 from runtime.clock import Clock
+from runtime.listener import BindError
 from runtime.rest import Guard, RequestCounters, peer
 from smtp.errors import reply_to
 from smtp.sending import NotSent, Sender
@@ -37,6 +40,9 @@ class Sent(BaseModel):
 
 
 class Health(BaseModel):
+    """controller_running: do SMTP listeners take new connections now? False where all of them are switched off, and
+    while `enabled` is false, which both may be as it was asked for."""
+
     status: str
     controller_running: bool
     uptime_seconds: float
@@ -54,6 +60,19 @@ class Stats(BaseModel):
     requests_successful: int
     requests_failed: int
     last_request_time: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MoreFigures:
+    """What else ``/api/stats`` tells. shape: the type of its answer. add: from SMTP's own figures and the caller to
+    the whole answer."""
+
+    shape: Any
+    add: Callable[[Stats, Principal], Awaitable[Stats]]
+
+
+async def _no_more(own: Stats, _caller: Principal) -> Stats:
+    return own
 
 
 class Config(BaseModel):
@@ -77,11 +96,13 @@ def router(
     clock: Clock,
     save: Save,
     healthy: Callable[[], bool],
+    more: MoreFigures | None = None,
 ) -> APIRouter:
-    """The routes. healthy: does everything run that was asked for; save: see ``Save``."""
+    """The routes. healthy: does everything else run that was asked for; save: see ``Save``."""
     routes = APIRouter(tags=["smtp"])
     begun = clock.monotonic()
     user = Depends(guard.user)
+    figures = more or MoreFigures(Stats, _no_more)
 
     @routes.post("/send")
     async def send(body: SendBody, request: Request, caller: Principal = user) -> Sent:
@@ -109,7 +130,7 @@ def router(
     @routes.get("/api/health")
     async def health(response: Response) -> Health:
         """200 while everything runs that was asked for, else 503. Open to all."""
-        good = healthy() and service.running
+        good = healthy() and service.complete
         response.status_code = 200 if good else 503
         return Health(
             status="healthy" if good else "unhealthy",
@@ -118,9 +139,10 @@ def router(
             emails_in_queue=service.reception.emails_in_queue,
         )
 
-    @routes.get("/api/stats", dependencies=[Depends(guard.user)])
-    async def stats() -> Stats:
-        return Stats(
+    @routes.get("/api/stats", response_model=figures.shape)
+    async def stats(caller: Principal = user) -> Stats:
+        """The figures since the start."""
+        own = Stats(
             emails_sent=service.figures.emails_sent,
             emails_received=service.figures.emails_received,
             emails_in_queue=service.reception.emails_in_queue,
@@ -130,6 +152,7 @@ def router(
             requests_failed=counters.failed,
             last_request_time=counters.last_request_time,
         )
+        return await figures.add(own, caller)
 
     def config_now() -> Config:
         return Config.model_validate(service.live().model_dump())
@@ -150,7 +173,10 @@ def router(
     @routes.post("/api/restart", dependencies=[Depends(guard.admin)])
     async def restart() -> Restarted:
         """Close the SMTP listeners and open them again; mail in hand is not lost."""
-        await service.restart()
+        try:
+            await service.restart()
+        except BindError as error:
+            raise HTTPException(503, str(error)) from None
         return Restarted(status="restarted", message="The SMTP listeners were restarted")
 
     return routes

@@ -95,6 +95,8 @@ class SMTP(Stream, aiosmtpd.smtp.SMTP):
         self._settings = door.handler.settings
         self._farewell: Reply | None = None
         self._at_once = False
+        self._hurried = False
+        self._in_text = False
         self._counted = False
         self.peer_session: Session | None = None
         self.transaction = Transaction()
@@ -150,6 +152,13 @@ class SMTP(Stream, aiosmtpd.smtp.SMTP):
         """End the connection with this reply once no transaction is open: at once where none is."""
         self._farewell = self._farewell or reply
         if self._waiting and self.transaction.mail is None:
+            self._say_farewell()
+
+    def hurry(self) -> None:
+        """Of a connection that retires: wait for its open transaction no longer, unless its text is coming in. Before
+        the text nothing is lost that a client would not send again."""
+        self._hurried = True
+        if self._waiting and not self._in_text:
             self._say_farewell()
 
     def end(self, reply: Reply) -> None:
@@ -216,7 +225,7 @@ class SMTP(Stream, aiosmtpd.smtp.SMTP):
                 if turn >= TURN:
                     turn = 0
                     await asyncio.sleep(0)
-                if self._farewell is not None and (self._at_once or self.transaction.mail is None):
+                if self._farewell is not None and (self._at_once or self._hurried or self.transaction.mail is None):
                     self._output.append(self._farewell.wire)
                     break
                 try:
@@ -420,12 +429,14 @@ class SMTP(Stream, aiosmtpd.smtp.SMTP):
         if isinstance(intake, Reply):
             raise _Answer(intake)
         self._reply(replies.START_MAIL_INPUT)
+        self._in_text = True
         try:
             await self._receive(intake)
             # RFC 5321 §4.1.1.4: after DATA the buffers are empty, whatever becomes of the message.
             self.transaction = Transaction()
             self._reply(await self._door.handler.handle_DATA(self._session, transaction, intake))
         finally:
+            self._in_text = False
             self._give_up(None)
             await intake.close()
         await self._flush()

@@ -13,7 +13,7 @@ from identity.model import Changes
 from identity.port import Identity
 from identity.port import Unavailable as IdentityUnavailable
 from runtime.clock import Clock
-from runtime.limits import Budget
+from runtime.limits import Budget, ConnectionLimit
 from runtime.listener import Listening, bind, listen
 from runtime.metrics import Metrics
 from smtp.figures import Figures
@@ -31,6 +31,7 @@ from storage.port import Storage
 WATCH_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 LAST_REPLY_SECONDS = 1.0
+TRANSACTION_SECONDS = 3.0
 
 RELAY = Rules("smtp")
 SUBMISSION = Rules("submission", auth_required=True)
@@ -78,6 +79,7 @@ class SmtpService:
             exempt=settings.exempt_networks,
         )
         self._connections.enabled = settings.enabled
+        self._handshakes = ConnectionLimit(settings.connections_per_address, exempt=settings.exempt_networks)
         self.handler = Handler(
             settings,
             hostname=hostname,
@@ -96,6 +98,7 @@ class SmtpService:
         self._watcher: asyncio.Task[None] | None = None
         self._restarting = asyncio.Lock()
         self._draining = False
+        self._started = False
         self.ports: dict[str, int] = {}
         metrics.gauge("smtp_connections_open", "SMTP connections that are open", read=lambda: len(self._door.open))
         metrics.gauge(
@@ -110,14 +113,21 @@ class SmtpService:
         """Listen. Raises BindError."""
         await self._journal.start()
         await self._listen()
+        self._started = True
         self._watcher = asyncio.create_task(self._watch(), name="smtp identity changes")
 
     async def drain(self) -> None:
-        """No new connections; idle ones end with 421; return when all transactions have ended."""
+        """No new connections; idle ones end with 421, and so do those that have begun a transaction and not its text
+        within TRANSACTION_SECONDS; return when all texts have been answered."""
         self._connections.closing = self._draining = True
         await self._close_listeners()
         for connection in tuple(self._door.open):
             connection.retire(replies.SHUTTING_DOWN)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TRANSACTION_SECONDS):
+                await self._door.empty.wait()
+        for connection in tuple(self._door.open):
+            connection.hurry()
         await self._door.empty.wait()
         await self.reception.drain()
 
@@ -139,7 +149,13 @@ class SmtpService:
 
     @property
     def running(self) -> bool:
-        return bool(self._listening)
+        """Do listeners take new connections?"""
+        return bool(self._listening) and self._connections.enabled
+
+    @property
+    def complete(self) -> bool:
+        """Do all listeners listen that were asked for? None may be."""
+        return self._started and len(self._listening) == len(self._asked())
 
     async def restart(self) -> None:
         """Close the listeners and open them again on the same ports. Idle connections end with 421, others when
@@ -176,18 +192,25 @@ class SmtpService:
 
     # -- listeners
 
-    async def _listen(self) -> None:
+    def _asked(self) -> list[tuple[Rules, int]]:
         settings = self._settings
-        for rules, port in (
+        rows = (
             (RELAY, settings.port),
             (SUBMISSION, settings.submission_port),
             (SUBMISSIONS, settings.submissions_port),
-        ):
-            if port is None or (rules.tls and self._tls is None):
-                continue
+        )
+        return [(rules, port) for rules, port in rows if port is not None and not (rules.tls and self._tls is None)]
+
+    async def _listen(self) -> None:
+        for rules, port in self._asked():
             # A port that the system chose stays the same over a restart.
             sockets = bind(self._host, self.ports.get(rules.name, port), what=rules.name.upper())
-            listening = await listen(self._factory(rules), sockets, tls=self._tls if rules.tls else None)
+            listening = await listen(
+                self._factory(rules),
+                sockets,
+                tls=self._tls if rules.tls else None,
+                handshakes=self._handshakes,
+            )
             self._listening.append(listening)
             self.ports[rules.name] = listening.port
 

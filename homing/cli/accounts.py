@@ -20,7 +20,11 @@ from runtime.lifecycle import StartError
 COLUMNS = ("address", "password", "quota", "role", "display_name", "enabled")
 BATCH = 200
 PROBLEMS = 1000
-_HASH = re.compile(r"\$(argon2id|2[aby]|6)\$")
+# What looks like a hash is never taken for a password: identity says no to one that it cannot check.
+# Tolerance: Dovecot and LDAP write the scheme in front.
+_HASH = re.compile(r"\{[A-Z0-9.-]{2,20}\}.|\$[a-z0-9-]{1,16}\$.{8}")
+_ARGON2 = re.compile(r"(?:\{[A-Z0-9.-]{2,20}\})?\$argon2id\$v=[0-9]+\$m=[0-9]+")
+_IN_CLEAR = re.compile(r"\{(?:PLAIN|CLEARTEXT)\}")
 
 
 @dataclass(slots=True)
@@ -85,6 +89,7 @@ def _lines(text: Iterable[str], outcome: Outcome) -> Iterator[Line]:
     columns: tuple[str, ...] = COLUMNS
     try:
         for row in rows:
+            _mend_argon2(row, columns)
             cells = [cell.strip() for cell in row]
             if not any(cells) or cells[0].startswith("#"):
                 continue
@@ -108,9 +113,20 @@ def _lines(text: Iterable[str], outcome: Outcome) -> Iterator[Line]:
         raise StartError(f"after line {rows.line_num}: the file is not UTF-8") from error
 
 
+def _mend_argon2(row: list[str], columns: tuple[str, ...]) -> None:
+    """Tolerance: an argon2id hash has commas, and stands without quotes in files that were not written as CSV."""
+    at = columns.index("password") if "password" in columns else len(row)
+    if len(row) >= at + 3 and _ARGON2.fullmatch(row[at]) and row[at + 1][:2] == "t=" and row[at + 2][:2] == "p=":
+        row[at : at + 3] = [",".join(row[at : at + 3])]
+
+
 def _account(values: dict[str, str]) -> NewAccount:
     password = values["password"]
-    hashed = _HASH.match(password) is not None
+    if clear := _IN_CLEAR.match(password):
+        password = password[clear.end() :]
+        hashed = False
+    else:
+        hashed = _HASH.match(password) is not None
     quota = size(values["quota"]) if values.get("quota") else None
     if isinstance(quota, str):
         raise ValueError(f"{quota!r} is not a size")

@@ -106,6 +106,35 @@ def test_errors_say_what_to_do(
     assert "Traceback" not in result.output
 
 
+def test_hashes_of_other_servers_are_never_taken_as_passwords(homing: Homing, domain: str, tmp_path: Path) -> None:
+    bcrypt = "$2y$04$abcdefghijklmnopqrstuuH1MrLgqzLs4bG1Yn0Y9hEJrgMcTrZ5u"
+    argon2 = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$" + "A" * 43
+    good = {
+        "a@example.org": (f"{{BLF-CRYPT}}{bcrypt}", bcrypt),
+        # Without quotes, though it has commas.
+        "b@example.org": (argon2, argon2),
+        "c@example.org": (f"{{ARGON2ID}}{argon2},5 GiB", argon2),
+        "d@example.org": (f'"{argon2}"', argon2),
+    }
+    bad = (
+        "$y$j9T$saltsaltsaltsalt$hashhashhashhashhashhashhashhashhashhashhas",
+        "$1$saltsalt$hashhashhashhashhashha",
+        "$argon2i$v=19$m=8$saltsalt$hash",
+        "{SSHA}aGFzaGhhc2hoYXNoaGFzaA==",
+    )
+    lines = [f"{address},{cell}" for address, (cell, _) in good.items()]
+    lines += [f"bad{number}@example.org,{hash}" for number, hash in enumerate(bad)]
+    lines.append("clear@example.org,{PLAIN}$2 a day is {not} a hash")
+    (tmp_path / "people.csv").write_text("\n".join(lines))
+    result = homing("user", "import", "people.csv", status=1)
+    assert "Added 5 of 9 accounts." in result.stdout
+    assert result.stderr.count("the hash is neither argon2id nor bcrypt nor sha512-crypt") == len(bad)
+    kept = {one["address"]: one for one in csv.DictReader(io.StringIO(homing("user", "export").stdout))}
+    assert {address: kept[address]["password"] for address in good} == {a: hash for a, (_, hash) in good.items()}
+    assert kept["c@example.org"]["quota"] == str(5 * 1024**3)
+    assert kept["clear@example.org"]["password"].startswith("$argon2id$")
+
+
 def test_import_and_export(homing: Homing, domain: str, tmp_path: Path) -> None:
     bcrypt = "$2b$04$abcdefghijklmnopqrstuuH1MrLgqzLs4bG1Yn0Y9hEJrgMcTrZ5u"
     rows = [

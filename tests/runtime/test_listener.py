@@ -6,11 +6,13 @@ import ssl
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import uvloop
 
 from runtime.lifecycle import StartError
+from runtime.limits import ConnectionLimit
 from runtime.listener import BindError, Listening, Tls, bind, listen, make_self_signed, port_of
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
@@ -18,9 +20,10 @@ Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
 class Greeter(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(str(transport.get_extra_info("peername")[0]).encode() + b"\n")
-        transport.close()
+        # uvloop's transports are no subclasses of asyncio's.
+        out = cast(asyncio.Transport, transport)
+        out.write(str(out.get_extra_info("peername")[0]).encode() + b"\n")
+        out.close()
 
 
 async def greeted(host: str, listening: Listening, tls: ssl.SSLContext | None = None) -> tuple[bytes, bytes | None]:
@@ -121,6 +124,48 @@ def test_replaced_files_are_taken_up(tmp_path: Path, loop_factory: object, event
         assert (await greeted("127.0.0.1", listening, trusting()))[1] == expected
         await listening.close()
         await tls.stop()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:  # type: ignore[arg-type]  # a parametrized factory
+        runner.run(scene())
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_handshakes_count_from_accept_on(tmp_path: Path, loop_factory: object, eventually: Eventually) -> None:
+    async def scene() -> None:
+        limit = ConnectionLimit(2, exempt=())
+        listening = await listen(
+            Greeter,
+            bind("127.0.0.1", 0, what="test"),
+            tls=Tls(*exchange(tmp_path, "one.test")).context,
+            handshake_seconds=0.5,
+            handshakes=limit,
+        )
+        # A connection leaves the count when its handshake is done.
+        for _ in range(5):
+            assert (await greeted("127.0.0.1", listening, trusting()))[0] == b"127.0.0.1\n"
+        await eventually(lambda: limit.total == 0)
+
+        silent = [await asyncio.open_connection("127.0.0.1", listening.port) for _ in range(3)]
+        await eventually(lambda: limit.total == 2)
+        async with asyncio.timeout(5):
+            # One too many is closed at once, the others when their time is over.
+            assert await silent[2][0].read() == b""
+            assert limit.total == 2
+            silent[0][1].write(b"no TLS at all\r\n")
+            await silent[0][0].read()
+            await eventually(lambda: limit.total == 1)
+            assert await silent[1][0].read() == b""
+        await eventually(lambda: limit.total == 0)
+        assert (await greeted("127.0.0.1", listening, trusting()))[0] == b"127.0.0.1\n"
+        for _, writer in silent:
+            writer.close()
+        port = listening.port
+        await listening.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        # The port is free again.
+        for one in bind("127.0.0.1", port, what="test"):
+            one.close()
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:  # type: ignore[arg-type]  # a parametrized factory
         runner.run(scene())

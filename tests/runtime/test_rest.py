@@ -8,9 +8,16 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request
+from pydantic import BaseModel, Field
 
 from runtime.listener import Tls, make_self_signed
 from runtime.rest import Guard, Problem, RequestCounters, RestServer, make_app
+
+
+class Login(BaseModel):
+    email: str
+    password: str = Field(max_length=8)
+    tries: int = 0
 
 
 class Sorry(Exception):
@@ -53,6 +60,10 @@ class Scene:
         async def body(request: Request) -> int:
             return len(await request.body())
 
+        @self.app.post("/login")
+        async def login(given: Login) -> int:
+            return given.tries
+
     def client(self, address: str = "127.0.0.1", scheme: str = "http") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, client=(address, 1))
         return httpx.AsyncClient(transport=transport, base_url=f"{scheme}://test")
@@ -88,7 +99,8 @@ async def test_who_may_what(path: str, headers: dict[str, str], status: int) -> 
     if status == 401:
         assert answer.headers["www-authenticate"] == "Bearer"
     if status == 503:
-        assert answer.headers["retry-after"] == "2"
+        # Rounded up: who waits as long as is told does not come too early.
+        assert answer.headers["retry-after"] == "3"
 
 
 @pytest.mark.parametrize(
@@ -181,3 +193,38 @@ async def test_the_documentation_offers_to_sign_in() -> None:
         described = (await client.get("/openapi.json")).json()
     flow = described["components"]["securitySchemes"]["OAuth2PasswordBearer"]["flows"]["password"]
     assert flow["tokenUrl"] == "/token"
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ('{"password": "s3cret"}', "email: Field required."),
+        ('{"email": "a", "password": ["s3cret"]}', "password: Input should be a valid string."),
+        ('{"email": "a", "password": "s3cret s3cret"}', "password: String should have at most 8 characters."),
+        ('{"tries": "s3cret"}', "email: Field required; password: Field required; tries: Input should be a valid"),
+        ('"s3cret"', "body: Input should be a valid dictionary or object to extract fields from."),
+        ('{"password": "s3cret', "JSON decode error."),
+    ],
+)
+async def test_what_is_not_acceptable_is_told_in_a_sentence_without_it(sent: str, told: str) -> None:
+    async with Scene().client() as client:
+        answer = await client.post("/login", content=sent, headers={"Content-Type": "application/json"})
+        described = (await client.get("/openapi.json")).json()
+    assert answer.status_code == 422
+    assert set(answer.json()) == {"detail"}
+    assert told in answer.json()["detail"]
+    assert "s3cret" not in answer.text
+    shape = described["paths"]["/login"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
+    assert shape == {"$ref": "#/components/schemas/Told"}
+
+
+async def test_many_faults_are_counted() -> None:
+    scene = Scene()
+
+    @scene.app.post("/many")
+    async def many(numbers: list[int]) -> int:
+        return len(numbers)
+
+    async with scene.client() as client:
+        answer = await client.post("/many", json=["x"] * 10)
+    assert answer.json()["detail"].endswith("; and 7 more.")

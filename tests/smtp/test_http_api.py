@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
@@ -10,11 +12,12 @@ import pytest
 
 from identity.model import Principal, Role
 from runtime.clock import SystemClock
+from runtime.listener import BindError
 from runtime.rest import Guard, RequestCounters, make_app
 from smtp.http_api import router
 from smtp.sending import Sender
 from storage.port import Unavailable
-from tests.smtp.conftest import Running
+from tests.smtp.conftest import Running, Start
 
 BODY = {"sender": "alice@example.org", "recipient": "bob@example.org", "subject": "Grüße", "body": "hello\n.\nend"}
 
@@ -32,8 +35,8 @@ class Rest:
         return await self.http.request(method, path, headers=headers, **given)  # type: ignore[arg-type]  # json and the like
 
 
-@pytest.fixture
-async def rest(running: Running) -> AsyncIterator[Rest]:
+@asynccontextmanager
+async def serving(running: Running) -> AsyncIterator[Rest]:
     async def verify(token: str) -> Principal | None:
         return running.identity.principal(f"{token}@example.org", "token:1") if token in ("alice", "root") else None
 
@@ -59,6 +62,12 @@ async def rest(running: Running) -> AsyncIterator[Rest]:
     )
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 40000))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as one.http:
+        yield one
+
+
+@pytest.fixture
+async def rest(running: Running) -> AsyncIterator[Rest]:
+    async with serving(running) as one:
         yield one
 
 
@@ -133,6 +142,18 @@ async def test_health(rest: Rest) -> None:
     assert (await rest.call("GET", "/api/health", None)).status_code == 503
 
 
+async def test_health_with_every_port_off_on_purpose(start: Start) -> None:
+    async with start(port=None, submission_port=None, submissions_port=None) as none, serving(none) as rest:
+        answer = await rest.call("GET", "/api/health", None)
+    assert (answer.status_code, answer.json()["controller_running"]) == (200, False)
+
+
+async def test_health_without_a_listener_that_was_asked_for(rest: Rest) -> None:
+    service = rest.running.service
+    await service._listening.pop().close()
+    assert (await rest.call("GET", "/api/health", None)).status_code == 503
+
+
 async def test_stats(rest: Rest) -> None:
     assert (await rest.call("GET", "/api/stats", None)).status_code == 401
     await rest.call("POST", "/send", json=BODY)
@@ -161,8 +182,9 @@ async def test_config(rest: Rest) -> None:
     assert rest.saved == {"smtp.enabled": "false", "smtp.max_workers": "2"}
     client = await rest.running.connect()
     assert (await client.reply()).startswith("421 4.3.2")
-    # Health speaks of what was asked for.
-    assert (await rest.call("GET", "/api/health", None)).status_code == 200
+    # Health speaks of what was asked for, and says which that is.
+    health = await rest.call("GET", "/api/health", None)
+    assert (health.status_code, health.json()["controller_running"]) == (200, False)
 
 
 @pytest.mark.parametrize(
@@ -179,3 +201,19 @@ async def test_restart(rest: Rest) -> None:
     assert answer.json()["status"] == "restarted"
     client = await rest.running.connect()
     assert (await client.reply()).startswith("220")
+
+
+async def test_restart_on_a_port_that_another_has_taken(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(_host: str, port: int, *, what: str) -> list[socket.socket]:
+        raise BindError(f"{what}: port {port} is in use by another program.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("smtp.service.bind", taken)
+        answer = await rest.call("POST", "/api/restart", "root")
+        assert answer.status_code == 503
+        assert "in use by another program" in answer.json()["detail"]
+        assert (await rest.call("GET", "/api/health", None)).status_code == 503
+    # The next try serves again, on the same ports.
+    assert (await rest.call("POST", "/api/restart", "root")).status_code == 200
+    assert (await rest.call("GET", "/api/health", None)).status_code == 200
+    assert rest.bugs == []

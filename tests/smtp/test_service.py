@@ -46,6 +46,36 @@ async def test_drain_ends_idle_connections_and_finishes_transactions(running) ->
     assert len(running.storage.delivered) == 1
 
 
+async def test_drain_does_not_wait_for_a_transaction_without_text(running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smtp.service.TRANSACTION_SECONDS", 0.2)
+    lazy, busy = await running.connect(), await running.connect()
+    for client in (lazy, busy):
+        await client.hello()
+        await client.envelope()
+    await busy.say("DATA")
+    draining = asyncio.create_task(running.service.drain())
+    assert (await lazy.reply()).startswith("421 4.3.2")
+    assert await lazy.closed() == b""
+    assert not draining.done()
+    await busy.send(MESSAGE)
+    assert (await busy.reply()).startswith("250")
+    assert (await busy.reply()).startswith("421 4.3.2")
+    async with asyncio.timeout(5):
+        await draining
+    assert len(running.storage.delivered) == 1
+
+
+async def test_a_transaction_that_goes_on_is_finished_in_a_drain(running) -> None:
+    client = await running.connect()
+    await client.hello()
+    await client.envelope()
+    draining = asyncio.create_task(running.service.drain())
+    await asyncio.sleep(0)
+    assert (await client.data(MESSAGE)).startswith("250")
+    assert (await client.reply()).startswith("421 4.3.2")
+    await draining
+
+
 async def test_restart_loses_nothing_in_the_middle_of_data(running) -> None:
     idle, busy = await running.connect(), await running.connect()
     await idle.hello()
