@@ -114,6 +114,7 @@ class ImapService:
                 settings.connections_per_address, settings.connections_max, exempt=settings.exempt_networks
             ),
         )
+        self._handshakes = ConnectionLimit(settings.connections_per_address, exempt=settings.exempt_networks)
         self._listening: list[Listening] = []
         self.ports: dict[str, int] = {}
         if metrics is not None:
@@ -135,7 +136,7 @@ class ImapService:
         await self._hub.start()
         await self._sign_ins.start()
         for key, sockets, tls in bound:
-            listening = await listen(self._connections.protocol, sockets, tls=tls)
+            listening = await listen(self._connections.protocol, sockets, tls=tls, handshakes=self._handshakes)
             self._listening.append(listening)
             self.ports[key] = listening.port
 

@@ -31,6 +31,7 @@ from imap.wire.numset import NumSet
 from runtime.clock import Clock
 from runtime.limits import is_loopback
 from storage.model import Operation
+from storage.port import Refused as StorageRefused
 from storage.port import Storage, Unavailable
 
 F = TypeVar("F", bound=Form)
@@ -172,6 +173,8 @@ class Session:
                 # the client counts a literal's octets: only the connection's end tells it that some are missing
                 self.out.close()
                 return
+            if refused.condition == "NO" and entry.states is State.SELECTED:
+                await self._end_if_gone()
             self._refuse(command.tag, refused)
             return
         self._bad_commands = 0
@@ -354,12 +357,27 @@ class Session:
                 return
             self._asked = max(known, view.through)
             if changes.gone:
-                self.forget_mailbox()
-                self.end("The mailbox is no longer there")
+                self._mailbox_is_gone()
                 return
         for piece in view.tell(may_expunge):
             self.out.write(piece)
             await self.out.drain()
+
+    async def _end_if_gone(self) -> None:
+        """After a refusal: the cause may be that the selected mailbox was deleted, which would refuse all that follows
+        (and makes COPY seem to lack its target)."""
+        if self.view is None:
+            return
+        try:
+            gone = (await self.storage.changes(self.view.ref, self.view.through, 1)).gone
+        except (StorageRefused, Unavailable):
+            return
+        if gone:
+            self._mailbox_is_gone()
+
+    def _mailbox_is_gone(self) -> None:
+        self.forget_mailbox()
+        self.end("The mailbox is no longer there")
 
 
 def _misplaced(entry: Entry[Any], state: State) -> str:

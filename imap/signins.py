@@ -57,7 +57,13 @@ class SignIns:
         if len(sessions) >= self._per_account:
             raise No("Too many connections of this account", "LIMIT")
         sessions[end] = principal
-        if mark != self._seq and not await self._identity.still_valid(principal):
+        try:
+            valid = mark == self._seq or await self._identity.still_valid(principal)
+        except BaseException:
+            # an identity that is away is no sign-in, and no session may stay counted for it
+            self.leave(principal.account, end)
+            raise
+        if not valid:
             self.leave(principal.account, end)
             raise No("What you signed in with has just been changed", "AUTHENTICATIONFAILED")
 

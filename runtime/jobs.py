@@ -37,29 +37,42 @@ class Job:
     def settle(self) -> None:
         if self.waiter.done():
             return
-        if self.error is not None:
+        if isinstance(self.error, StopIteration):
+            # No future takes one, and the others of the batch must have their answers all the same.
+            bug = RuntimeError("a job raised StopIteration")
+            bug.__cause__ = self.error
+            self.waiter.set_exception(bug)
+        elif self.error is not None:
             self.waiter.set_exception(self.error)
         else:
             self.waiter.set_result(self.result)
 
 
 class JobQueue:
-    """A bounded queue of jobs that refuses instead of waiting, and can be closed."""
+    """A bounded queue of jobs that refuses instead of waiting: while it is full, before `open` and after `close`."""
 
     def __init__(self, limit: int, name: str) -> None:
         self._items: deque[Job] = deque()
         self._limit = limit
         self._name = name
+        self._opened = False
         self._closed = False
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
         return len(self._items)
 
+    def open(self) -> None:
+        """Somebody takes the jobs from now on."""
+        with self._changed:
+            self._opened = True
+
     def put(self, item: Job) -> None:
         with self._changed:
             if self._closed:
                 raise QueueRefused(f"{self._name} is closed")
+            if not self._opened:
+                raise QueueRefused(f"{self._name} is not open")
             if len(self._items) >= self._limit:
                 raise QueueRefused(f"{self._name}: {self._limit} jobs wait already")
             self._items.append(item)

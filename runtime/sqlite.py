@@ -56,9 +56,18 @@ _UNAVAILABLE = frozenset(
     }
 )
 
+_UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+
 
 class DatabaseUnavailable(Exception):
-    """The database cannot do this now: disk full, I/O error, locked, closed, or too many jobs wait. Try later."""
+    """The database cannot do this now: disk full, I/O error, locked, not open, or too many jobs wait. Try later.
+
+    full: there is no room on the disk. SQLite's own error, if there was one, is the `__cause__`.
+    """
+
+    def __init__(self, text: str, *, full: bool = False) -> None:
+        super().__init__(text)
+        self.full = full
 
 
 class SchemaTooNew(Exception):
@@ -126,6 +135,7 @@ class Database:
         self._threads: list[threading.Thread] = []
         self._writer: sqlite3.Connection | None = None
         self._lasting = True
+        self._doubtful = False
         self._batches = 0
         self._jobs = 0
         self._failure: str | None = None
@@ -148,6 +158,8 @@ class Database:
         )
         writer.start()
         started.result()
+        self._writes.open()
+        self._reads.open()
         self._threads = [
             threading.Thread(target=self._read_forever, name=f"{self.path.name}:reader{number}", daemon=True)
             for number in range(self._reader_count)
@@ -260,6 +272,8 @@ class Database:
         try:
             self.step("begin")
             self._writer = connection = self._writer or self._open_writer()
+            if self._doubtful:
+                self._begin_log_anew(connection)
             lasting = batch[0].lasting
             if lasting != self._lasting:
                 connection.execute(f"PRAGMA synchronous = {self._synchronous if lasting else 'NORMAL'}")
@@ -286,6 +300,14 @@ class Database:
             self._jobs += kept
             self._failure = None
         self.step("committed")
+
+    def _begin_log_anew(self, connection: sqlite3.Connection) -> None:
+        """Fold the log back after a sync failed. That may have left earlier commits that were not lasting
+        unwritten while later syncs succeed: with such a gap in the log, a power cut would take all behind it."""
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        if busy:
+            raise DatabaseUnavailable("after a failed sync the log waits for its readers")
+        self._doubtful = False
 
     def _run_one(self, connection: sqlite3.Connection, item: Job, *, alone: bool) -> bool:
         """Run one job; True when its changes stand. The first that stands needs no savepoint: ROLLBACK serves it."""
@@ -316,9 +338,11 @@ class Database:
         """Give every job of the batch the reason; begin the next batch with a new connection."""
         reason = f"{self.path.name}: {error}"
         self._failure = reason
+        if getattr(error, "sqlite_errorcode", None) in _UNSYNCED:
+            self._doubtful = True
         for item in batch:
             if item.error is None:
-                item.result, item.error = None, DatabaseUnavailable(reason)
+                item.result, item.error = None, _unavailable(reason, error)
         writer, self._writer = self._writer, None
         if writer is not None:
             try:
@@ -373,6 +397,8 @@ class Database:
         self._lasting = True
         # The writer itself folds the log back: at that moment nothing newer is in it, so the next batch begins it
         # anew and it stays bounded under constant load, which a checkpointer on another thread does not achieve.
+        # And SQLite before 3.51.3 can damage a file of which one connection checkpoints while another one commits
+        # (https://www.sqlite.org/wal.html#walresetbug): here one does both.
         connection.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint_pages}")
         # After one large burst (or a slow reader) the log gives its space back.
         connection.execute(f"PRAGMA journal_size_limit = {4 * self._checkpoint_pages * self._page_size}")
@@ -446,10 +472,17 @@ def _told(error: BaseException) -> BaseException:
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF in _UNAVAILABLE:
-            unavailable = DatabaseUnavailable(str(error))
-            unavailable.__cause__ = error
-            return unavailable
+            return _unavailable(str(error), error)
     return error
+
+
+def _unavailable(text: str, error: BaseException) -> DatabaseUnavailable:
+    """That for this reason nothing can be done now."""
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) and error.__cause__ is not None else error
+    full = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    unavailable = DatabaseUnavailable(text, full=full)
+    unavailable.__cause__ = cause
+    return unavailable
 
 
 def _put(queue: JobQueue, job: Job) -> None:

@@ -44,7 +44,7 @@ def reply_to(error: BaseException) -> Reply | None:
         case storage.port.Refused():
             return _STORAGE.get(error.reason, replies.REFUSED_BY_STORE)
         case storage.port.Unavailable():
-            return replies.DISK_FULL if is_disk_full(error) else replies.STORE_UNAVAILABLE
+            return replies.DISK_FULL if error.full else replies.STORE_UNAVAILABLE
         case identity.port.Refused():
             return _IDENTITY.get(error.reason, replies.IDENTITY_UNAVAILABLE)
         case identity.port.Unavailable():
@@ -56,9 +56,3 @@ def reply_to(error: BaseException) -> Reply | None:
         case StoreBug():
             return replies.SERVER_BUG
     return None
-
-
-def is_disk_full(error: storage.port.Unavailable) -> bool:
-    """The port has one kind of Unavailable; adapters say in its text or cause when it is for want of space."""
-    cause = error.__cause__
-    return "full" in str(error).lower() or (cause is not None and "full" in str(cause).lower())

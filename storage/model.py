@@ -184,7 +184,8 @@ class Changes:
 
     entries: the latest state of messages that appeared or whose flags changed. vanished: uids expunged or moved
     away. A uid stands in one of the two at most. more: call again with since=through. gone: the mailbox itself was
-    deleted (the session ends with BYE or CLOSE). through never passes a change that a later call could still show.
+    deleted (the session ends with BYE or CLOSE). through never passes a change that a later call could still show; on
+    the last page it is the account's modseq of that moment, so that ``watch`` from there is silent until more happens.
     """
 
     entries: tuple[Entry, ...]

@@ -12,8 +12,9 @@ from storage.port import Reason, Refused
 def canonical(name: str) -> str:
     """The name with INBOX, alone or as the first level, in capitals."""
     # RFC 3501 §5.1: INBOX means the same in any case; as a superior it is the same mailbox.
+    # Of ASCII's letters alone: the dotless i in capitals is an I as well.
     first, delimiter, rest = name.partition(DELIMITER)
-    return INBOX + delimiter + rest if first.upper() == INBOX else name
+    return INBOX + delimiter + rest if first.isascii() and first.upper() == INBOX else name
 
 
 def checked(name: str) -> str:

@@ -76,7 +76,14 @@ class Refused(Exception):
 
 
 class Unavailable(Exception):
-    """The store cannot answer now (disk full, database away, shutting down): nothing was changed, try later."""
+    """The store cannot answer now (disk full, database away, shutting down): nothing was changed, try later.
+
+    full: for want of room, so that doors need not read the text.
+    """
+
+    def __init__(self, text: str = "", *, full: bool = False) -> None:
+        super().__init__(text)
+        self.full = full
 
 
 class Storage(Protocol):

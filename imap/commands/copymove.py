@@ -16,7 +16,7 @@ async def copy(session: Session, form: Copy) -> Reply:
     view = session.selected
     ranges = _named(session, view, form)
     if not ranges:
-        return Reply("Nothing to do")
+        return await _nothing(session, form)
     try:
         copied = await session.storage.copy(session.operation(), view.ref, ranges, form.mailbox, await session.quota())
     except Refused as error:
@@ -30,7 +30,7 @@ async def move(session: Session, form: Copy) -> Reply:
     view = session.writable
     ranges = _named(session, view, form)
     if not ranges:
-        return Reply("Nothing to do")
+        return await _nothing(session, form)
     try:
         moved = await session.storage.move(session.operation(), view.ref, ranges, form.mailbox)
     except Refused as error:
@@ -67,6 +67,15 @@ def _named(session: Session, view: View, form: Copy) -> Ranges:
         # RFC 2180 §4.4.1: all of them or none
         raise No("Some of the messages have been expunged", "EXPUNGEISSUED")
     return view.ranges(slices)
+
+
+async def _nothing(session: Session, form: Copy) -> Reply:
+    """None of the UIDs is there, which is no error (RFC 3501 §6.4.8); a target that is not there is one (§6.4.7)."""
+    try:
+        await session.storage.mailbox(session.account, form.mailbox)
+    except Refused as error:
+        raise try_create(error) from error
+    return Reply("Nothing to do")
 
 
 def _code(copied: Copied) -> str | None:

@@ -99,7 +99,7 @@ async def create(session: Session, form: OnMailbox) -> Reply:
     name = form.mailbox.removesuffix(DELIMITER)
     if not name:
         raise No("A mailbox needs a name", "CANNOT")
-    if name.upper() == INBOX:
+    if name.isascii() and name.upper() == INBOX:
         raise No("INBOX is there already", "ALREADYEXISTS")
     await session.storage.create_mailbox(session.operation(), session.account, name)
     return Reply("Created")
@@ -127,14 +127,19 @@ async def rename(session: Session, form: Rename) -> Reply:
 
 async def subscribe(session: Session, form: OnMailbox) -> Reply:
     """Add a name to the subscribed ones: RFC 3501 §6.3.6."""
-    await session.storage.subscribe(session.operation(), session.account, form.mailbox, True)
+    await session.storage.subscribe(session.operation(), session.account, _subscribed(form), True)
     return Reply("Subscribed")
 
 
 async def unsubscribe(session: Session, form: OnMailbox) -> Reply:
     """Take a name from the subscribed ones: RFC 3501 §6.3.7."""
-    await session.storage.subscribe(session.operation(), session.account, form.mailbox, False)
+    await session.storage.subscribe(session.operation(), session.account, _subscribed(form), False)
     return Reply("Unsubscribed")
+
+
+def _subscribed(form: OnMailbox) -> str:
+    """Tolerance: a delimiter at the end, which clients leave there that made the mailbox with one."""
+    return form.mailbox.removesuffix(DELIMITER)
 
 
 async def status(session: Session, form: Status) -> Reply:

@@ -28,7 +28,7 @@ async def logout(session: Session, form: Bare) -> Reply:
 
 
 async def identification(session: Session, form: Id) -> Reply:
-    """RFC 2971 §3.1; what the client calls itself is a hint for the guess counters at its sign-in."""
+    """RFC 2971 §3.1; what the client calls itself goes with its sign-in for people to read, and decides nothing."""
     said = {name.lower(): value for name, value in form.fields or ()}
     session.device = (said.get("name") or "")[:DEVICE_MAX]
     fields: list[tuple[str, str | None]] = [("name", session.house.name)]

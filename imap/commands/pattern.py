@@ -66,8 +66,8 @@ class MailboxPattern:
     def __init__(self, reference: str, pattern: str) -> None:
         text = reference + pattern
         self._pattern = Pattern(text)
-        self._inbox = Pattern(text.upper())
-        named = text[: len(INBOX)].upper() == INBOX
+        self._inbox = Pattern(_ascii_upper(text))
+        named = _ascii_upper(text[: len(INBOX)]) == INBOX
         self._under_inbox = Pattern(INBOX + text[len(INBOX) :]) if named else self._pattern
 
     def matches(self, name: str) -> bool:
@@ -76,3 +76,8 @@ class MailboxPattern:
             return self._inbox.matches(name)
         pattern = self._under_inbox if name.startswith(INBOX + DELIMITER) else self._pattern
         return pattern.matches(name)
+
+
+def _ascii_upper(text: str) -> str:
+    """Capitals for US-ASCII letters alone: a dotless i is none, though its capital is I."""
+    return text.encode("utf-8", "surrogatepass").upper().decode("utf-8", "surrogatepass")

@@ -95,7 +95,8 @@ def _chooser(wanted: frozenset[bytes]) -> Callable[[bytes], bytes]:
 
 def at_hand(section: Section) -> Callable[[Row], bytes | None]:
     """What makes an item, with its label, of a row that has all its octets; None of a row that has not."""
-    opening = section.label + b" {%d}\r\n%b"
+    # a field name may have "%", which the template would take for its own
+    opening = section.label.replace(b"%", b"%%") + b" {%d}\r\n%b"
     nil = section.label + b" NIL"
     if not is_fields(section):
 

@@ -7,6 +7,7 @@ from imap.view import View
 from imap.wire import writer
 from imap.wire.forms import Bare, Select
 from storage.model import ALL_UIDS
+from storage.port import Reason, Refused
 
 
 async def select(session: Session, form: Select) -> Reply:
@@ -35,8 +36,13 @@ async def close(session: Session, form: Bare) -> Reply:
     """RFC 3501 §6.4.2: expunges without a word, where it may."""
     view = session.selected
     if not view.read_only:
-        done = await session.storage.expunge(session.operation(), view.ref, ALL_UIDS)
-        session.wrote(done.modseq)
+        try:
+            done = await session.storage.expunge(session.operation(), view.ref, ALL_UIDS)
+            session.wrote(done.modseq)
+        except Refused as error:
+            # RFC 3501 §6.4.2 has no NO: of a mailbox that another session deleted there is nothing left to expunge
+            if error.reason is not Reason.NO_SUCH_MAILBOX:
+                raise
     await session.leave_mailbox()
     return Reply("Closed")
 

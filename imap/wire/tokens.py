@@ -146,9 +146,9 @@ class Scanner:
 
     def mailbox(self) -> str:
         """A mailbox name, decoded."""
-        name = utf7.decode(self.astring("a mailbox name"))
-        # RFC 3501 §5.1: INBOX is one name in any case
-        return INBOX if name.upper() == INBOX else name
+        octets = self.astring("a mailbox name")
+        # RFC 3501 §5.1: INBOX is one name in any case of its US-ASCII letters; others have capitals that look like it
+        return INBOX if octets.upper() == INBOX.encode() else utf7.decode(octets)
 
     def pattern(self) -> str:
         """A list-mailbox: a mailbox name with wildcards, decoded."""

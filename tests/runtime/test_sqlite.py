@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -275,6 +276,114 @@ async def test_close_finishes_what_waits_and_refuses_more(tmp_path: Path) -> Non
         assert len(texts(left)) == 5
     left.close()
     assert not (tmp_path / "c.db-wal").exists()
+
+
+async def test_what_is_not_open_refuses_at_once(tmp_path: Path) -> None:
+    database = Database(tmp_path / "n.db", migrations=[NOTES])
+    with pytest.raises(DatabaseUnavailable, match="not open"):
+        await asyncio.wait_for(database.write(put("early")), 5)
+    with pytest.raises(DatabaseUnavailable, match="not open"):
+        database.submit_read(texts)
+    (tmp_path / "n.db").write_bytes(b"this is no database" * 1000)
+    with pytest.raises(DatabaseUnavailable):
+        await database.open()
+    with pytest.raises(DatabaseUnavailable, match="not open"):
+        await asyncio.wait_for(database.read(texts), 5)
+    await database.close()
+
+
+async def test_full_is_told_apart(database: Database) -> None:
+    await database.write(lambda c: c.execute("PRAGMA max_page_count = 20").fetchone())
+    with pytest.raises(DatabaseUnavailable) as full:
+        await database.write(put("x" * 200_000))
+    assert full.value.full
+    with pytest.raises(DatabaseUnavailable) as readonly:
+        await database.read(put("x"))
+    assert not readonly.value.full
+
+
+async def test_an_error_at_commit_keeps_its_cause(database: Database) -> None:
+    def trip(name: str) -> None:
+        if name == "commit":
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    database.on_step = trip
+    with pytest.raises(DatabaseUnavailable, match=r"a\.db: database or disk is full") as told:
+        await database.write(put("one"))
+    assert isinstance(told.value.__cause__, sqlite3.OperationalError)
+    assert told.value.full
+
+
+async def test_after_a_failed_sync_the_log_begins_anew(database: Database, tmp_path: Path) -> None:
+    """What was committed without a sync may have been lost with the failed one, though later ones succeed."""
+
+    def trip(name: str) -> None:
+        if name == "commit":
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise error
+
+    await database.write(put("staged"), lasting=False)
+    # A reader's connection keeps the log from being folded back when the writer's is closed.
+    assert await database.read(texts) == ["staged"]
+    database.on_step = trip
+    with pytest.raises(DatabaseUnavailable):
+        await database.write(put("failed"))
+    database.on_step = None
+    await database.write(put("after"))
+    # The file alone, without its log, has what was committed before the failure.
+    copy = tmp_path / "copy.db"
+    copy.write_bytes((tmp_path / "a.db").read_bytes())
+    with contextlib.closing(sqlite3.connect(copy)) as found:
+        assert texts(found) == ["staged"]
+    assert await database.read(texts) == ["staged", "after"]
+
+
+async def test_a_job_that_raises_stop_iteration_disturbs_no_other(database: Database) -> None:
+    def stop(connection: sqlite3.Connection) -> int:
+        raise StopIteration
+
+    gate = Gate(database, "begin")
+    writes = [asyncio.create_task(database.write(job)) for job in (put("one"), stop, put("two"))]
+    await gate.wait()
+    gate.opened.set()
+    one, bug, two = await asyncio.wait_for(asyncio.gather(*writes, return_exceptions=True), 5)
+    assert (one, two) == (1, 2)
+    assert isinstance(bug, RuntimeError)
+
+
+async def test_a_damaged_file_is_closed_all_the_same(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d.db", migrations=[NOTES])
+    await database.open()
+    await database.write(put("x" * 100_000))
+    for name in ("d.db", "d.db-wal"):
+        path = tmp_path / name
+        path.write_bytes(b"\x7f" * path.stat().st_size)
+    await asyncio.wait_for(database.close(), 10)
+    with pytest.raises(DatabaseUnavailable, match="closed"):
+        await database.read(texts)
+
+
+DYING = """
+import sys
+from runtime.sqlite import Database, Migration
+
+database = Database(sys.argv[1], migrations=[Migration("t", "CREATE TABLE t (x)")])
+database.open_now()
+database.submit(lambda c: c.execute("INSERT INTO t VALUES (1)").rowcount).result()
+raise KeyError("nobody closes it")
+"""
+
+
+def test_a_process_that_dies_without_closing_ends_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "e.db"
+    ended = subprocess.run([sys.executable, "-c", DYING, str(path)], cwd=ROOT, capture_output=True, timeout=20)
+    assert ended.returncode == 1
+    assert b"nobody closes it" in ended.stderr
+    with contextlib.closing(sqlite3.connect(path)) as found:
+        assert found.execute("SELECT x FROM t").fetchall() == [(1,)]
 
 
 # -- schema

@@ -132,7 +132,10 @@ async def test_header_without_end(running) -> None:
 async def test_storage_away_and_back(running) -> None:
     client = await running.connect()
     await client.hello()
-    for trouble, code in ((Unavailable("database away"), "451 4.3.0"), (Unavailable("disk full"), "452 4.3.1")):
+    for trouble, code in (
+        (Unavailable("database away"), "451 4.3.0"),
+        (Unavailable("no room", full=True), "452 4.3.1"),
+    ):
         for body in (MESSAGE, b"A: b\r\n\r\n" + b"x\r\n" * 200_000):
             running.storage.trouble = trouble
             await client.envelope()

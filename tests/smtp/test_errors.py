@@ -26,8 +26,7 @@ def test_identity(reason: identity.port.Reason) -> None:
 
 
 def test_what_passes_is_told_as_passing() -> None:
-    full = storage.port.Unavailable("no")
-    full.__cause__ = OSError("database or disk is full")
+    full = storage.port.Unavailable("no", full=True)
     for error, code in (
         (storage.port.Unavailable("away"), 451),
         (full, 452),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 
 from blockbuster import blockbuster_ctx
 
@@ -23,34 +21,25 @@ async def test_nothing_blocks(running) -> None:
         await running.service.restart()
 
 
-async def test_lag_while_big_messages_arrive(running) -> None:
-    worst: list[float] = []
-
-    async def measure() -> None:
-        while True:
-            begun = time.perf_counter()
-            await asyncio.sleep(0.002)
-            worst.append(time.perf_counter() - begun - 0.002)
-
-    # The client's own work is on this loop too, so it sends ready blocks.
+async def test_others_are_answered_while_big_messages_arrive(running) -> None:
+    """How late the loop is meanwhile is measured by ``python -m bench.loop_lag``."""
     block = (b"x" * 76 + b"\r\n") * 800
-    measuring = asyncio.create_task(measure())
-
-    async def send() -> None:
-        client = await running.connect()
+    other = await running.connect()
+    await other.hello()
+    senders = [await running.connect() for _ in range(2)]
+    for client in senders:
         await client.hello()
         await client.envelope()
         await client.say("DATA")
         await client.send(b"A: b\r\n\r\n")
-        for _ in range(10 * 1024 * 1024 // len(block)):
+    for number in range(10 * 1024 * 1024 // len(block)):
+        for client in senders:
             await client.send(block)
+        if number % 20 == 0:
+            assert (await other.say("NOOP")).startswith("250")
+    for client in senders:
         await client.send(b".\r\n")
         assert (await client.reply()).startswith("250")
-
-    await asyncio.gather(*(send() for _ in range(2)))
-    measuring.cancel()
-    worst.sort()
-    assert worst[int(len(worst) * 0.99)] < 0.05
     assert running.service._budget.used == 0
 
 
@@ -65,10 +54,9 @@ async def test_a_flood_of_commands_leaves_room_for_others(running) -> None:
             await flood.reply()
 
     drowning = asyncio.create_task(drown())
-    begun = time.perf_counter()
-    for _ in range(20):
-        assert (await other.say("NOOP")).startswith("250")
-    assert time.perf_counter() - begun < 2
+    async with asyncio.timeout(10):
+        for _ in range(20):
+            assert (await other.say("NOOP")).startswith("250")
     await drowning
 
 
@@ -82,9 +70,6 @@ async def test_many_clients_at_once(running) -> None:
         await client.say("QUIT")
         client.writer.close()
 
-    begun = time.process_time()
     await asyncio.gather(*(one() for _ in range(100)))
     assert len(running.storage.delivered) == 500
     assert len({delivery.trace for delivery, _ in running.storage.delivered}) == 500
-    # Client and server together; far above what is measured, far below what a line-by-line loop takes.
-    assert time.process_time() - begun < (20 if os.environ.get("CI") else 10)

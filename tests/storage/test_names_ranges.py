@@ -63,3 +63,8 @@ def test_what_is_no_id(text: str) -> None:
 
 def test_spool_ids_sort_as_numbers() -> None:
     assert sorted(ids.spool(n) for n in (9, 10, 16, 255, 256)) == [ids.spool(n) for n in (9, 10, 16, 255, 256)]
+
+
+def test_inbox_is_known_by_its_ascii_letters_alone() -> None:
+    assert names.canonical("inBox/a") == "INBOX/a"
+    assert names.canonical("\u0131nbox") == "\u0131nbox"

@@ -18,6 +18,7 @@ from blockbuster import blockbuster_ctx
 
 from runtime.clock import ManualClock
 from storage import ingest
+from storage.adapters.sqlite import intake
 from storage.adapters.sqlite.adapter import SqliteStorage
 from storage.adapters.sqlite.schema import CHUNK
 from storage.connect import connect
@@ -35,8 +36,9 @@ from storage.model import (
     RemoteRecipient,
     Want,
 )
-from storage.port import Refused, Unavailable
+from storage.port import Reason, Refused, Unavailable
 from storage.service import StorageService
+from tests.storage.consistency import problems
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,8 +82,10 @@ async def test_a_full_disk_is_unavailable_and_recovers(store: SqliteStorage) -> 
     await limit(4)
     (outcome,) = await store.accept([delivery(1, size=200_000)])
     assert isinstance(outcome, Unavailable)
-    with pytest.raises(Unavailable):
+    assert outcome.full
+    with pytest.raises(Unavailable) as told:
         await store.append(op(), ref, [NewMessage(b"x" * 200_000)], None)
+    assert told.value.full
     assert len(await store.entries(ref, ALL_UIDS)) == 1
     await limit(None)
     (outcome,) = await store.accept([delivery(1, size=200_000)])
@@ -171,7 +175,8 @@ async def test_blobs_keep_their_chunks_whole(store: SqliteStorage) -> None:
 CHILD = textwrap.dedent(
     """
     import asyncio, sys
-    from storage.adapters.sqlite.adapter import SqliteStorage
+    from storage.adapters.sqlite import intake
+from storage.adapters.sqlite.adapter import SqliteStorage
     from storage.model import SYSTEM, Accepted, Delivery, LocalRecipient, Operation, RemoteRecipient
 
     async def main(folder, first):
@@ -254,6 +259,7 @@ async def test_what_was_acknowledged_survives_kill_9_exactly_once(tmp_path: Path
             assert isinstance(outcome, Accepted)
             assert outcome.stored[0].uid == int(ann)
         assert (await store.scrub("", 10_000))[1] == ()
+        assert await store.database.read(lambda conn: problems(conn, octets=True)) == []
     finally:
         await store.close()
 
@@ -299,3 +305,33 @@ async def test_a_repeat_with_a_name_taken_meanwhile(store: SqliteStorage) -> Non
     assert await store.create_mailbox(first, "ann", "a") == made
     with pytest.raises(Refused):
         await store.mailbox("ann", "a")
+
+
+async def test_a_staged_body_that_the_sweep_has_begun_on_is_not_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited over the grace to be described, with so many chunks that the sweep takes several rounds."""
+    monkeypatch.setattr(intake, "STAGED_IN_MEMORY", 0)
+    clock = ManualClock(1_000_000.0)
+    store = SqliteStorage(tmp_path, clock=clock)
+    await store.open(index=False)
+    whole = store._intake.whole
+
+    async def late(number: int, codec: int, size: int) -> bytes:
+        raw = await whole(number, codec, size)
+        clock.advance(3700.0)
+        await store.sweep()
+        return raw
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(90):
+            yield b"x" * (256 * 1024)
+
+    monkeypatch.setattr(store._intake, "whole", late)
+    try:
+        with pytest.raises(Refused) as refused:
+            await store.stage(chunks())
+        assert refused.value.reason is Reason.NO_SUCH_BLOB
+        assert not await store.database.read(lambda conn: problems(conn, octets=True))
+    finally:
+        await store.close()

@@ -17,6 +17,7 @@ from runtime.clock import ManualClock
 from storage import ranges
 from storage.adapters.sqlite.adapter import SqliteStorage
 from storage.model import ALL_UIDS, SYSTEM, Delivery, FlagMode, LocalRecipient, NewMessage, Operation, Ranges, Want
+from tests.storage.consistency import problems
 
 BOXES = ("INBOX", "Sent", "Trash")
 UIDS = st.sets(st.integers(1, 12), max_size=8).map(lambda uids: ranges.of(sorted(uids))) | st.just(ALL_UIDS)
@@ -230,6 +231,7 @@ class Mailboxes(RuleBasedStateMachine):
                     )
                     for row in page
                 } == there
+        assert self.do(self.store.database.read(problems)) == []
         assert self.do(self.store.usage("ann")).size == total
         assert dict(self.do(self.store.watch({"ann": 0}, 0))) == {"ann": self.modseq}
 

@@ -26,7 +26,7 @@ from storage.adapters.sqlite import (
     spool,
     stats,
 )
-from storage.adapters.sqlite.commits import Commits, check_rights
+from storage.adapters.sqlite.commits import Commits, check_rights, told
 from storage.adapters.sqlite.deliver import Described
 from storage.adapters.sqlite.events import find as find_events
 from storage.adapters.sqlite.events import keep as keep_events
@@ -104,7 +104,7 @@ class SqliteStorage:
         try:
             await self.database.open()
         except DatabaseUnavailable as error:
-            raise Unavailable(str(error)) from error
+            raise told(error) from error
         try:
             await self.index.open()
         except BaseException:
@@ -214,7 +214,7 @@ class SqliteStorage:
         try:
             return await run_query(self.database, self.index, ref, query)
         except DatabaseUnavailable as error:
-            raise Unavailable(str(error)) from error
+            raise told(error) from error
 
     async def changes(self, ref: MailboxRef, since: int, limit: int = 1024) -> Changes:
         return await self._read(lambda conn: changes.since(conn, ref, since, limit))
@@ -386,7 +386,7 @@ class SqliteStorage:
         try:
             return StorageStats(*totals, index=await self.index.lag())
         except DatabaseUnavailable as error:
-            raise Unavailable(str(error)) from error
+            raise told(error) from error
 
     async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         return await self._commits.read(job)

@@ -85,8 +85,10 @@ def write(conn: sqlite3.Connection, number: int, first: int, chunks: Sequence[by
 
 def finish(conn: sqlite3.Connection, number: int, size: int, sha256: bytes, forms: Forms, now: float) -> None:
     """The staged body is whole and described."""
+    # The sweep may have begun on a body that waited too long.
     changed = conn.execute(
-        f"{_DESCRIBE}, size = ?, freed = ? WHERE number = ?", (*_columns(sha256, forms), size, now, number)
+        f"{_DESCRIBE}, size = ?, freed = ? WHERE number = ? AND size = ?",
+        (*_columns(sha256, forms), size, now, number, PARTIAL),
     )
     if changed.rowcount == 0:
         raise Refused(Reason.NO_SUCH_BLOB)

@@ -20,7 +20,13 @@ def since(conn: sqlite3.Connection, ref: MailboxRef, modseq: int, limit: int) ->
     limit = max(1, min(limit, PAGE_ENTRIES))
     names = Names(conn, place.account)
     through = _through(conn, place.number, modseq, limit)
-    end = max(modseq, place.modseq) if through is None else through
+    if through is None:
+        # The account's modseq at this moment: what any mailbox gets later is above it, and ``watch``, which knows
+        # accounts only, is silent until then.
+        (newest,) = conn.execute("SELECT modseq FROM account WHERE number = ?", (place.account,)).fetchone()
+        end = max(modseq, newest)
+    else:
+        end = through
     found = conn.execute(
         f"SELECT {entries.ENTRY} FROM entry AS e WHERE e.mailbox = ? AND e.modseq > ? AND e.modseq <= ? "
         "ORDER BY e.modseq, e.uid",

@@ -37,7 +37,7 @@ class Commits:
         try:
             value, _ = await asyncio.shield(task)
         except DatabaseUnavailable as error:
-            raise Unavailable(str(error)) from error
+            raise told(error) from error
         return value
 
     async def quiet(self, job: Callable[[sqlite3.Connection, float], T], *, lasting: bool = True) -> T:
@@ -49,7 +49,7 @@ class Commits:
         try:
             return await self._database.read(job)
         except DatabaseUnavailable as error:
-            raise Unavailable(str(error)) from error
+            raise told(error) from error
 
     async def once(
         self,
@@ -83,6 +83,11 @@ class Commits:
         self._running.discard(task)
         if not task.cancelled() and task.exception() is None:
             self._hub.publish(task.result()[1])
+
+
+def told(error: DatabaseUnavailable) -> Unavailable:
+    """The same in the port's words."""
+    return Unavailable(str(error), full=error.full)
 
 
 def check_rights(op: Operation, owner: str) -> None:

@@ -158,15 +158,15 @@ def rename(conn: sqlite3.Connection, account: str, name: str, new_name: str, now
     if names.is_under(new, old):
         raise Refused(Reason.CANNOT, "A mailbox cannot be moved under itself.")
     renamed = {found: names.checked(new + found[len(old) :]) for found in moved}
-    if not taken.isdisjoint(renamed.values()):
+    # A name that moves away itself is free: "a/a" may become "a" and "a/a/a" then "a/a".
+    if not taken.difference(moved).isdisjoint(renamed.values()):
         raise Refused(Reason.ALREADY_EXISTS)
-    modseq = _make(
-        conn, number, [superior for superior in names.superiors(new) if superior not in taken], None, taken, now
-    )
+    _make(conn, number, [superior for superior in names.superiors(new) if superior not in taken], None, taken, now)
     modseq = accounts.next_modseq(conn, number)
     conn.executemany(
         "UPDATE mailbox SET name = ? WHERE account = ? AND name = ?",
-        [(target, number, found) for found, target in renamed.items()],
+        # The highest first: such a name is free once the one above has left it.
+        [(renamed[found], number, found) for found in sorted(moved, key=len)],
     )
     return modseq, None
 

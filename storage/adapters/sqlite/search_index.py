@@ -43,6 +43,8 @@ RETRY = 5.0
 """Seconds between attempts while search.db or storage.db cannot be used."""
 HANDED_OCTETS = 32 * 1024 * 1024
 """Octets of messages, taken apart at delivery, that wait in memory for the index."""
+PART_OCTETS = 2048
+"""What a message counts for beside its own octets, for each of its parts: a part taken apart takes 1 to 2 KiB."""
 CHECK_PAGE = 10_000
 """Keys compared with storage.db at a time, once after the start."""
 
@@ -69,6 +71,7 @@ class SearchIndex:
         self._handed: dict[int, Handed] = {}
         self._handed_octets = 0
         self._removed: set[int] = set()
+        self._checked = False
         self._building = asyncio.Lock()
         self._told = 0
         self._last_told = 0.0
@@ -118,18 +121,22 @@ class SearchIndex:
     def hand(self, blob: int, raw: bytes, part: Part) -> None:
         """A committed blob (its number) as delivery took it apart: this spares the index reading and parsing it. Call
         it before ``wake``. Let go when too much waits; no answer depends on it."""
-        if blob not in self._handed and self._handed_octets + len(raw) <= HANDED_OCTETS:
-            self._handed[blob] = Handed(raw, part)
-            self._handed_octets += len(raw)
+        handed = Handed(raw, part)
+        if blob not in self._handed and self._handed_octets + (weight := _weight(handed)) <= HANDED_OCTETS:
+            self._handed[blob] = handed
+            self._handed_octets += weight
 
     async def remove(self, emails: Sequence[tuple[int, int]]) -> None:
         """Let emails leave the index: (account number, email number) each. Called before storage deletes them; if
-        this commit is lost, or search.db cannot be written now, the next start finds what was left over."""
-        if self._building.locked():
-            self._removed.update([email for _, email in emails])
+        this commit is lost, or search.db cannot be written now, a later ``check`` finds what was left over."""
+        # Storage still has them, so a page that is on its way or read before their end must not bring them in.
+        # (While search.db cannot be opened there are no pages, and nothing that would end the list.)
+        if self._database is not None or self._building.locked():
+            self._removed.update([email for _, email in emails if email > self._mark])
         try:
             self._cpu += await self._write(lambda conn: search_build.remove(conn, emails))
         except DatabaseUnavailable as error:
+            self._checked = False
             self._failed(error)
 
     async def rebuild(self) -> None:
@@ -181,7 +188,6 @@ class SearchIndex:
             await self._ready()
             while (await self._round())[0]:
                 continue
-            self._removed.clear()
             self._error = None
 
     async def _follow(self) -> None:
@@ -194,11 +200,11 @@ class SearchIndex:
             await self._ready()
             while (await self._round())[1]:
                 continue
-            self._removed.clear()
             self._error = None
 
     async def check(self) -> None:
-        """Take out of the index what storage no longer has: removals whose commit was lost in a power cut."""
+        """Take out of the index what storage no longer has: removals that failed, or were lost in a power cut."""
+        self._checked = True
         last = 0
         while keys := await self._read(partial(search_lookup.keys_above, last=last, limit=CHECK_PAGE)):
             last = keys[-1]
@@ -208,17 +214,17 @@ class SearchIndex:
                 await self.remove([(accounts[email], email) for email in gone])
 
     async def _keep_up(self) -> None:
-        checked = False
         while True:
             try:
                 await self._follow()
-                if not checked:
+                if not self._checked:
                     await self.check()
-                    checked = True
             except DatabaseUnavailable as error:
+                self._checked = False
                 self._failed(error)
                 await asyncio.sleep(RETRY)
             except Exception:
+                self._checked = False
                 log.exception("the search index met an error that nobody foresaw")
                 await asyncio.sleep(RETRY)
             else:
@@ -244,20 +250,29 @@ class SearchIndex:
             page, full = search_source.above(conn, self._mark, handed)
             return page, full, thread_time() - begun
 
+        removed = set(self._removed)
         page, full, cpu = await self._storage.read(read)
         self._cpu += cpu
         if page:
             self._cpu += await self._write(lambda conn: search_build.add(conn, page, handed, self._removed))
             self._mark = page[-1].email
-        # With no page at all, what was handed over came to nothing.
-        self._let_go([source.blob for source in page] or list(handed))
+            # No page will have them any more.
+            self._removed = {email for email in self._removed if email > self._mark}
+            # What is handed over has a blob of its own, made with its first email: below the last one's there is
+            # nothing that a later page needs, though it may have been handed over after its page was read.
+            last = max(source.blob for source in page)
+            self._let_go([blob for blob in self._handed if blob <= last])
+        else:
+            # What is not there by now came to nothing.
+            self._removed -= removed
+            self._let_go(list(handed))
         return bool(page), full
 
     def _let_go(self, blobs: Sequence[int]) -> None:
         for blob in blobs:
             handed = self._handed.pop(blob, None)
             if handed is not None:
-                self._handed_octets -= len(handed.raw)
+                self._handed_octets -= _weight(handed)
 
     # -- search.db -------------------------------------------------------------------------------------------------
 
@@ -270,7 +285,8 @@ class SearchIndex:
             return
         try:
             self._mark, form = await self._open()
-        except SchemaTooNew as error:
+        except (SchemaTooNew, sqlite3.Error) as error:
+            # Of a later release, or with other tables than it says.
             await self._begin_anew(str(error))
             return
         except DatabaseUnavailable as error:
@@ -338,6 +354,16 @@ class SearchIndex:
             self._error = str(error)
         if self._damaged:
             self.wake(BACKLOG)
+
+
+def _weight(handed: Handed) -> int:
+    """Octets of memory, roughly."""
+    total = len(handed.raw)
+    parts = [handed.part]
+    while parts:
+        total += PART_OCTETS
+        parts.extend(parts.pop().children)
+    return total
 
 
 def _is_damage(error: DatabaseUnavailable) -> bool:

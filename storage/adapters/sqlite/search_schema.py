@@ -19,7 +19,9 @@ from runtime.sqlite import Migration
 TEXT_MAX: Final = 16 * 1024 * 1024
 """Octets of one email's folded text that the index keeps."""
 FORM: Final = 1
-"""It rises whenever ``search_document`` makes another text of the same message."""
+"""It rises whenever ``search_document``, or what it uses of ``mail`` (structure, text, words), makes another text of
+the same message. An index of another form is thrown away at the start and built anew in the background; nothing else
+has to be done. A test holds the texts of some messages against it."""
 ACCOUNT_BITS: Final = 32
 """An email's key is its account's number, shifted left by this, plus its own."""
 PAGE_SIZE: Final = 8192

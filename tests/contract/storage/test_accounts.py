@@ -273,3 +273,14 @@ async def test_no_uid_is_left_after_the_last(bench: Any, monkeypatch: pytest.Mon
             await call
         assert refused.value.reason is Reason.LIMIT
     assert limits.UID_MAX == 0xFFFF_FFFF
+
+
+async def test_a_tree_moves_up_into_its_own_place(bench: Any) -> None:
+    await bench.store.create_mailbox(bench.op(), "ann", "a/a/a/b")
+    boxes = {name: await bench.ref(name) for name in ("a/a", "a/a/a", "a/a/a/b")}
+    await bench.store.delete_mailbox(bench.op(), "ann", "a")
+    await bench.store.rename_mailbox(bench.op(), "ann", "a/a", "a")
+    for name, ref in boxes.items():
+        assert await bench.ref(name.removeprefix("a/")) == ref
+    with pytest.raises(Refused):
+        await bench.ref("a/a/a/b")

@@ -296,3 +296,17 @@ async def test_one_change_of_many_messages_is_one_page(bench: Any) -> None:
     assert (page.through, page.more) == (stored.modseq, True)
     rest = await bench.store.changes(ref, page.through, 2)
     assert ([entry.uid for entry in rest.entries], rest.more) == ([1], False)
+
+
+async def test_after_the_last_page_watch_is_silent(bench: Any) -> None:
+    ref = await bench.fill(3)
+    await bench.fill(2, "Sent")
+    first = await bench.store.changes(ref, 0, 1)
+    assert first.more or len(first.entries) == 3
+    page = await bench.store.changes(ref, first.through)
+    assert not page.more
+    assert await bench.store.watch({"ann": page.through}, 0) == {}
+    await bench.store.store_flags(bench.op(), ref, ((2, 2),), FlagMode.ADD, 1)
+    assert await bench.store.watch({"ann": page.through}, 0)
+    later = await bench.store.changes(ref, page.through)
+    assert [entry.uid for entry in later.entries] == [2]

@@ -149,3 +149,22 @@ _LINE = st.tuples(
 def test_quick_choice_is_the_choice(lines: list[tuple[bytes, list[bytes]]], wanted: set[bytes]) -> None:
     block = b"".join(name + b":" + b"\r\n ".join(folded) + b"\r\n" for name, folded in lines)
     assert _chooser(frozenset(wanted))(block) == headers.select(block, wanted)
+
+
+@pytest.mark.parametrize("blob", [SMALL, BIG], ids=["small", "big"])
+@pytest.mark.parametrize("name", ["X%Y", "%d", "%b", "100%", "%%"])
+async def test_a_percent_sign_in_a_field_name(any_house: House, deliver: Any, blob: bytes, name: str) -> None:
+    client = await Client(any_house).signed_in()
+    await deliver("alice", blob)
+    await client("x SELECT INBOX")
+    told = name.encode()
+    assert await fetch(client, f'a FETCH 1 BODY.PEEK[HEADER.FIELDS ("{name}" X-Odd)]') == (
+        b'* 1 FETCH (BODY[HEADER.FIELDS ("%b" X-Odd)] {12}\r\nX-Odd: y\r\n\r\n)\r\na OK Fetched\r\n' % told
+    )
+    rest = b"From: a@x.example\r\nSubject: big\r\n\r\n"
+    assert await fetch(client, f'a FETCH 1 BODY.PEEK[HEADER.FIELDS.NOT ("{name}" X-Odd)]') == (
+        b'* 1 FETCH (BODY[HEADER.FIELDS.NOT ("%b" X-Odd)] {%d}\r\n%b)\r\na OK Fetched\r\n' % (told, len(rest), rest)
+    )
+    assert await fetch(client, f'a FETCH 1 BODY.PEEK[2.HEADER.FIELDS ("{name}")]') == (
+        b'* 1 FETCH (BODY[2.HEADER.FIELDS ("%b")] NIL)\r\na OK Fetched\r\n' % told
+    )

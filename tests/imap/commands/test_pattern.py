@@ -51,3 +51,9 @@ def test_no_pattern_is_slow() -> None:
         pattern = Pattern(text)
         assert not pattern.matches(name)
         assert time.process_time() - begin < 0.1
+
+
+def test_what_only_looks_like_inbox_is_not() -> None:
+    for pattern in ("\u0131nbox", "\u0131*", "\u0131nbox/%"):
+        assert not MailboxPattern("", pattern).matches("INBOX")
+        assert not MailboxPattern("", pattern).matches("INBOX/a")

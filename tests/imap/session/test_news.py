@@ -178,3 +178,35 @@ async def test_messages_swept_meanwhile_are_said_to_be_expunged(house: House, st
     box.lost.clear()
     assert "x NO [EXPUNGEISSUED]" in await client("x FETCH 1 FLAGS")
     assert "x OK" in await client("x UID FETCH 1 FLAGS")
+
+
+@pytest.mark.parametrize(
+    "command", ["FETCH 1 (FLAGS)", "FETCH 1 (ENVELOPE)", "STORE 1 +FLAGS (x)", "SEARCH ALL", "COPY 1 INBOX", "EXPUNGE"]
+)
+async def test_a_mailbox_deleted_by_another_session_ends_this_one(two: tuple[Client, Client], command: str) -> None:
+    a, b = two
+    await a("a CREATE Work")
+    await a("a COPY 1 Work")
+    await b("b SELECT Work")
+    await a("a DELETE Work")
+    said = await b("b " + command)
+    assert "* BYE The mailbox is no longer there\n" in said
+    assert said.splitlines()[-1].startswith(("b NO", "b OK"))
+    assert b.out.is_closed
+
+
+async def test_closing_a_mailbox_deleted_by_another_session(two: tuple[Client, Client]) -> None:
+    a, b = two
+    await a("a CREATE Work")
+    await b("b SELECT Work")
+    await a("a DELETE Work")
+    # RFC 3501 §6.4.2
+    assert await b("b CLOSE") == "b OK Closed\n"
+    assert "b BAD" in await b("b CHECK")
+    assert "b OK" in await b("b SELECT INBOX")
+
+
+async def test_a_refusal_alone_ends_nothing(two: tuple[Client, Client]) -> None:
+    _, b = two
+    assert await b("b COPY 1 Nowhere") == "b NO [TRYCREATE] There is no mailbox of that name\n"
+    assert "b OK" in await b("b FETCH 1 (FLAGS)")

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+import identity.port
+from identity.model import Principal
 from imap.dialogue import Peer, Tls
 from imap.session import House, Limits, PlainSignIn
 from tests.imap.fakes import PLAIN, Client, FakeIdentity, FakeOut, FakeStorage, make_house, until
@@ -110,6 +112,28 @@ async def test_a_password_changed_in_the_midst_of_the_sign_in(house: House, who:
     client = Client(house)
     assert "a NO [AUTHENTICATIONFAILED]" in await client("a LOGIN alice secret")
     assert house.sign_ins.sessions == 0
+
+
+async def test_identity_away_after_the_password_was_good(house: House, who: FakeIdentity) -> None:
+    await until(lambda: house.sign_ins.mark)
+    mark = house.sign_ins.mark
+    real = house.storage.open_account
+
+    async def slow(*args: object) -> None:
+        await real(*args)  # type: ignore[arg-type]  # handed through
+        who.change_password("bob", "new")
+        await until(lambda: house.sign_ins.mark != mark)
+
+    async def away(principal: Principal) -> bool:
+        raise identity.port.Unavailable("down")
+
+    object.__setattr__(house.storage, "open_account", slow)
+    object.__setattr__(who, "still_valid", away)
+    client = Client(house)
+    assert "a NO [UNAVAILABLE]" in await client("a LOGIN alice secret")
+    # RFC 3501 §3.1: it is not authenticated, and takes nobody's place
+    assert house.sign_ins.sessions == 0
+    assert "a BAD" in await client("a SELECT INBOX")
 
 
 async def test_many_bad_commands_end_the_connection(storage: FakeStorage, who: FakeIdentity) -> None:

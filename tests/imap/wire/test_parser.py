@@ -280,3 +280,10 @@ def test_base64() -> None:
     for line in (b"YQ=", b"Y Q=", b"====", b"YQ==YQ==", b"\xff\xff\xff\xff", b"*"):
         with pytest.raises(BadSyntax):
             decode_base64(line)
+
+
+def test_inbox_in_any_case_and_nothing_that_looks_like_it() -> None:
+    for name in (b"INBOX", b"inbox", b'"InBox"', b"{5}\r\niNBOX"):
+        assert form(b"DELETE " + name) == OnMailbox("INBOX")
+    # a dotless i is another letter, though its capital is I
+    assert form(b"DELETE &ATE-nbox") == OnMailbox("\u0131nbox")

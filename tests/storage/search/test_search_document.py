@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 
 import pytest
@@ -19,6 +20,7 @@ from storage.adapters.sqlite.search_document import (
     terms,
 )
 from storage.adapters.sqlite.search_key import NEEDLE_MAX, TextKey, Where, key_of, scan
+from storage.adapters.sqlite.search_schema import FORM
 from storage.model import BodyContains, HeaderContains, TextContains
 from storage.port import Reason, Refused
 
@@ -128,3 +130,28 @@ def test_enclosed_messages_and_html_belong_to_the_body() -> None:
     assert b"<P>TAG</P>" in body
     assert b"INNER" in body
     assert b"OUTER" not in body
+
+
+FORMS = {1: "e9d140a07f6b247e"}
+"""What the texts of ``SAMPLES`` amount to, by FORM."""
+
+SAMPLES = (
+    b"Subject: =?utf-8?q?Stra=C3=9Fe?=\r\n =?iso-8859-1?q?_caf=E9?=\r\nX-Old : \xe9\xff \xc3\xa9\r\n\r\nA b\r\nc",
+    b"Content-Type: text/plain; charset=iso-8859-15\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=A4 =\r\n=E9",
+    b"Content-Type: text/html; charset=utf-8\r\n\r\n<p>One&amp;<b>two</b><script>no</script><br>caf\xc3\xa9</p>",
+    b"Content-Type: multipart/mixed; boundary=b\r\n\r\nlead\r\n"
+    b"--b\r\nContent-Transfer-Encoding: base64\r\n\r\nSGVsbG8=\r\n"
+    b"--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: within\r\n\r\nletter\r\n"
+    b"--b\r\nContent-Type: application/pdf; name=a.pdf\r\n\r\n%PDF\r\n--b--\r\ntrail",
+    b"no header at all",
+)
+
+
+def test_another_text_has_another_form() -> None:
+    """An index holds texts of one form only: when these change, FORM rises, and its digest joins FORMS."""
+    digest = hashlib.sha256()
+    for raw in SAMPLES:
+        part = parse(raw)
+        digest.update(header_text(raw[part.header_start : part.body_start]))
+        digest.update(b"".join(body_pieces(raw, part)))
+    assert FORMS[FORM] == digest.hexdigest()[:16]

@@ -76,6 +76,45 @@ async def test_a_full_page_does_not_wait(store: Any, letter: Any, monkeypatch: A
     await until(caught_up)
 
 
+async def test_news_that_come_while_it_works_are_not_missed(store: Any, letter: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(search_index, "CALM", 0.01)
+    monkeypatch.setattr(search_index, "POLL", 3600.0)
+    write = store.index._write
+    late = iter(range(3))
+
+    async def while_another_comes(job: Any) -> Any:
+        done = await write(job)
+        # Its page has been read already.
+        if next(late, None) is not None:
+            await store.add(letter((), "another"))
+            store.index.wake()
+        return done
+
+    store.index._write = while_another_comes
+    await store.add(letter((), "first"))
+    store.index.start()
+
+    async def caught_up() -> bool:
+        return (await store.index.lag()).lag == 0
+
+    await until(caught_up)
+    assert len(await store.search(BodyContains("another"))) == 3
+
+
+async def test_a_stream_without_a_pause_is_indexed_after_the_delay(store: Any, letter: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(search_index, "CALM", 3600.0)
+    monkeypatch.setattr(search_index, "DELAY", 0.05)
+    store.index.start()
+    await asyncio.sleep(0)
+
+    async def caught_up() -> bool:
+        store.index.wake()
+        return (await store.index.lag()).lag == 0
+
+    await store.add(letter((), "one"))
+    await until(caught_up)
+
+
 async def test_under_load_a_few_emails_wait_for_more(store: Any, letter: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(search_source, "PAGE_EMAILS", 2)
     write = store.index._write
@@ -110,6 +149,7 @@ async def test_what_delivery_hands_over_is_not_parsed_again(store: Any, letter: 
 
 async def test_what_is_handed_over_is_bounded_and_let_go(store: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(search_index, "HANDED_OCTETS", 10)
+    monkeypatch.setattr(search_index, "PART_OCTETS", 0)
     part = structure.parse(b"\r\n123")
     store.index.hand(1, b"12345678", part)
     store.index.hand(2, b"123", part)
@@ -150,6 +190,66 @@ async def test_an_email_removed_while_its_page_is_on_its_way(store: Any, letter:
     store.index._write = interrupted
     await store.index.catch_up()
     assert ask(store.folder, "SELECT id & 0xFFFFFFFF FROM header") == [(numbers[1],)]
+
+
+async def test_an_email_removed_before_its_page_is_read(store: Any, letter: Any) -> None:
+    """It is expunged, purged, and told to the index before the index has seen it, and gone from storage after."""
+    numbers = await store.add(letter((), "one words"), letter((), "two words"), letter((), "three words"))
+    await store.index.remove([(1, numbers[1])])
+    await store.index.catch_up()
+    assert ask(store.folder, "SELECT id & 0xFFFFFFFF FROM header") == [(numbers[0],), (numbers[2],)]
+    assert store.index._removed == set()
+    # Without a page in which they could come, they are forgotten too.
+    await store.index.remove([(1, numbers[2] + 1)])
+    await store.index.catch_up()
+    assert store.index._removed == set()
+
+
+async def test_a_removal_that_failed_is_made_up_for(store: Any, letter: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(search_index, "CALM", 0.01)
+    numbers = await store.add(letter((), "one words"), letter((), "two words"))
+    store.index.start()
+
+    async def indexed(count: int) -> bool:
+        return ask(store.folder, "SELECT count(*) FROM header") == [(count,)]
+
+    await until(lambda: indexed(2))
+    await until(lambda: _as_coroutine(store.index._checked))
+    write = store.index._write
+
+    async def unable(job: Any) -> Any:
+        raise DatabaseUnavailable("not now")
+
+    store.index._write = unable
+    await store.wipe(numbers[:1])
+    store.index._write = write
+    store.index.wake()
+    await until(lambda: indexed(1))
+
+
+async def _as_coroutine(value: bool) -> bool:
+    return value
+
+
+async def test_what_is_handed_over_late_is_let_go(store: Any, letter: Any) -> None:
+    """A page can have been read between a commit and the moment at which its messages are handed over."""
+    await store.add(letter((), "early"))
+    await store.index._follow()
+    store.index.hand(1, b"\r\nearly", structure.parse(b"\r\nearly"))
+    await store.add(letter((), "later"), hand=True)
+    await store.index._follow()
+    assert store.index._handed == {}
+    assert store.index._handed_octets == 0
+
+
+async def test_small_messages_of_many_parts_count_for_what_they_are(store: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(search_index, "HANDED_OCTETS", 100_000)
+    many = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * 100
+    store.index.hand(1, many, structure.parse(many))
+    assert store.index._handed == {}
+    for blob in range(1, 100):
+        store.index.hand(blob, b"\r\n", structure.parse(b"\r\n"))
+    assert len(store.index._handed) < 50
 
 
 async def test_a_commit_that_was_not_heard_of(store: Any, letter: Any) -> None:
@@ -198,19 +298,25 @@ async def test_rebuild(store: Any, letter: Any) -> None:
     assert len(await store.search(BodyContains("words"))) == 2
 
 
-@pytest.mark.parametrize("damage", ["missing", "no database", "newer", "refolded", "ahead"])
+@pytest.mark.parametrize("damage", ["missing", "no database", "newer", "refolded", "ahead", "other", "left log"])
 async def test_an_index_that_cannot_serve_is_begun_anew(store: Any, letter: Any, damage: str) -> None:
     await store.add(letter((), "some words"))
     await store.index.catch_up()
-    await store.index.close()
     path = store.folder / "search.db"
+    log = path.with_name("search.db-wal").read_bytes()
+    await store.index.close()
     statement = {
         "newer": "PRAGMA user_version = 99",
         "refolded": "UPDATE mark SET form = form + 1",
         "ahead": "UPDATE mark SET email = 1000",
+        "other": "DROP TABLE mark",
     }.get(damage)
     if damage == "missing":
         path.unlink()
+    elif damage == "left log":
+        # It was deleted after a kill, which leaves the log behind.
+        path.unlink()
+        path.with_name("search.db-wal").write_bytes(log)
     elif statement is None:
         path.write_bytes(b"no database" * 1000)
     else:

@@ -1,0 +1,72 @@
+"""Every dialogue of tests/transcripts against a server started as a user starts it: IMAP over TLS from the first octet,
+SMTP on the listener that it names; in whole lines and in packets of one octet."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live import Live, running
+from tests.transcripts.imap.spoken import spoken_by
+from tests.transcripts.play import play, read
+
+TRANSCRIPTS = Path(__file__).resolve().parents[1] / "transcripts"
+IMAP = sorted((TRANSCRIPTS / "imap").glob("*.txt"))
+SMTP = sorted((TRANSCRIPTS / "smtp").glob("*.txt"))
+
+NOT_LIVE = {"sign_in_slowed": "an identity of its own, which asks for a pause after a certain password"}
+"""IMAP dialogue → what it needs that a running server does not have."""
+FLOODS = ("literals", "literal_before_sign_in")
+"""They end with a BYE over which the client may go on sending for some seconds: in whole lines alone."""
+PLAYED = [
+    pytest.param(path, cut, id=f"{path.stem}-{'octets' if cut else 'lines'}")
+    for path in IMAP
+    for cut in (None, 1)
+    if path.stem not in NOT_LIVE and not (cut and path.stem in FLOODS)
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The names and passwords that the dialogues have. Each IMAP dialogue begins with mailboxes as they are made, so it
+    has an account of its own, with a name as long as the one that it says."""
+    data = tmp_path_factory.mktemp("transcripts") / "data"
+    with running(data, HOMING_DOMAIN="example.org", HOMING_HOSTNAME="mx.example.org") as live:
+        live.add_users(*(f"{user}@example.org" for user in USERS), password="secret")
+        live.add_users("alice@example.org", "bob@example.org", password="wonder")
+        yield live
+
+
+USERS = [f"{round}{at:04}" for round in "lo" for at in range(len(IMAP))]
+
+
+def trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize(("path", "cut"), PLAYED)
+async def test_imap(server: Live, path: Path, cut: int | None) -> None:
+    script = read(path)
+    user = USERS[IMAP.index(path) + (len(IMAP) if cut else 0)]
+    implicit = not any(step.kind == "STARTTLS" for step in script.steps)
+    port = server.ports["IMAPS" if implicit else "IMAP"]
+    await play(spoken_by(user, script), port, tls=trusting(), implicit=implicit, cut=cut)
+
+
+@pytest.mark.parametrize("cut", [None, 1], ids=["lines", "octets"])
+@pytest.mark.parametrize("path", SMTP, ids=lambda path: path.stem)
+async def test_smtp(server: Live, path: Path, cut: int | None) -> None:
+    script = read(path)
+    listener = script.listener or "smtp"
+    implicit = listener == "submissions"
+    await play(script, server.ports[listener.upper()], tls=trusting(), implicit=implicit, cut=cut)
+
+
+def test_those_left_out_are_there() -> None:
+    assert {path.stem for path in IMAP} >= {*NOT_LIVE, *FLOODS}
