@@ -79,16 +79,14 @@ class TextReader:
         return data
 
     def _look(self, text: bytes) -> None:
-        # A CR at the end is held back, so no CRLF is ever cut: the three counts are equal or something is bare.
-        ends = text.count(b"\n")
         if b"\0" in text:
             self.fault = Fault.NUL
-        elif text.count(b"\r") != ends or not _paired(text, ends):
+        elif not _even(text) and _bare(text):
             self.fault = Fault.BARE_LINE_END
         elif self._line + len(text) > self._line_max and self._too_long(text):
             self.fault = Fault.LINE_TOO_LONG
-        elif ends:
-            self._line = len(text) - text.rfind(b"\n") - 1
+        elif (newline := text.rfind(b"\n")) >= 0:
+            self._line = len(text) - newline - 1
         else:
             self._line += len(text)
 
@@ -103,17 +101,27 @@ class TextReader:
         return False
 
 
-def _paired(text: bytes, ends: int) -> bool:
-    """Does each LF follow a CR, of a text with ``ends`` of both?"""
+def _bare(text: bytes) -> bool:
+    """Is there a CR or LF outside of a CRLF? A CR at the end was held back, so no CRLF is ever cut."""
+    ends = text.count(b"\r\n")
+    return text.count(b"\n") != ends or text.count(b"\r") != ends
+
+
+def _even(text: bytes) -> bool:
+    """Are these lines of one length, each ended by CRLF, as base64 has them? Said at a step a line instead of one an
+    octet, which is an eighth of what looking for bare line ends costs otherwise."""
     first = text.find(b"\n")
     width = text.find(b"\n", first + 1) - first
-    # Lines of one length, as base64 has them, are seen to at two steps a line instead of one an octet, which is a
-    # tenth of what an attachment costs the event loop.
-    if first > 0 and width > 1:
-        lines = len(range(first, len(text), width))
-        if lines == ends and text[first::width] == b"\n" * lines and text[first - 1 :: width][:lines] == b"\r" * lines:
-            return True
-    return text.count(b"\r\n") == ends
+    if first < 1 or width < 2:
+        return False
+    lines = len(range(first, len(text), width))
+    if text[first::width] != b"\n" * lines or text[first - 1 :: width][:lines] != b"\r" * lines:
+        return False
+    inner = bytearray(text)
+    del inner[first::width]
+    # With the LFs gone the CRs are one octet nearer to each other. Only those that were looked at go.
+    del inner[first - 1 : first + (lines - 1) * (width - 1) : width - 1]
+    return b"\r" not in inner and b"\n" not in inner
 
 
 def _held_back(data: bytes) -> int:
