@@ -22,7 +22,8 @@ $(VENV)/run.stamp: requirements/run.txt pyproject.toml
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@echo "installing the tools of the checks into $(VENV) ..."
-	@$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/dev.txt
+	@# forbiddenfruit (of blockbuster) comes as source alone; it is pure Python
+	@$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --no-binary forbiddenfruit --require-hashes -r requirements/dev.txt
 	@touch $@
 
 up: $(VENV)/run.stamp            ## install and run the server in the foreground (Ctrl-C drains and ends it)
