@@ -175,8 +175,7 @@ async def test_blobs_keep_their_chunks_whole(store: SqliteStorage) -> None:
 CHILD = textwrap.dedent(
     """
     import asyncio, sys
-    from storage.adapters.sqlite import intake
-from storage.adapters.sqlite.adapter import SqliteStorage
+    from storage.adapters.sqlite.adapter import SqliteStorage
     from storage.model import SYSTEM, Accepted, Delivery, LocalRecipient, Operation, RemoteRecipient
 
     async def main(folder, first):
