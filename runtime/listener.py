@@ -189,7 +189,8 @@ def _has_ipv6() -> bool:
 
 
 def _bind_one(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol by its number: without it asyncio (unlike uvloop) does not set TCP_NODELAY on what it accepts.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -1,18 +1,23 @@
-"""Calls of a port as JSON: the same codec for every port, made from its Protocol's annotations.
+"""Calls of a port as JSON or as msgpack: the same codec for every port, made from its Protocol's annotations.
 
 A port is a Protocol of async methods over plain data (frozen dataclasses, enums, tuples, numbers, texts, bytes). The
-codec turns a call, its result or one of the port's errors into JSON and back; the types in the signatures say what
-comes out, so nothing in the JSON names a type. A value that does not fit its type raises `BadCall`.
+codec turns a call, its result or one of the port's errors into JSON (for the control socket) or into msgpack (between
+services, see `portpack` and `portframes`) and back; the types in the signatures say what comes out. A value that does
+not fit its type raises `BadCall`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import abc
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast, get_type_hints
+from typing import Any, Generic, TypeVar, cast, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from runtime.portframes import Answer, Joiner, error_frame
+from runtime.portpack import Misfit, Octets, Shape, Shapes, error_fields
 
 P = TypeVar("P")
 Json = Any
@@ -27,6 +32,22 @@ class BadCall(Exception):
 class _Method:
     signature: inspect.Signature
     hints: Mapping[str, Any]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(self.signature.parameters)[1:]
+
+    @property
+    def takes_stream(self) -> bool:
+        return any(get_origin(self.hints[name]) is abc.AsyncIterable for name in self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """How a method's arguments and its answer are packed."""
+
+    arguments: tuple[Shape, ...]
+    answer: Answer
 
 
 class PortCodec(Generic[P]):
@@ -44,6 +65,9 @@ class PortCodec(Generic[P]):
         }
         self._errors = {error.__name__: error for error in errors}
         self._adapters: dict[str, TypeAdapter[Any]] = {}
+        self._octets = Octets()
+        self._shapes = Shapes()
+        self._packings: dict[str, _Packing] = {}
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -86,7 +110,7 @@ class PortCodec(Generic[P]):
             return self._load(self._method(method).hints["return"], f"{method}.return", answer["result"])
         if isinstance(answer, dict) and answer.get("error") in self._errors:
             kind = self._errors[answer["error"]]
-            hints = _fields(kind)
+            hints = error_fields(kind)
             raise (
                 kind(
                     **{
@@ -106,15 +130,103 @@ class PortCodec(Generic[P]):
     def methods(self) -> frozenset[str]:
         return frozenset(self._methods)
 
+    def streams(self) -> frozenset[str]:
+        """The methods whose only argument is a stream of octets."""
+        return frozenset(name for name, method in self._methods.items() if method.takes_stream)
+
+    def parameters(self, method: str) -> tuple[str, ...]:
+        """The names of its arguments, in order."""
+        return self._method(method).parameters
+
+    def pack_call(self, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+        """The arguments as msgpack: an array in the order of the signature. TypeError when they do not fit the
+        signature, BadCall for a value that is not of its type."""
+        known = self._method(method)
+        bound = known.signature.bind(None, *args, **kwargs)
+        bound.apply_defaults()
+        shapes = self._packing(method).arguments
+        given = [bound.arguments[name] for name in known.parameters]
+        try:
+            return self._octets.pack(
+                [one if shape.pack is None else shape.pack(one) for shape, one in zip(shapes, given, strict=True)]
+            )
+        except (Misfit, RecursionError) as wrong:
+            raise BadCall(f"{method}: {wrong}") from None
+
+    def unpack_call(self, method: str, octets: bytes) -> dict[str, Any]:
+        """The arguments by name; those that the other side does not know yet keep their defaults. Raises BadCall."""
+        names, plain = self._plain_call(method, octets)
+        shapes = self._packing(method).arguments
+        try:
+            given = {name: shape.unpack(one) for name, shape, one in zip(names, shapes, plain, strict=False)}
+            self._method(method).signature.bind(None, **given)
+        except (Misfit, TypeError, RecursionError) as wrong:
+            raise BadCall(f"{method}: {wrong}") from None
+        return given
+
+    def unpack_items(self, method: str, octets: bytes) -> list[Any]:
+        """The items of the only argument, a sequence: each by itself, a BadCall in the place of one that is not of
+        its type. Raises BadCall where there is no sequence."""
+        _, plain = self._plain_call(method, octets)
+        if len(plain) != 1 or type(plain[0]) is not tuple:
+            raise BadCall(f"{method}: an array is needed")
+        known = self._method(method)
+        shape = self._shapes.of(known.hints[known.parameters[0]].__args__[0])
+        items: list[Any] = []
+        for one in plain[0]:
+            try:
+                items.append(shape.unpack(one))
+            except Misfit as misfit:
+                items.append(BadCall(f"{method}: {misfit}"))
+        return items
+
+    def frames(self, method: str, result: Any) -> Iterator[bytes]:
+        """The frames of an answer, each made when it is asked for. Raises Misfit for what the method may not
+        return."""
+        return self._packing(method).answer.frames(result)
+
+    def error_frame(self, error: Exception) -> bytes:
+        """The frame of one of the port's errors. Raises Misfit."""
+        kind = self._crossing(error)
+        return error_frame(self._octets, kind.__name__, self._shapes.plain(kind, error))
+
+    def joiner(self, method: str) -> Joiner:
+        """What joins the frames of one answer."""
+        return Joiner(
+            self._packing(method).answer, {name: self._shapes.of(kind) for name, kind in self._errors.items()}
+        )
+
+    def _packing(self, method: str) -> _Packing:
+        packing = self._packings.get(method)
+        if packing is None:
+            known = self._method(method)
+            arguments = () if known.takes_stream else tuple(self._shapes.of(known.hints[n]) for n in known.parameters)
+            answer = Answer(known.hints["return"], self._shapes, self._octets)
+            packing = self._packings[method] = _Packing(arguments, answer)
+        return packing
+
+    def _plain_call(self, method: str, octets: bytes) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        names = self._method(method).parameters
+        try:
+            plain = Octets.unpack(octets)
+        except Misfit as misfit:
+            raise BadCall(f"{method}: {misfit}") from None
+        if type(plain) is not tuple:
+            raise BadCall(f"{method}: an array is needed")
+        return names, plain
+
     def _method(self, name: str) -> _Method:
         try:
             return self._methods[name]
         except KeyError:
             raise BadCall(f"there is no {name}") from None
 
+    def _crossing(self, error: Exception) -> type[Exception]:
+        return next(kind for kind in type(error).__mro__ if kind in self._errors.values())
+
     def _error(self, error: Exception) -> Json:
-        kind = next(kind for kind in type(error).__mro__ if kind.__name__ in self._errors)
-        hints = _fields(kind)
+        kind = self._crossing(error)
+        hints = error_fields(kind)
         fields = (
             {name: self._dump(hint, f"{kind.__name__}.{name}", getattr(error, name)) for name, hint in hints.items()}
             if hints
@@ -154,11 +266,3 @@ class _Client:
             return self._codec.result(name, await self._send(self._codec.call(name, args, kwargs)))
 
         return method
-
-
-def _fields(error: type[BaseException]) -> dict[str, Any]:
-    if "__init__" not in vars(error):
-        return {}
-    hints = get_type_hints(error.__init__)
-    hints.pop("return", None)
-    return hints

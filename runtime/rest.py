@@ -216,7 +216,7 @@ class RestServer:
     `host` and `port` as for `listener.bind`; after `start`, `port` is the one in use.
     """
 
-    def __init__(self, app: FastAPI, *, host: str, port: int, tls: Tls | None = None) -> None:
+    def __init__(self, app: ASGIApp, *, host: str, port: int, tls: Tls | None = None) -> None:
         self._app = app
         self._host = host
         self._tls = tls

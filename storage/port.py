@@ -83,6 +83,7 @@ class Unavailable(Exception):
 
     def __init__(self, text: str = "", *, full: bool = False) -> None:
         super().__init__(text)
+        self.text = text
         self.full = full
 
 

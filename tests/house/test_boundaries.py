@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("homing", "identity", "imap", "mail", "runtime", "smtp", "storage")
+PACKAGES = ("connectors", "homing", "identity", "imap", "mail", "runtime", "smtp", "storage")
 
 ONLY_IN = {
     "aiosmtpd": ("smtp/server.py", "smtp/handler.py", "smtp/service.py"),
     "fastapi": ("runtime/rest.py", "*/http_api.py", "*/admin_api.py"),
     "uvicorn": ("runtime/rest.py",),
+    "aiohttp": ("runtime/portclient.py",),
+    "msgpack": ("runtime/portpack.py",),
     "sqlite3": ("runtime/sqlite.py", "*/adapters/sqlite/*.py", "*/adapters/sqlite.py"),
     "pymongo": ("runtime/mongo.py", "*/adapters/mongo/*.py"),
     "passlib": ("identity/passwords.py",),
     "argon2": ("identity/passwords.py",),
+    "smtplib": ("connectors/*", "homing/cli/send.py"),
+    "imapclient": ("connectors/*",),
+    "msal": ("connectors/oauth/microsoft.py",),
     "typer": ("homing/cli.py", "homing/cli/*.py", "homing/__main__.py"),
 }
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+
+from runtime.portclient import PortClient
+from tests.served import Keeper
+from tests.toyport import RealToy, Toy, app_of, client_of
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -20,3 +24,22 @@ def eventually() -> Eventually:
         raise AssertionError("it did not come to hold")
 
     return wait
+
+
+@pytest.fixture
+def toy() -> RealToy:
+    return RealToy()
+
+
+@pytest.fixture
+async def keeper(toy: RealToy) -> AsyncIterator[Keeper]:
+    async with Keeper(app_of(toy)) as keeper:
+        yield keeper
+        toy.gate.set()
+
+
+@pytest.fixture
+async def client(keeper: Keeper) -> AsyncIterator[PortClient[Toy]]:
+    client = client_of(keeper.url)
+    yield client
+    await client.close()

@@ -1,0 +1,1 @@
+"""The identity port of another process, over HTTP."""

@@ -1,0 +1,1 @@
+"""The storage port of another process, over HTTP."""

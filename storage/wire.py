@@ -1,0 +1,57 @@
+"""How the storage port crosses to another process: its codec, and which of its calls may be sent twice."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.portcall import PortCodec
+from storage.port import Refused, Storage, Unavailable
+
+NAME: Final = "storage"
+POLLS: Final = frozenset({"watch"})
+"""Wait for news, as long as the caller says."""
+READS: Final = frozenset(
+    {
+        "usage",
+        "list_mailboxes",
+        "mailbox",
+        "entries",
+        "rows",
+        "lost_rows",
+        "read",
+        "search",
+        "changes",
+        "watch",
+        "spool",
+        "trace",
+        "stats",
+    }
+)
+OPERATIONS: Final = frozenset(
+    {
+        "open_account",
+        "purge_account",
+        "create_mailbox",
+        "delete_mailbox",
+        "rename_mailbox",
+        "subscribe",
+        "open_mailbox",
+        "accept",
+        "append",
+        "store_flags",
+        "copy",
+        "move",
+        "expunge",
+    }
+)
+"""Carry an operation id: a repeat returns the first outcome."""
+UPKEEP: Final = frozenset({"sweep", "scrub", "reparse"})
+"""Another round does no harm."""
+REPEATABLE: Final = READS | OPERATIONS | UPKEEP
+ONCE: Final = frozenset({"record", "stage"})
+"""Carry no operation id: twice recorded events would be told twice, and a body that was read cannot be read again."""
+
+
+def codec() -> PortCodec[Storage]:
+    """Made once per use: it keeps what it has learnt of the types."""
+    return PortCodec(Storage, [Refused, Unavailable])
