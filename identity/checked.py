@@ -39,15 +39,19 @@ class Checked:
             hash.update(len(octets).to_bytes(8, "big") + octets)
         return hash.digest()
 
+    def known(self, account: str, version: int, fingerprint: bytes) -> str | None:
+        """The credential that the password was found to be well within the time, or None."""
+        found = self._good.get((account, version, fingerprint))
+        return found[0] if found is not None and self._clock.monotonic() < found[1] else None
+
     async def check(
         self, account: str, version: int, fingerprint: bytes, compute: Callable[[], Awaitable[str | None]]
     ) -> str | None:
         """The credential that the password is, or None. `compute` runs once for all who ask the same at once, and
         not at all when it answered well within the time; it goes on when who asked has gone."""
+        if (known := self.known(account, version, fingerprint)) is not None:
+            return known
         key = (account, version, fingerprint)
-        now = self._clock.monotonic()
-        if (found := self._good.get(key)) is not None and now < found[1]:
-            return found[0]
         task = self._running.get(key)
         if task is None:
             task = asyncio.create_task(self._compute(key, compute), name="password check")

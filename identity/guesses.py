@@ -61,9 +61,9 @@ class GuessStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Attempt:
-    """A sign-in that was let through and is to be ended with `Guesses.end`. counters: those that it counts on."""
+    """A sign-in that was let through and is to be ended with `Guard.end`. counters: those that it counts on."""
 
     name: str | None
     place: str
@@ -72,39 +72,102 @@ class Attempt:
     usual_at: float | None
 
 
+class Guard(Protocol):
+    """What sign-in asks of the counters."""
+
+    async def admit(self, name: str | None, origin: Origin, fingerprint: bytes) -> Attempt:
+        """May this be tried now? name: the key of the name, None when it cannot be anyone's. Raises Refused SLOW_DOWN
+        with retry_after, Unavailable."""
+        ...
+
+    async def charge(self, attempt: Attempt) -> None:
+        """The password is unknown and about to be checked. Raises Refused SLOW_DOWN with retry_after, Unavailable."""
+        ...
+
+    async def wrong(self, attempt: Attempt) -> None:
+        """The password was wrong: it counts."""
+        ...
+
+    async def right(self, attempt: Attempt) -> None:
+        """The password was right: the place is one of the account's usual devices from now on."""
+        ...
+
+    def end(self, attempt: Attempt) -> None:
+        """The attempt is over, whatever came of it. To be called once."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """The name's account is gone: it has no usual devices any more."""
+        ...
+
+    async def close(self) -> None:
+        """Wait for the writes in hand."""
+        ...
+
+
+class Counting:
+    """Which counters an attempt counts on."""
+
+    def __init__(self, rules: GuessRules, trusted_networks: Sequence[str]) -> None:
+        self._rules = rules
+        self._trusted = Networks(trusted_networks)
+
+    def keys(self, name: str | None, origin: Origin) -> tuple[str, ...]:
+        """Those that it may count on."""
+        place = policy.place(origin.address)
+        own = () if name is None else (_pair(name, place), _account(name))
+        return (*own, *(key for key, _ in self._everyone(origin, place)))
+
+    def attempt(
+        self, name: str | None, origin: Origin, fingerprint: bytes, usual_at: float | None, now: float
+    ) -> Attempt:
+        """The attempt, with those that it does count on. usual_at: when the name last signed in well from there."""
+        place = policy.place(origin.address)
+        everyone = self._everyone(origin, place)
+        if name is None:
+            return Attempt(None, place, everyone, fingerprint, None)
+        if usual_at is not None and now - usual_at < policy.USUAL_SECONDS:
+            return Attempt(name, place, ((_pair(name, place), self._rules.usual),), fingerprint, usual_at)
+        own = ((_pair(name, place), self._rules.pair), (_account(name), self._rules.account))
+        return Attempt(name, place, (*own, *everyone), fingerprint, None)
+
+    def _everyone(self, origin: Origin, place: str) -> tuple[tuple[str, Rule], ...]:
+        if is_loopback(origin.address) or origin.address in self._trusted:
+            return ()
+        return ((f"n:{place}", self._rules.place),)
+
+
+def _pair(name: str, place: str) -> str:
+    return f"p:{name}|{place}"
+
+
+def _account(name: str) -> str:
+    return f"a:{name}"
+
+
 class Guesses:
-    """See the module."""
+    """See the module. The `Guard` of a process that has its store for itself."""
 
     def __init__(self, store: GuessStore, rules: GuessRules, trusted_networks: Sequence[str], clock: Clock) -> None:
         self._store = store
-        self._rules = rules
-        self._trusted = Networks(trusted_networks)
+        self._counting = Counting(rules, trusted_networks)
         self._clock = clock
         self._counters: _Recent[str, Counter | None] = _Recent(REMEMBERED)
         self._usual: _Recent[tuple[str, str], float | None] = _Recent(REMEMBERED)
-        self._wrong: _Recent[tuple[str | None, str], tuple[bytes, ...]] = _Recent(REMEMBERED)
+        self._wrong = LastWrong()
         self._in_flight: dict[str, Multiset[bytes]] = {}
         self._writes: set[asyncio.Task[None]] = set()
 
     async def admit(self, name: str | None, origin: Origin, fingerprint: bytes) -> Attempt:
-        """May this be tried now? name: the key of the name, None when it cannot be anyone's. Raises Refused SLOW_DOWN
-        with retry_after."""
         place = policy.place(origin.address)
-        everyone = () if self._is_trusted(origin.address) else ((f"n:{place}", self._rules.place),)
-        if name is None:
-            await self._load([key for key, _ in everyone], "", place)
-            attempt = Attempt(None, place, everyone, fingerprint, None)
-        else:
-            pair, all_places = f"p:{name}|{place}", f"a:{name}"
-            await self._load([pair, all_places, *(key for key, _ in everyone)], name, place)
-            usual_at = self._usual.get((name, place), None)
-            if usual_at is not None and self._clock.now() - usual_at < policy.USUAL_SECONDS:
-                attempt = Attempt(name, place, ((pair, self._rules.usual),), fingerprint, usual_at)
-            else:
-                counters = ((pair, self._rules.pair), (all_places, self._rules.account), *everyone)
-                attempt = Attempt(name, place, counters, fingerprint, None)
+        await self._load(self._counting.keys(name, origin), name or "", place)
+        usual_at = None if name is None else self._usual.get((name, place), None)
+        attempt = self._counting.attempt(name, origin, fingerprint, usual_at, self._clock.now())
         self._enter(attempt)
         return attempt
+
+    async def charge(self, attempt: Attempt) -> None:
+        """Nothing yet: this process knows what is in flight, and charges what was wrong."""
 
     def _enter(self, attempt: Attempt) -> None:
         now = self._clock.now()
@@ -119,7 +182,6 @@ class Guesses:
             self._in_flight.setdefault(key, Multiset())[attempt.fingerprint] += 1
 
     def end(self, attempt: Attempt) -> None:
-        """The attempt is over, whatever came of it. To be called once."""
         for key, _ in attempt.counters:
             flying = self._in_flight[key]
             flying[attempt.fingerprint] -= 1
@@ -129,13 +191,9 @@ class Guesses:
                     del self._in_flight[key]
 
     async def wrong(self, attempt: Attempt) -> None:
-        """The password was wrong: charge, durably where the store can."""
         now = self._clock.now()
-        pair = (attempt.name, attempt.place)
-        before = self._wrong.get(pair, ())
-        weight = policy.REPEATED if attempt.fingerprint in before else 1.0
-        if weight == 1.0:
-            self._wrong.put(pair, (*before, attempt.fingerprint)[-_LAST_WRONG:])
+        weight = self._wrong.weight(attempt)
+        self._wrong.add(attempt)
         charges = [Charge(key, rule, weight) for key, rule in attempt.counters]
         for charge in charges:
             # One that has left the memory meanwhile is charged in the store, and read from there the next time.
@@ -148,8 +206,7 @@ class Guesses:
             # It counts in memory, and a wrong password stays one when the disk is full.
             return
 
-    def right(self, attempt: Attempt) -> None:
-        """The password was right: the place is one of the account's usual devices from now on."""
+    async def right(self, attempt: Attempt) -> None:
         now = self._clock.now()
         if attempt.name is None or (attempt.usual_at is not None and now - attempt.usual_at < REFRESH_SECONDS):
             return
@@ -159,15 +216,10 @@ class Guesses:
         self._write(self._store.remember(attempt.name, attempt.place, now))
 
     def forget(self, name: str) -> None:
-        """The name's account is gone: it has no usual devices any more."""
         self._usual.drop(lambda pair: pair[0] == name)
 
     async def close(self) -> None:
-        """Wait for the writes in hand."""
         await asyncio.gather(*self._writes, return_exceptions=True)
-
-    def _is_trusted(self, address: str) -> bool:
-        return is_loopback(address) or address in self._trusted
 
     async def _load(self, keys: Sequence[str], name: str, place: str) -> None:
         if (name, place) in self._usual and all(key in self._counters for key in keys):
@@ -219,3 +271,24 @@ class _Recent(Generic[K, V]):
     def drop(self, which: Callable[[K], bool]) -> None:
         for key in [key for key in self._entries if which(key)]:
             del self._entries[key]
+
+
+class LastWrong:
+    """The last wrong passwords of each name and place, by their fingerprints in this process."""
+
+    def __init__(self) -> None:
+        self._recent: _Recent[tuple[str | None, str], tuple[bytes, ...]] = _Recent(REMEMBERED)
+
+    def weight(self, attempt: Attempt) -> float:
+        """What the attempt counts when it is wrong."""
+        return policy.REPEATED if attempt.fingerprint in self._recent.get(_who(attempt), ()) else 1.0
+
+    def add(self, attempt: Attempt) -> None:
+        """It was wrong."""
+        before = self._recent.get(_who(attempt), ())
+        if attempt.fingerprint not in before:
+            self._recent.put(_who(attempt), (*before, attempt.fingerprint)[-_LAST_WRONG:])
+
+
+def _who(attempt: Attempt) -> tuple[str | None, str]:
+    return attempt.name, attempt.place

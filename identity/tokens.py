@@ -9,10 +9,32 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
+from dataclasses import dataclass, field
+
+from identity.model import Token
 
 _LETTERS = string.ascii_lowercase
 _APP_LETTERS = 24
 MAX_TOKEN_CHARACTERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An access token and the refresh token that renews it. Expires: Unix seconds."""
+
+    access: str = field(repr=False)
+    refresh: str = field(repr=False)
+    access_expires: float
+    refresh_expires: float
+
+    def token(self, account: str) -> Token:
+        """As it is handed out."""
+        return Token(self.access, self.refresh, self.access_expires, account)
+
+
+def new_pair(now: float, access_seconds: float, refresh_seconds: float) -> Pair:
+    """A pair that is good from now on for so many seconds each."""
+    return Pair(new_access(), new_refresh(), now + access_seconds, now + refresh_seconds)
 
 
 def new_access() -> str:

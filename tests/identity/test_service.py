@@ -115,6 +115,29 @@ async def test_a_purge_that_was_cut_short_goes_on_at_the_next_start(tmp_path: Pa
         _ = again.identity
 
 
+async def test_a_process_whose_turn_it_is_not_purges_nothing(tmp_path: Path, cheap: IdentitySettings) -> None:
+    mail, asked, mine = Mail(steps=1), asyncio.Event(), False
+
+    async def turn() -> bool:
+        asked.set()
+        return mine
+
+    service = IdentityService(f"sqlite:{tmp_path}", cheap, purge=mail.purge, turn=turn)
+    await service.start()
+    await service.ensure_first_run(D)
+    # Without anything to purge nobody asks.
+    assert not asked.is_set()
+    account = await service.identity.find_account("user")
+    await service.identity.remove_account(account.id)
+    await asyncio.wait_for(asked.wait(), 10)
+    assert await service.identity.removed_accounts() == (account.id,)
+    assert not mail.asked
+    mine = True
+    await service.identity.set_password((await service.identity.find_account("admin")).id, "another password")
+    await until(lambda: none_left(service))
+    await service.stop()
+
+
 async def test_who_waits_for_changes_is_let_go_at_the_end(tmp_path: Path, cheap: IdentitySettings) -> None:
     identity = await connect(f"sqlite:{tmp_path}", cheap)
     seq = (await identity.changes_since(0, 0)).seq

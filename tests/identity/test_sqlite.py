@@ -83,7 +83,7 @@ async def test_a_cancelled_change_is_made_and_told(identity: SqliteIdentity) -> 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.gather(*identity._writes)
+    await identity._writes.close()
     assert (await identity.resolve(f"list@{D}")).verdict is Verdict.LOCAL
 
 

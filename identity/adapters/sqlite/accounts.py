@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from typing import Any
 
-from identity.adapters.sqlite.base import Base, page
-from identity.adapters.sqlite.rows import (
-    ACCOUNT,
-    account_of,
-    address_name,
-    domain_name,
-    end_tokens,
-    find,
-    login_key,
-    note_change,
-    other_administrator,
-)
+from identity.adapters.sqlite.base import Base
+from identity.adapters.sqlite.rows import ACCOUNT, account_of, end_tokens, find, note_change, other_administrator
+from identity.arguments import after_key, check_display_name, check_quota, domain_name, login_key, page
+from identity.fresh import Fresh, checked_row, hash_of
 from identity.model import Account, ChangeKind, NewAccount, Role
 from identity.names import Name
-from identity.passwords import accepted_hash, check_acceptable
+from identity.passwords import check_acceptable
 from identity.port import Reason, Refused
 from identity.tokens import new_id
-
-MAX_DISPLAY_NAME = 256
-MAX_QUOTA = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class Fresh:
-    """A new account whose row is checked. hash: None while the password is still to be hashed."""
-
-    new: NewAccount
-    name: Name
-    hash: str | None
 
 
 class Accounts(Base):
@@ -42,7 +21,7 @@ class Accounts(Base):
 
     async def accounts(self, domain: str | None = None, limit: int = 1000, after: str = "") -> tuple[Account, ...]:
         among = None if domain is None else domain_name(domain)
-        begin, rows = address_name(after).key if after else "", page(limit)
+        begin, rows = after_key(after), page(limit)
 
         def read(connection: sqlite3.Connection) -> tuple[Account, ...]:
             found = connection.execute(
@@ -69,14 +48,9 @@ class Accounts(Base):
         fresh = checked_row(new)
         # Asked before the password is hashed too: a clash should cost nothing.
         await self._read(lambda c: check_free(c, fresh.name))
-        hash = await self._hash_of(fresh)
+        hash = await hash_of(self._passwords, fresh)
         now = self._clock.now()
         return await self._change(lambda c: insert(c, fresh, hash, now))
-
-    async def _hash_of(self, fresh: Fresh) -> str:
-        if fresh.hash is not None:
-            return fresh.hash
-        return await self._passwords.hash(fresh.new.password or "")
 
     async def set_password(self, account: str, password: str) -> None:
         check_acceptable(password)
@@ -94,8 +68,8 @@ class Accounts(Base):
         no_quota: bool = False,
         display_name: str | None = None,
     ) -> Account:
-        _check_quota(quota)
-        _check_display_name(display_name)
+        check_quota(quota)
+        check_display_name(display_name)
 
         def update(connection: sqlite3.Connection) -> Account:
             old = find(connection, account)
@@ -142,19 +116,6 @@ class Accounts(Base):
         await self._change(
             lambda c: c.execute("DELETE FROM account WHERE id = ? AND removed_at IS NOT NULL", (account,)).rowcount
         )
-
-
-def checked_row(new: NewAccount) -> Fresh:
-    """A new account whose values are acceptable in themselves. Raises Refused BAD_ADDRESS, BAD_PASSWORD, LIMIT."""
-    name = address_name(new.address)
-    _check_quota(new.quota)
-    _check_display_name(new.display_name)
-    if (new.password is None) == (new.password_hash is None):
-        raise Refused(Reason.BAD_PASSWORD, "an account has a password or a password hash")
-    if new.password is not None:
-        check_acceptable(new.password)
-        return Fresh(new, name, None)
-    return Fresh(new, name, accepted_hash(new.password_hash or ""))
 
 
 def check_free(connection: sqlite3.Connection, name: Name) -> None:
@@ -215,13 +176,3 @@ def _remove(connection: sqlite3.Connection, account: str, now: float) -> str:
     end_tokens(connection, account)
     note_change(connection, account, ChangeKind.REMOVED)
     return str(key)
-
-
-def _check_quota(quota: int | None) -> None:
-    if quota is not None and not 0 <= quota <= MAX_QUOTA:
-        raise Refused(Reason.LIMIT, f"a quota is 0 to {MAX_QUOTA} octets")
-
-
-def _check_display_name(name: str | None) -> None:
-    if name is not None and (len(name) > MAX_DISPLAY_NAME or not (name.isprintable() or not name)):
-        raise Refused(Reason.LIMIT, f"a display name has at most {MAX_DISPLAY_NAME} printable characters")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 from identity.adapters.sqlite.app_passwords import AppPasswords
 from identity.adapters.sqlite.bearer import Bearer
 from identity.adapters.sqlite.domains import Domains
 from identity.adapters.sqlite.guess_store import SqliteGuessStore
+from identity.adapters.sqlite.moving import is_marked
 from identity.adapters.sqlite.questions import Questions
 from identity.adapters.sqlite.schema import MIGRATIONS
 from identity.adapters.sqlite.sign_in import SignIn
@@ -17,7 +17,9 @@ from identity.checked import Checked
 from identity.guesses import Guesses
 from identity.passwords import Hasher, Passwords
 from identity.settings import IdentitySettings
+from identity.transfer import UNFINISHED
 from runtime.clock import Clock
+from runtime.lifecycle import StartError
 from runtime.sqlite import Database
 
 
@@ -30,7 +32,7 @@ class SqliteIdentity(Questions, SignIn, Bearer, Domains, Transfer, AppPasswords)
         self._tell()
         await self._checked.close()
         await self._guesses.close()
-        await asyncio.gather(*self._writes, return_exceptions=True)
+        await self._writes.close()
         await self._database.close()
         await self._passwords.close()
 
@@ -38,9 +40,13 @@ class SqliteIdentity(Questions, SignIn, Bearer, Domains, Transfer, AppPasswords)
 async def open_sqlite(
     path: str | os.PathLike[str], settings: IdentitySettings, clock: Clock, hasher: Hasher | None = None
 ) -> SqliteIdentity:
-    """Open (or make) the file, which this process alone owns. Raises what `Database.open` raises."""
+    """Open (or make) the file, which this process alone owns. Raises what `Database.open` raises, and
+    StartError where it is the target of an unfinished migration."""
     database = Database(path, migrations=MIGRATIONS, readers=2)
     await database.open()
+    if await database.read(is_marked):
+        await database.close()
+        raise StartError(UNFINISHED)
     passwords = Passwords(settings.passwords, hasher)
     await passwords.open()
     guesses = Guesses(SqliteGuessStore(database), settings.guesses, settings.trusted_networks, clock)

@@ -7,11 +7,9 @@ import sqlite3
 from identity import tokens
 from identity.adapters.sqlite.base import Base
 from identity.adapters.sqlite.rows import end_tokens, find, note_change
+from identity.arguments import check_app_name, check_app_room
 from identity.model import AppPassword, ChangeKind
 from identity.port import Reason, Refused
-
-MAX_APP_PASSWORDS = 50
-MAX_NAME = 100
 
 
 class AppPasswords(Base):
@@ -30,8 +28,7 @@ class AppPasswords(Base):
         return await self._read(read)
 
     async def add_app_password(self, account: str, name: str) -> tuple[AppPassword, str]:
-        if not name or len(name) > MAX_NAME or not name.isprintable():
-            raise Refused(Reason.LIMIT, f"the name of an app password has 1 to {MAX_NAME} printable characters")
+        check_app_name(name)
         secret = tokens.new_app_secret()
         made = AppPassword(tokens.new_id(), account, name, self._clock.now(), None)
         kept = tokens.kept(tokens.app_letters(secret) or secret)
@@ -46,10 +43,7 @@ class AppPasswords(Base):
 def _add(connection: sqlite3.Connection, made: AppPassword, kept: bytes) -> None:
     find(connection, made.account)
     names = {name for (name,) in connection.execute("SELECT name FROM app_password WHERE account = ?", (made.account,))}
-    if made.name in names:
-        raise Refused(Reason.ALREADY_EXISTS, "an app password has the name")
-    if len(names) >= MAX_APP_PASSWORDS:
-        raise Refused(Reason.LIMIT, f"an account has at most {MAX_APP_PASSWORDS} app passwords")
+    check_app_room(made.name, names)
     connection.execute(
         "INSERT INTO app_password (id, account, name, hash, created_at) VALUES (?, ?, ?, ?, ?)",
         (made.id, made.account, made.name, kept, made.created_at),

@@ -9,35 +9,25 @@ from typing import Any, TypeVar
 
 from identity.adapters.sqlite.memo import Memo
 from identity.checked import Checked
-from identity.guesses import Guesses
-from identity.model import Account, Resolution
+from identity.guesses import Guard
+from identity.model import Resolution
 from identity.passwords import Passwords
-from identity.port import Reason, Refused, Unavailable
+from identity.port import Unavailable
 from identity.settings import IdentitySettings
+from identity.sign_in import Signer
+from identity.to_the_end import ToTheEnd
 from runtime.clock import Clock
 from runtime.sqlite import Database, DatabaseUnavailable
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 
-MAX_PAGE = 10_000
 # Domains seen on the wire, ours or not; addresses; names that sign in. About 15 MiB together when full of plain names.
 REMEMBERED_DOMAINS = 10_000
 REMEMBERED_ADDRESSES = 10_000
 # What leads to more is resolved each time, so that the addresses of one long list (list+1, list+2, …) fill no memory.
 REMEMBERED_TARGETS = 16
 REMEMBERED_SIGNERS = 10_000
-
-
-class Signer:
-    """An account as sign-in needs it."""
-
-    __slots__ = ("account", "apps", "password_hash")
-
-    def __init__(self, account: Account, password_hash: str, apps: dict[bytes, str]) -> None:
-        self.account = account
-        self.password_hash = password_hash
-        self.apps = apps
 
 
 class Base:
@@ -47,7 +37,7 @@ class Base:
         self,
         database: Database,
         passwords: Passwords,
-        guesses: Guesses,
+        guesses: Guard,
         checked: Checked,
         settings: IdentitySettings,
         clock: Clock,
@@ -62,11 +52,10 @@ class Base:
         self._resolved: Memo[str, Resolution] = Memo(REMEMBERED_ADDRESSES)
         self._senders: Memo[tuple[str, str], bool] = Memo(REMEMBERED_ADDRESSES)
         self._signers: Memo[str, Signer | None] = Memo(REMEMBERED_SIGNERS)
-        # When the use of each app password was written last.
         self._used: dict[str, float] = {}
         self._news = asyncio.Event()
         self._closed = False
-        self._writes: set[asyncio.Task[Any]] = set()
+        self._writes = ToTheEnd("identity change")
 
     async def _read(self, job: Job[T]) -> T:
         try:
@@ -109,20 +98,4 @@ class Base:
                     memo.clear()
                 self._tell()
 
-        task = asyncio.create_task(work(), name="identity change")
-        self._writes.add(task)
-        task.add_done_callback(self._written)
-        return await asyncio.shield(task)
-
-    def _written(self, task: asyncio.Task[Any]) -> None:
-        self._writes.discard(task)
-        if not task.cancelled():
-            # Looked at, so that asyncio does not call it forgotten when the caller has gone.
-            task.exception()
-
-
-def page(limit: int) -> int:
-    """How many rows one call gives. Raises Refused LIMIT."""
-    if not 1 <= limit <= MAX_PAGE:
-        raise Refused(Reason.LIMIT, f"a page has 1 to {MAX_PAGE} rows")
-    return limit
+        return await self._writes.run(work())

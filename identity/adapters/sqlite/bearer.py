@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 
 from identity import tokens
 from identity.adapters.sqlite.base import Base
 from identity.adapters.sqlite.rows import ACCOUNT, account_of, note_change
 from identity.adapters.sqlite.sign_in import holds
+from identity.limits import MAX_FAMILIES, MAX_SPENT
 from identity.model import ChangeKind, Principal, Token
 from identity.port import Reason, Refused
+from identity.tokens import Pair
 
-MAX_FAMILIES = 100
-MAX_SPENT = 100
 # Expired families forgotten with each new one.
 _SWEPT = 50
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    access: str
-    refresh: str
-    access_expires: float
-    refresh_expires: float
-
-    def token(self, account: str) -> Token:
-        return Token(self.access, self.refresh, self.access_expires, account)
 
 
 class Bearer(Base):
     """issue_token, verify_token, refresh_token, revoke_token."""
 
-    def _new_pair(self) -> _Pair:
-        now = self._clock.now()
-        return _Pair(
-            tokens.new_access(),
-            tokens.new_refresh(),
-            now + self._settings.access_seconds,
-            now + self._settings.refresh_seconds,
-        )
+    def _new_pair(self) -> Pair:
+        return tokens.new_pair(self._clock.now(), self._settings.access_seconds, self._settings.refresh_seconds)
 
     async def issue_token(self, principal: Principal) -> Token:
         pair, now, id = self._new_pair(), self._clock.now(), tokens.new_id()
@@ -71,7 +53,7 @@ class Bearer(Base):
             await self._change_tokens(lambda c: _revoke(c, kept))
 
 
-def _issue(connection: sqlite3.Connection, principal: Principal, pair: _Pair, id: str, now: float) -> None:
+def _issue(connection: sqlite3.Connection, principal: Principal, pair: Pair, id: str, now: float) -> None:
     if not holds(connection, principal, now):
         raise Refused(Reason.BAD_CREDENTIALS)
     credential = principal.credential
@@ -122,7 +104,7 @@ def _verify(connection: sqlite3.Connection, kept: bytes, now: float) -> Principa
     return Principal(account.id, account.address, account.role, account.quota, f"token:{family[0]}", account.version)
 
 
-def _refresh(connection: sqlite3.Connection, kept: bytes, pair: _Pair, now: float) -> str | None:
+def _refresh(connection: sqlite3.Connection, kept: bytes, pair: Pair, now: float) -> str | None:
     """The account whose pair was renewed. None, with the family ended (which must commit), for a spent token."""
     # RFC 6749 §10.4: a refresh token used twice says that one of its users is not the client.
     spent = connection.execute(

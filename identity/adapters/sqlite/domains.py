@@ -6,17 +6,22 @@ import json
 import sqlite3
 from typing import Any
 
-from identity.adapters.sqlite.base import Base, page
-from identity.adapters.sqlite.rows import address_name, domain_name
+from identity.adapters.sqlite.base import Base
+from identity.arguments import (
+    address_name,
+    after_key,
+    alias_targets,
+    check_catch_all,
+    check_subaddress,
+    domain_name,
+    page,
+)
+from identity.limits import MAX_DOMAINS
 from identity.model import Alias, Domain
 from identity.names import Name
 from identity.port import Reason, Refused
-from identity.resolve import MAX_TARGETS
 from identity.tokens import new_id
 
-MAX_DOMAINS = 10_000
-# What may stand between a name and its detail: the specials of an atom (RFC 5322 §3.2.3).
-SEPARATORS = "!#$%&'*+-/=?^_`{|}~."
 _DOMAIN = "id, name, catch_all, subaddress, created_at"
 
 
@@ -30,17 +35,14 @@ class Domains(Base):
 
     async def add_domain(self, name: str, catch_all: str | None = None) -> Domain:
         key = domain_name(name)
-        if catch_all is not None:
-            address_name(catch_all)
+        check_catch_all(catch_all)
         domain = Domain(new_id(), name, catch_all, created_at=self._clock.now())
         return await self._change(lambda c: _add(c, key, domain))
 
     async def update_domain(self, name: str, catch_all: str | None, subaddress: str) -> Domain:
         key = domain_name(name)
-        if catch_all is not None:
-            address_name(catch_all)
-        if len(subaddress) > 1 or subaddress not in SEPARATORS:
-            raise Refused(Reason.BAD_ADDRESS, f"subaddress is one of {SEPARATORS} or empty")
+        check_catch_all(catch_all)
+        check_subaddress(subaddress)
 
         def update(connection: sqlite3.Connection) -> tuple[Any, ...] | None:
             rows = connection.execute(
@@ -60,7 +62,7 @@ class Domains(Base):
 
     async def aliases(self, domain: str | None = None, limit: int = 1000, after: str = "") -> tuple[Alias, ...]:
         among = None if domain is None else domain_name(domain)
-        begin, rows = address_name(after).key if after else "", page(limit)
+        begin, rows = after_key(after), page(limit)
         found = await self._read(
             lambda c: c.execute(
                 "SELECT address, targets FROM alias WHERE (?1 IS NULL OR domain = ?1) AND key > ?2"
@@ -72,13 +74,8 @@ class Domains(Base):
 
     async def put_alias(self, alias: Alias) -> None:
         name = address_name(alias.address)
-        if len(alias.targets) > MAX_TARGETS:
-            raise Refused(Reason.LIMIT, f"an alias has at most {MAX_TARGETS} targets")
-        # Each target once, the first way it is written.
-        targets = {address_name(target).key: target for target in reversed(alias.targets)}
-        if not targets:
-            raise Refused(Reason.BAD_ADDRESS, "an alias needs a target")
-        await self._change(lambda c: _put(c, name, alias.address, tuple(reversed(targets.values()))))
+        targets = alias_targets(alias)
+        await self._change(lambda c: _put(c, name, alias.address, targets))
 
     async def remove_alias(self, address: str) -> None:
         key = address_name(address).key

@@ -8,12 +8,10 @@ from collections.abc import Callable, Sequence
 from identity import guesspolicy as policy
 from identity.guesses import Charge, Standing
 from identity.guesspolicy import Counter
+from identity.limits import MAX_COUNTERS, MAX_DEVICES
 from identity.port import Unavailable
 from runtime.sqlite import Database, DatabaseUnavailable
 
-# Names that are guessed at can be made up without end: the counters that are forgotten soonest give way.
-MAX_COUNTERS = 100_000
-MAX_DEVICES = 200
 _SWEPT = 20
 # Charges between two looks at how many there are.
 _LOOKED = 256

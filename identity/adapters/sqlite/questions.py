@@ -8,15 +8,13 @@ import sqlite3
 
 from identity.adapters.sqlite.base import REMEMBERED_TARGETS, Base
 from identity.adapters.sqlite.memo import MISSING
-from identity.adapters.sqlite.rows import Tables, address_name, find
+from identity.adapters.sqlite.rows import Tables, find
+from identity.arguments import address_name
+from identity.limits import CHANGES_AT_ONCE, MAX_WAIT
 from identity.model import Account, Change, ChangeKind, Changes, Resolution
 from identity.names import BadName, Name, domain_key
 from identity.port import Reason, Refused
 from identity.resolve import TooWide, recipient, resolve
-
-MAX_WAIT = 300.0
-# Changes told at once; there are more behind the last of them.
-CHANGES_AT_ONCE = 1000
 
 
 class Questions(Base):

@@ -6,13 +6,12 @@ import json
 import sqlite3
 from typing import Any
 
+from identity.limits import HISTORY
 from identity.model import Account, ChangeKind, Role
-from identity.names import BadName, Name, domain_key, parse, parse_local
 from identity.port import Reason, Refused
 from identity.resolve import Holder, Rule
 
 ACCOUNT = "id, address, display_name, role, quota, enabled, version, created_at, removed_at"
-HISTORY = 10_000
 
 
 def account_of(row: tuple[Any, ...]) -> Account:
@@ -55,33 +54,6 @@ def end_tokens(connection: sqlite3.Connection, account: str, credential: str | N
         (account, credential),
     ).fetchall()
     return tuple(f"token:{id}" for (id,) in ended)
-
-
-def address_name(address: str) -> Name:
-    """An address of ours or of others. Raises Refused BAD_ADDRESS."""
-    try:
-        return parse(address)
-    except BadName as error:
-        raise Refused(Reason.BAD_ADDRESS, str(error)) from None
-
-
-def domain_name(domain: str) -> str:
-    """The key of a domain. Raises Refused BAD_ADDRESS."""
-    try:
-        return domain_key(domain)
-    except BadName as error:
-        raise Refused(Reason.BAD_ADDRESS, str(error)) from None
-
-
-def login_key(name: str, default_domain: str) -> str | None:
-    """The key of a name to sign in with: an address, or a local part of the default domain. None: nobody's name."""
-    try:
-        if "@" in name:
-            return parse(name).key
-        parse_local(name)
-        return parse(f"{name}@{default_domain}").key
-    except BadName:
-        return None
 
 
 class Tables:

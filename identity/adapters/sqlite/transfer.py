@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Sequence
 
-from identity.adapters.sqlite.accounts import Accounts, Fresh, check_free, checked_row, insert
-from identity.adapters.sqlite.base import page
-from identity.adapters.sqlite.rows import address_name
+from identity.adapters.sqlite.accounts import Accounts, check_free, insert
+from identity.arguments import after_key, page
+from identity.fresh import Fresh, checked_rows, hashes_of
+from identity.limits import ROWS_PER_COMMIT
 from identity.model import ExportedAccount, ImportOutcome, NewAccount, Role
 from identity.port import Refused
-
-ROWS_PER_COMMIT = 250
 
 
 class Transfer(Accounts):
@@ -25,19 +23,10 @@ class Transfer(Accounts):
         return tuple(outcomes)
 
     async def _import_some(self, rows: Sequence[NewAccount]) -> list[ImportOutcome]:
-        checked = await asyncio.to_thread(lambda: [_checked(row) for row in rows])
+        checked = await checked_rows(rows)
         # Bad rows are found before their passwords cost anything; the job that inserts looks again.
         found = await self._read(lambda c: [_free(c, row) for row in checked])
-        turn = asyncio.Semaphore(self._passwords.threads)
-
-        async def hashed(row: Fresh | str) -> str:
-            if isinstance(row, str):
-                return ""
-            # No more at once than there are threads, so that who signs in meanwhile waits for few.
-            async with turn:
-                return await self._hash_of(row)
-
-        hashes = await asyncio.gather(*(hashed(row) for row in found))
+        hashes = await hashes_of(self._passwords, found)
         now = self._clock.now()
 
         def job(connection: sqlite3.Connection) -> list[ImportOutcome]:
@@ -49,7 +38,7 @@ class Transfer(Accounts):
         return await self._change(job)
 
     async def export_accounts(self, limit: int = 1000, after: str = "") -> tuple[ExportedAccount, ...]:
-        begin, rows = address_name(after).key if after else "", page(limit)
+        begin, rows = after_key(after), page(limit)
         found = await self._read(
             lambda c: c.execute(
                 "SELECT address, password_hash, quota, role, display_name, enabled FROM account"
@@ -61,13 +50,6 @@ class Transfer(Accounts):
             ExportedAccount(address, hash, quota, Role(role), display_name, bool(enabled))
             for address, hash, quota, role, display_name, enabled in found
         )
-
-
-def _checked(new: NewAccount) -> Fresh | str:
-    try:
-        return checked_row(new)
-    except Refused as error:
-        return error.text
 
 
 def _free(connection: sqlite3.Connection, row: Fresh | str) -> Fresh | str:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,7 +16,11 @@ from identity.passwords import LibpassHasher
 from identity.port import Identity, Reason, Refused, Unavailable
 from identity.settings import IdentitySettings, PasswordSettings
 from runtime.clock import ManualClock
+from runtime.mongo import Mongo, open_mongo
 from runtime.portcall import PortCodec
+from tests.mongo import dropped, mongo_url
+from tests.mongomock_async import open_mock
+from tests.served import identity_behind_http
 
 DOMAIN = "test.example"
 CHEAP = PasswordSettings(memory_kib=64, iterations=1, lanes=1, threads=2)
@@ -56,6 +61,8 @@ class World:
     hasher: CountingHasher = field(default_factory=CountingHasher)
     settings: IdentitySettings = SETTINGS
     home: Origin = HOME
+    mongo_url: str | None = None
+    mock: Mongo | None = None
     port: Identity = None  # type: ignore[assignment]  # set by `open`
 
     async def open(self) -> None:
@@ -103,13 +110,63 @@ async def called(world: World) -> Identity:
     return codec.client(send)
 
 
-ADAPTERS = {"sqlite": sqlite, "called": called}
+async def http(world: World) -> Identity:
+    """SQLite behind a real socket, as another process calls it."""
+    return cast(Identity, await identity_behind_http(await sqlite(world)))
+
+
+async def over_mongo(world: World, mongo: Mongo) -> Identity:
+    from identity.adapters.mongo.adapter import open_mongo_identity
+
+    return await open_mongo_identity(mongo, world.settings, world.clock, world.hasher)
+
+
+async def mongo(world: World) -> Identity:
+    """A database of mongo-java-server, or of a real MongoDB."""
+    world.mongo_url = world.mongo_url or mongo_url("mongodb")
+    return await over_mongo(world, await open_mongo(world.mongo_url))
+
+
+async def ferretdb(world: World) -> Identity:
+    """A second dialect of MongoDB's protocol, which has one writer at a time."""
+    world.mongo_url = world.mongo_url or mongo_url("ferretdb")
+    return await over_mongo(world, await open_mongo(world.mongo_url))
+
+
+async def mongomock(world: World) -> Identity:
+    """No server: what an adapter can be tried on everywhere, one operation after the other."""
+    world.mock = world.mock or open_mock()
+    return await over_mongo(world, world.mock)
+
+
+ADAPTERS = {
+    "sqlite": sqlite,
+    "called": called,
+    "http": http,
+    "mongo": mongo,
+    "ferretdb": ferretdb,
+    "mongomock": mongomock,
+}
+
+_LARGE = "test_import_of_five_thousand_and_the_bad_rows_among_them"
+# What a stand-in cannot do, and no MongoDB lacks.
+NOT_ON = {
+    "mongomock": {_LARGE: "a minute: to keep a name unique it looks at all of them"},
+    "ferretdb": {
+        _LARGE: "more than ten seconds an operation: to keep a name unique it looks at all of them",
+        "test_two_refreshes_at_once_give_one_pair_or_end_the_family": "its update reads and writes without a lock",
+    },
+}
 
 
 @pytest.fixture(params=sorted(ADAPTERS))
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    if (why := NOT_ON.get(request.param, {}).get(request.node.originalname)) is not None:
+        pytest.skip(f"{request.param}: {why}")
     world = World(ADAPTERS[request.param], tmp_path)
     await world.open()
     await world.port.add_domain(DOMAIN)
     yield world
     await world.port.close()
+    if world.mongo_url is not None:
+        await dropped(world.mongo_url)

@@ -1,0 +1,27 @@
+"""How much of each thing identity keeps and tells at once, whatever store is behind it."""
+
+from __future__ import annotations
+
+MAX_PAGE = 10_000
+MAX_DISPLAY_NAME = 256
+# Octets.
+MAX_QUOTA = 2**62
+MAX_DOMAINS = 10_000
+MAX_APP_PASSWORDS = 50
+MAX_APP_NAME = 100
+# Token families of an account, one for each sign-in by REST: the oldest ends for one more.
+MAX_FAMILIES = 100
+# Spent refresh tokens that a family remembers.
+MAX_SPENT = 100
+# Seconds that a question for changes may wait.
+MAX_WAIT = 300.0
+# Changes told at once; there are more behind the last of them.
+CHANGES_AT_ONCE = 1000
+# Changes that are remembered for those who ask late.
+HISTORY = 10_000
+# Rows of an import in one commit.
+ROWS_PER_COMMIT = 250
+# Names that are guessed at can be made up without end: the counters that are forgotten soonest give way.
+MAX_COUNTERS = 100_000
+# Usual devices of an account: the one seen longest ago gives way.
+MAX_DEVICES = 200

@@ -1,0 +1,123 @@
+"""Moving all of identity: its records as plain data, and what each kind of store does to give and to take them.
+
+No service uses this; ``identity.migrate`` does, on a store that nothing else has open. What crosses is what an
+administrator or a user would miss: domains, accounts (removed ones whose mail is not purged yet among them), app
+passwords, aliases. What does not: bearer tokens (who has one signs in again), guess counters and known devices (they
+come again by themselves), and the history of changes that ends connections (there are none after a move).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, NamedTuple, Protocol
+
+UNFINISHED: Final = (
+    "The store is the target of an unfinished migration: run `homing migrate` again, which goes on where it stopped."
+)
+"""Why no service starts on it: the StartError of who opens it for that."""
+
+
+class TransferRefused(Exception):
+    """The store cannot be moved from, or to. The text is one sentence for the administrator."""
+
+
+class DomainRecord(NamedTuple):
+    """key: the name as A-labels in lower case."""
+
+    key: str
+    id: str
+    name: str
+    catch_all: str | None
+    subaddress: str
+    created_at: float
+
+
+class AppPasswordRecord(NamedTuple):
+    """hash: as it is kept, never the secret."""
+
+    id: str
+    name: str
+    hash: bytes
+    created_at: float
+    last_used: float | None
+
+    def __repr__(self) -> str:
+        return f"AppPasswordRecord({self.id!r}, {self.name!r})"
+
+
+class AccountRecord(NamedTuple):
+    """key, domain: of the address, as names are compared; the key of a removed one, whose name is free again, is ""
+    (its row stays until its mail is gone). role: a value of ``Role``. password_version: the version since which the
+    present password holds. removed_at: when it was marked as removed, else None. apps: by id."""
+
+    id: str
+    key: str
+    domain: str
+    address: str
+    display_name: str
+    role: str
+    quota: int | None
+    enabled: bool
+    version: int
+    password_hash: str
+    password_version: int
+    created_at: float
+    removed_at: float | None
+    apps: tuple[AppPasswordRecord, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"AccountRecord({self.id!r}, {self.address!r})"
+
+
+class AliasRecord(NamedTuple):
+    """key: of the address; domain: of the key."""
+
+    key: str
+    domain: str
+    address: str
+    targets: tuple[str, ...]
+
+
+Record = DomainRecord | AccountRecord | AliasRecord
+
+
+class Kind(Enum):
+    """What there is, in the order in which it is copied: what a record names comes before it."""
+
+    DOMAINS = "domains"
+    ACCOUNTS = "accounts"
+    ALIASES = "aliases"
+
+
+class Marker(NamedTuple):
+    """What the new store remembers of an unfinished move. source: a digest of the old store when it began. place: as
+    ``put`` last kept it, "" at the beginning."""
+
+    source: str
+    place: str
+
+
+class Transfer(Protocol):
+    """A store as something to be moved. Errors: TransferRefused, and the port's Unavailable."""
+
+    async def page(self, kind: Kind, after: str, limit: int) -> Sequence[Record]:
+        """The next records of a kind in order of their first field, after the one given ("" for the beginning)."""
+
+    async def marker(self) -> Marker | None:
+        """The unfinished move to this store, if there is one."""
+
+    async def begin(self, source: str) -> None:
+        """Mark the store as the target of a move. TransferRefused when it holds anything, or a marker."""
+
+    async def put(self, records: Sequence[Record], place: str) -> None:
+        """Take records of one kind and remember the place. What was taken before is taken again without doubling."""
+
+    async def finish(self) -> None:
+        """All is there: forget the marker. From now on services start on the store."""
+
+    async def erase(self) -> None:
+        """Remove all that an unfinished move has brought, marker included. TransferRefused when there is none."""
+
+    async def close(self) -> None:
+        """Let go of the store."""
