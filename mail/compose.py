@@ -29,14 +29,11 @@ def message(
     AddressError for an address that is none; control characters in the subject become spaces: nothing adds a field.
     """
     to = ", ".join(str(address.parse_mailbox(one)) for one in recipients)
-    text = "\r\n".join(_LINE_END.split(body))
-    if text and not text.endswith("\r\n"):
-        text += "\r\n"
-    encoding, encoded = _encode_body(text.encode("utf-8", "replace"))
+    encoding, encoded = encode_text(body)
     head = [
-        _field("From", str(address.parse_mailbox(sender))),
-        _field("To", to) if to else "To: undisclosed-recipients:;\r\n",
-        _field("Subject", words.encode(_CONTROLS.sub(" ", subject).strip())),
+        field("From", str(address.parse_mailbox(sender))),
+        field("To", to) if to else "To: undisclosed-recipients:;\r\n",
+        field("Subject", words.encode(_CONTROLS.sub(" ", subject).strip())),
         f"Date: {dates.format_header(date, offset)}\r\n",
         f"Message-ID: <{_token(message_id)}>\r\n",
         "MIME-Version: 1.0\r\n",
@@ -52,18 +49,26 @@ def new_message_id(unique: str, domain: str) -> str:
     return f"{_token(unique)}@{_token(domain)}"
 
 
-def _encode_body(raw: bytes) -> tuple[str, bytes]:
+def encode_text(body: str) -> tuple[str, bytes]:
+    """A text's transfer encoding and its bytes in it: UTF-8, CRLF line ends from any kind, a line end at the end.
+
+    The lightest encoding that any server can carry (RFC 2045 §6): 7bit, quoted-printable or base64.
+    """
+    text = "\r\n".join(_LINE_END.split(body))
+    if text and not text.endswith("\r\n"):
+        text += "\r\n"
+    raw = text.encode("utf-8", "replace")
     if raw.isascii() and b"\0" not in raw and all(len(line) <= LINE_MAX for line in raw.split(b"\r\n")):
         return "7bit", raw
     quoted = binascii.b2a_qp(raw, istext=True)
     if len(quoted) <= len(raw) * 4 // 3:
         return "quoted-printable", quoted
-    text = base64.b64encode(raw)
-    return "base64", b"".join(text[at : at + 76] + b"\r\n" for at in range(0, len(text), 76))
+    encoded = base64.b64encode(raw)
+    return "base64", b"".join(encoded[at : at + 76] + b"\r\n" for at in range(0, len(encoded), 76))
 
 
-def _field(name: str, value: str) -> str:
-    """One field, folded at spaces where its lines would be longer than 78 (RFC 5322 §2.2.3)."""
+def field(name: str, value: str) -> str:
+    """One field, folded at spaces where its lines would be longer than 78 (RFC 5322 §2.2.3). No line ends in value."""
     lines: list[str] = []
     line = name + ":"
     for word in value.split(" "):
