@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
-from storage.port import Storage
+from storage.port import Storage, Unavailable
+from storage.transfer import Transfer
 
 
-async def connect(url: str) -> Storage:
-    """Open the store at ``sqlite:///path/of/folder``, which exists; ``close`` it after use.
+async def connect(
+    url: str,
+    *,
+    token: str = "",
+    pool: int = 10,
+    timeout: float = 30.0,  # noqa: ASYNC109  # of the calls to come
+) -> Storage:
+    """Open the store at ``sqlite:///path/of/folder``, which exists, in the database ``mongodb://host/name``, or served
+    at ``http://host:port`` (several with commas between them); ``close`` it after use.
 
-    Raises ValueError for any other kind of URL, and Unavailable when the store cannot be opened.
+    token, pool, timeout: of a served one, the service token, the connections at once and the seconds of a call; whether
+    it is there shows with the first call. Raises ValueError for any other kind of URL, and Unavailable when the store
+    cannot be opened.
     """
     parts = urlsplit(url)
     match parts.scheme:
@@ -20,5 +30,46 @@ async def connect(url: str) -> Storage:
             store = SqliteStorage(unquote(parts.path))
             await store.open()
             return store
-        case _:
-            raise ValueError(f"STORAGE_URL is {url!r}: it should look like sqlite:///path/of/folder")
+        case "http":
+            from storage.adapters.http.adapter import open_http
+
+            return open_http(url, token, pool=pool, timeout=timeout)
+        case "mongodb" | "mongodb+srv":
+            return await _mongo(url)
+        case other:
+            raise ValueError(
+                f"storage knows no store {other!r}: sqlite:///path/of/folder, mongodb://host/name, http://host:port"
+            )
+
+
+async def _mongo(url: str) -> Storage:
+    from runtime.mongo import MongoUnavailable, open_mongo
+    from storage.adapters.mongo.adapter import MongoStorage
+
+    try:
+        mongo = await open_mongo(url, app="homing-storage")
+    except MongoUnavailable as error:
+        raise Unavailable(str(error)) from error
+    store = MongoStorage(mongo)
+    try:
+        await store.open()
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+async def connect_transfer(url: str) -> Transfer:
+    """Open the store to be moved from or to; a folder is locked by the caller. ValueError and Unavailable as above."""
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "sqlite" if not parts.netloc and len(parts.path) > 1:
+            from storage.adapters.sqlite.transfer import open_transfer
+
+            return await open_transfer(unquote(parts.path))
+        case "mongodb" | "mongodb+srv":
+            from storage.adapters.mongo.transfer import open_transfer as open_mongo_transfer
+
+            return await open_mongo_transfer(url)
+        case other:
+            raise ValueError(f"there is no moving from or to {other!r}: sqlite:///path/of/folder, mongodb://host/name")

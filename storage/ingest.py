@@ -9,6 +9,7 @@ from typing import Final
 from mail import ingestform
 from mail.sortkeys import SortKeys
 from mail.structure import Part
+from storage.model import Keys
 
 VERSION: Final = ingestform.VERSION * 1000 + 1
 """Of the forms below: rises with what ``mail`` answers (thousands) and with how it is kept (the rest)."""
@@ -72,4 +73,21 @@ def keys_json(keys: SortKeys) -> str:
             keys.references,
         ),
         separators=(",", ":"),
+    )
+
+
+def keys_of(stored: str, internaldate: int) -> Keys:
+    """The keys again, out of what ``keys_json`` made of them."""
+    # RFC 5256 §2.2: without a Date that can be read, the internal date is the sent date.
+    subject, sender, to, cc, from_display, to_display, sent, message_id, references = json.loads(stored)
+    return Keys(
+        subject,
+        sender,
+        to,
+        cc,
+        from_display,
+        to_display,
+        internaldate if sent is None else sent,
+        message_id,
+        tuple(references),
     )

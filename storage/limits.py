@@ -6,6 +6,8 @@ from typing import Final
 
 BLOB_MAX: Final = 512 * 1024 * 1024
 """Octets of one message."""
+CHUNK: Final = 256 * 1024
+"""Octets of one stored piece of a message; the last may be shorter."""
 NAME_OCTETS: Final = 1024
 """Octets of a mailbox name in UTF-8."""
 NAME_LEVELS: Final = 64

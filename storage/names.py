@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Final
 
 from storage.limits import NAME_LEVELS, NAME_OCTETS
 from storage.model import DELIMITER, INBOX
 from storage.port import Reason, Refused
+
+# RFC 6154 §2
+FIRST_MAILBOXES: Final = (
+    (INBOX, None),
+    ("Drafts", "\\Drafts"),
+    ("Sent", "\\Sent"),
+    ("Trash", "\\Trash"),
+    ("Junk", "\\Junk"),
+    ("Archive", "\\Archive"),
+)
+"""What an account begins with: name and special use."""
 
 
 def canonical(name: str) -> str:
@@ -33,6 +45,20 @@ def checked(name: str) -> str:
     if not all(levels):
         raise Refused(Reason.BAD_NAME, "The mailbox name has an empty level.")
     return canonical(name)
+
+
+def searchable(name: str) -> str:
+    """The canonical form of a name to look for; NO_SUCH_MAILBOX for one that no mailbox can have."""
+    try:
+        return checked(name)
+    except Refused:
+        raise Refused(Reason.NO_SUCH_MAILBOX) from None
+
+
+def encodable(name: str) -> str:
+    """The canonical form of a name to look for; one that no mailbox can have (half a surrogate pair) becomes another
+    that none can have."""
+    return canonical(name).encode("utf-8", "replace").decode()
 
 
 def superiors(name: str) -> list[str]:

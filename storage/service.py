@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -13,18 +14,31 @@ from storage.port import Storage, Unavailable
 BREATH = 0.05
 """Seconds between two rounds of upkeep while there is more to do, so that deliveries come first."""
 
+TURN_ROUNDS = 3
+"""A turn lasts so many rounds: a process that has died loses it after that."""
+
+Turn = Callable[[str, float], Awaitable[bool]]
+"""Is it this process's turn to do what has that name, from now on for so many seconds, where several could do the same?
+What is done in turn is safe without it."""
+
 log = structlog.get_logger("storage")
+
+
+async def always(_name: str, _seconds: float) -> bool:
+    """The turn of a process that has no others beside it."""
+    return True
 
 
 class StorageService:
     """Sweeps the store, and describes messages again that an earlier release described. Closes it at the end.
 
-    storage: opened; whoever else uses it does so between ``start`` and ``stop``.
+    storage: opened; whoever else uses it does so between ``start`` and ``stop``. turn: see ``Turn``.
     """
 
-    def __init__(self, storage: Storage, *, sweep_seconds: float = SWEEP_SECONDS) -> None:
+    def __init__(self, storage: Storage, *, sweep_seconds: float = SWEEP_SECONDS, turn: Turn = always) -> None:
         self.storage = storage
         self._sweep_seconds = sweep_seconds
+        self._turn = turn
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -55,8 +69,8 @@ class StorageService:
         while True:
             more = False
             try:
-                report = await self.storage.sweep()
-                more = report.more
+                if await self._mine("sweep"):
+                    more = (await self.storage.sweep()).more
             except Unavailable as error:
                 log.warning("the sweep waits", reason=str(error))
             except Exception:
@@ -67,6 +81,9 @@ class StorageService:
         after = ""
         while True:
             try:
+                if not await self._mine("reparse"):
+                    await asyncio.sleep(self._sweep_seconds)
+                    continue
                 after = await self.storage.reparse(after)
             except Unavailable as error:
                 log.warning("describing older messages again waits", reason=str(error))
@@ -75,3 +92,6 @@ class StorageService:
             if not after:
                 return
             await asyncio.sleep(BREATH)
+
+    async def _mine(self, name: str) -> bool:
+        return await self._turn(name, TURN_ROUNDS * self._sweep_seconds)

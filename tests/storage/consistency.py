@@ -6,7 +6,8 @@ import hashlib
 import sqlite3
 from typing import Final
 
-from storage.adapters.sqlite.schema import CHUNK, CHUNK_BITS
+from storage.adapters.sqlite.schema import CHUNK_BITS
+from storage.limits import CHUNK
 
 # What each finds is wrong; the columns are what is told of it.
 _WRONG: Final = {

@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import pytest
 
-from storage.adapters.sqlite import blobs, intake
+from storage import intake
+from storage.adapters.sqlite import blobs
 from storage.adapters.sqlite.adapter import SqliteStorage
 from storage.model import SYSTEM, Accepted, Delivery, LocalRecipient, NewMessage, Operation, RemoteRecipient
 from tests.storage.consistency import problems

@@ -17,11 +17,10 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from runtime.clock import ManualClock
-from storage import ingest
-from storage.adapters.sqlite import intake
+from storage import ingest, intake
 from storage.adapters.sqlite.adapter import SqliteStorage
-from storage.adapters.sqlite.schema import CHUNK
 from storage.connect import connect
+from storage.limits import CHUNK
 from storage.model import (
     ALL_UIDS,
     SYSTEM,

@@ -5,18 +5,9 @@ from __future__ import annotations
 import sqlite3
 
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN, ACCOUNT_PURGING
-from storage.model import INBOX, Usage
+from storage.model import Usage
+from storage.names import FIRST_MAILBOXES
 from storage.port import Reason, Refused
-
-# RFC 6154 §2
-FIRST_MAILBOXES = (
-    (INBOX, None),
-    ("Drafts", "\\Drafts"),
-    ("Sent", "\\Sent"),
-    ("Trash", "\\Trash"),
-    ("Junk", "\\Junk"),
-    ("Archive", "\\Archive"),
-)
 
 
 def find(conn: sqlite3.Connection, account: str) -> int:

@@ -13,7 +13,9 @@ from typing import TypeVar
 import structlog
 
 from runtime.clock import Clock, SystemClock
+from runtime.lifecycle import StartError
 from runtime.sqlite import Database, DatabaseUnavailable
+from storage import outcomes
 from storage.adapters.sqlite import (
     accounts,
     changes,
@@ -25,19 +27,20 @@ from storage.adapters.sqlite import (
     operations,
     spool,
     stats,
+    transfer_tables,
 )
-from storage.adapters.sqlite.commits import Commits, check_rights, told
-from storage.adapters.sqlite.deliver import Described
+from storage.adapters.sqlite.commits import Commits, told
 from storage.adapters.sqlite.events import find as find_events
 from storage.adapters.sqlite.events import keep as keep_events
 from storage.adapters.sqlite.flags import again as stored_again
 from storage.adapters.sqlite.flags import store as store_flags
-from storage.adapters.sqlite.hub import Hub
 from storage.adapters.sqlite.intake import Intake
 from storage.adapters.sqlite.query import run as run_query
 from storage.adapters.sqlite.schema import MIGRATIONS, PAGE_SIZE
 from storage.adapters.sqlite.search_index import SearchIndex
 from storage.adapters.sqlite.upkeep import Upkeep
+from storage.hub import Hub
+from storage.intake import Described
 from storage.limits import ACCEPT_BATCH, EVENTS_PER_CALL, WATCH_MAX
 from storage.model import (
     Accepted,
@@ -68,6 +71,8 @@ from storage.model import (
     Want,
 )
 from storage.port import Refused, Unavailable
+from storage.rights import check_rights
+from storage.transfer import UNFINISHED
 
 T = TypeVar("T")
 log = structlog.get_logger("storage")
@@ -100,12 +105,15 @@ class SqliteStorage:
     # -- life
 
     async def open(self, *, index: bool = True) -> None:
-        """Open or make the databases; ``index``: keep the search index up in the background. Unavailable."""
+        """Open or make the databases; ``index``: keep the search index up in the background. Unavailable, and
+        StartError on the target of an unfinished migration."""
         try:
             await self.database.open()
         except DatabaseUnavailable as error:
             raise told(error) from error
         try:
+            if await self.database.read(transfer_tables.is_marked):
+                raise StartError(UNFINISHED)
             await self.index.open()
         except BaseException:
             await self.database.close()
@@ -154,8 +162,8 @@ class SqliteStorage:
             op,
             account,
             lambda conn, now: mailboxes.create(conn, account, name, special_use, now),
-            mailboxes.plain,
-            lambda conn, known: mailboxes.of_plain(account, known),
+            outcomes.mailbox,
+            lambda conn, known: outcomes.mailbox_again(account, known),
         )
 
     async def delete_mailbox(self, op: Operation, account: str, name: str) -> None:
@@ -194,7 +202,7 @@ class SqliteStorage:
         taken = await self._commits.once(op, ref.account, job, _plain_ranges, lambda conn, known: _ranges(known))
         # Read after the take, and off the writer: a large mailbox must not keep deliveries waiting.
         found = await self._read(lambda conn: mailboxes.opened(conn, ref))
-        return mailboxes.with_recent(found, taken) if read_write else found
+        return outcomes.with_recent(found, taken) if read_write else found
 
     # -- reading messages
 
@@ -230,7 +238,7 @@ class SqliteStorage:
     # -- writing messages
 
     async def stage(self, chunks: AsyncIterable[bytes]) -> StagedBlob:
-        return await self._intake.stage(chunks)
+        return await self._intake.staged(chunks)
 
     async def accept(self, deliveries: Sequence[Delivery]) -> Sequence[Accepted | Refused | Unavailable]:
         outcomes: list[Accepted | Refused | Unavailable] = []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from storage.adapters.sqlite import ids
-from storage.adapters.sqlite.schema import CHUNK, CHUNK_BITS
+from storage.adapters.sqlite.schema import CHUNK_BITS
 from storage.ingest import Forms
+from storage.limits import CHUNK
 from storage.model import StagedBlob
 from storage.port import Reason, Refused
 
@@ -129,11 +129,6 @@ def listed(conn: sqlite3.Connection, after: int, limit: int) -> list[Kept]:
         (after, max(1, limit)),
     ).fetchall()
     return [Kept(*row) for row in rows]
-
-
-def digest(content: bytes) -> bytes:
-    """SHA-256, by which a blob is proved whole."""
-    return hashlib.sha256(content).digest()
 
 
 def _columns(sha256: bytes, forms: Forms) -> tuple[object, ...]:

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from runtime.clock import Clock
 from runtime.sqlite import Database, DatabaseUnavailable
 from storage.adapters.sqlite import events, operations
-from storage.adapters.sqlite.hub import Hub
-from storage.model import SYSTEM, Operation
-from storage.port import Reason, Refused, Unavailable
+from storage.hub import Hub
+from storage.model import Operation
+from storage.port import Unavailable
+from storage.rights import check_rights
 
 T = TypeVar("T")
 Modseqs = Mapping[str, int]
@@ -88,9 +89,3 @@ class Commits:
 def told(error: DatabaseUnavailable) -> Unavailable:
     """The same in the port's words."""
     return Unavailable(str(error), full=error.full)
-
-
-def check_rights(op: Operation, owner: str) -> None:
-    """NO_PERMISSION unless the actor owns the account or is the system."""
-    if op.actor not in (owner, SYSTEM):
-        raise Refused(Reason.NO_PERMISSION)

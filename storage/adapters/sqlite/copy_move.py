@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from storage import ranges
+from storage import names, ranges
 from storage.adapters.sqlite import accounts, deliver, expunge, mailboxes
 from storage.adapters.sqlite.uids import source, within
 from storage.limits import UID_MAX
@@ -15,7 +15,7 @@ from storage.port import Reason, Refused
 def copy(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, now: float) -> Copied:
     # RFC 3501 §6.4.7
     place = mailboxes.find(conn, ref)
-    to = mailboxes.find_named(conn, place.account, mailboxes.searchable(target))
+    to = mailboxes.find_named(conn, place.account, names.searchable(target))
     found, size = _present(conn, place.number, uids)
     if not found:
         return Copied(to.uidvalidity, (), (), to.modseq)
@@ -27,7 +27,7 @@ def copy(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, target: str, q
 def move(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, target: str, now: float) -> Copied:
     # RFC 6851 §3.3
     place = mailboxes.find(conn, ref)
-    to = mailboxes.find_named(conn, place.account, mailboxes.searchable(target))
+    to = mailboxes.find_named(conn, place.account, names.searchable(target))
     if to.number == place.number:
         raise Refused(Reason.CANNOT, "The messages are in this mailbox already.")
     found, _ = _present(conn, place.number, uids)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mail.flags import ALL, DELETED, SEEN
-from mail.structure import Part
+from storage import outcomes
 from storage.adapters.sqlite import accounts, blobs, ids, keywords, mailboxes, operations, spool
 from storage.adapters.sqlite.events import keep as keep_events
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN
-from storage.ingest import Forms
+from storage.intake import Described
 from storage.limits import UID_MAX
 from storage.model import (
     INBOX,
@@ -25,21 +25,8 @@ from storage.model import (
     StagedBlob,
     StoredAt,
 )
-from storage.names import canonical
+from storage.names import encodable
 from storage.port import Reason, Refused
-
-
-class Described(NamedTuple):
-    """A body as ingest leaves it: inline with its digest and forms, or staged, where both are stored already."""
-
-    content: bytes | StagedBlob
-    sha256: bytes
-    forms: Forms | None
-    part: Part | None = None
-
-    @property
-    def size(self) -> int:
-        return self.content.size if isinstance(self.content, StagedBlob) else len(self.content)
 
 
 class Arrival(NamedTuple):
@@ -59,7 +46,7 @@ def accept(
     for delivery, described in batch:
         known = operations.find(conn, delivery.op, now)
         if known is not None:
-            arrivals.append(Arrival(_accepted(known), {}))
+            arrivals.append(Arrival(outcomes.accepted(known), {}))
             continue
         try:
             if isinstance(described, Refused):
@@ -100,7 +87,7 @@ def _deliver(conn: sqlite3.Connection, delivery: Delivery, described: Described,
         events.append(Event(delivery.trace, now, "stored", recipient.account, detail))
     item = spool.add(conn, delivery, blob, described.size, now, events) if delivery.remote else None
     outcome = Accepted(tuple(stored), item)
-    operations.keep(conn, delivery.op, [[list(_plain(at)) for at in stored], item], now)
+    operations.keep(conn, delivery.op, [[outcomes.stored(at) for at in stored], item], now)
     keep_events(conn, now, events)
     return Arrival(outcome, modseqs, blob if stored else None)
 
@@ -115,7 +102,7 @@ def _places(conn: sqlite3.Connection, recipients: Sequence[LocalRecipient]) -> l
             if recipient.mailbox != INBOX
             else "SELECT a.number, m.number, m.uidnext FROM account AS a JOIN mailbox AS m ON m.account = a.number "
             "AND m.name = ? WHERE a.id = ? AND a.state = ?",
-            (_encodable(recipient.mailbox), INBOX, recipient.account, ACCOUNT_OPEN, INBOX)
+            (encodable(recipient.mailbox), INBOX, recipient.account, ACCOUNT_OPEN, INBOX)
             if recipient.mailbox != INBOX
             else (INBOX, recipient.account, ACCOUNT_OPEN),
         ).fetchone()
@@ -211,17 +198,3 @@ def _email(conn: sqlite3.Connection, account: int, blob: int, size: int, prefix:
     if number is None:
         raise RuntimeError("no row was made")
     return number
-
-
-def _plain(at: StoredAt) -> tuple[str, str, int, int, str]:
-    return at.account, at.mailbox, at.uidvalidity, at.uid, at.email
-
-
-def _accepted(known: operations.Outcome) -> Accepted:
-    stored, item = known
-    return Accepted(tuple(StoredAt(*at) for at in stored), item)
-
-
-def _encodable(name: str) -> str:
-    """A name that no mailbox can have (half a surrogate pair) is looked for as another that none can have."""
-    return canonical(name).encode("utf-8", "replace").decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
@@ -10,8 +9,9 @@ from storage.adapters.sqlite import blobs, ids, mailboxes
 from storage.adapters.sqlite.keywords import Names
 from storage.adapters.sqlite.schema import CHUNK_BITS
 from storage.adapters.sqlite.uids import Table, source
+from storage.ingest import keys_of
 from storage.limits import PAGE_ENTRIES, PAGE_OCTETS, PAGE_ROWS
-from storage.model import INLINE_MAX, Entry, Keys, MailboxRef, Ranges, Row, Want
+from storage.model import INLINE_MAX, Entry, MailboxRef, Ranges, Row, Want
 from storage.port import Reason, Refused
 
 ENTRY = "e.uid, e.modseq, e.flags, e.keywords, e.email, e.internaldate, e.savedate"
@@ -99,7 +99,7 @@ def _rows(cursor: sqlite3.Cursor, counted: Sequence[int], with_keys: bool, names
         )
         whole = make(Row, (entry, *row[7:]))
         if with_keys:
-            whole = whole._replace(keys=_keys(row[_KEYS], entry.internaldate))
+            whole = whole._replace(keys=keys_of(row[_KEYS], entry.internaldate))
         found.append(whole)
     cursor.close()
     return tuple(found)
@@ -117,19 +117,3 @@ def octets(conn: sqlite3.Connection, account: str, email: str, start: int, end: 
     blob, size, codec = row
     start = max(0, start)
     return blobs.read(conn, blob, codec, start, min(end, size, start + INLINE_MAX))
-
-
-def _keys(stored: str, internaldate: int) -> Keys:
-    # RFC 5256 §2.2: without a Date that can be read, the internal date is the sent date.
-    subject, sender, to, cc, from_display, to_display, sent, message_id, references = json.loads(stored)
-    return Keys(
-        subject,
-        sender,
-        to,
-        cc,
-        from_display,
-        to_display,
-        internaldate if sent is None else sent,
-        message_id,
-        tuple(references),
-    )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from storage import names, ranges
+from storage import names
 from storage.adapters.sqlite import accounts, ids, keywords
 from storage.adapters.sqlite.uids import all_uids
 from storage.limits import MAILBOXES_PER_ACCOUNT, SUBSCRIPTIONS_PER_ACCOUNT
@@ -61,19 +60,11 @@ def find_named(conn: sqlite3.Connection, account: int, name: str) -> Place:
 def by_name(conn: sqlite3.Connection, account: str, name: str) -> Mailbox:
     number = accounts.find(conn, account)
     row = conn.execute(
-        f"SELECT {_COLUMNS} FROM mailbox WHERE account = ? AND name = ?", (number, searchable(name))
+        f"SELECT {_COLUMNS} FROM mailbox WHERE account = ? AND name = ?", (number, names.searchable(name))
     ).fetchone()
     if row is None:
         raise Refused(Reason.NO_SUCH_MAILBOX)
     return _mailbox(account, row)
-
-
-def searchable(name: str) -> str:
-    """The canonical form of a name to look for; NO_SUCH_MAILBOX for one that no mailbox can have."""
-    try:
-        return names.checked(name)
-    except Refused:
-        raise Refused(Reason.NO_SUCH_MAILBOX) from None
 
 
 def every(conn: sqlite3.Connection, account: str) -> MailboxList:
@@ -128,7 +119,7 @@ def delete(conn: sqlite3.Connection, account: str, name: str, now: float) -> int
     """Take the name away at once; the sweep carries the messages off. The account's modseq."""
     # RFC 3501 §6.3.4
     number = accounts.find(conn, account)
-    place = find_named(conn, number, searchable(name))
+    place = find_named(conn, number, names.searchable(name))
     if place.name == INBOX:
         raise Refused(Reason.CANNOT, "INBOX cannot be deleted.")
     messages, size = conn.execute("SELECT messages, size FROM mailbox WHERE number = ?", (place.number,)).fetchone()
@@ -144,7 +135,7 @@ def rename(conn: sqlite3.Connection, account: str, name: str, new_name: str, now
     and the caller moves the messages."""
     # RFC 3501 §6.3.5
     number = accounts.find(conn, account)
-    old, new = searchable(name), names.checked(new_name)
+    old, new = names.searchable(name), names.checked(new_name)
     taken = _names(conn, number)
     moved = [found for found in taken if found == old or names.is_under(found, old)]
     if not moved:
@@ -175,7 +166,7 @@ def subscribe(conn: sqlite3.Connection, account: str, name: str, on: bool) -> No
     # RFC 3501 §6.3.6, §6.3.7
     number = accounts.find(conn, account)
     if not on:
-        conn.execute("DELETE FROM subscription WHERE account = ? AND name = ?", (number, searchable(name)))
+        conn.execute("DELETE FROM subscription WHERE account = ? AND name = ?", (number, names.searchable(name)))
         return
     name = names.checked(name)
     (have,) = conn.execute(
@@ -207,37 +198,6 @@ def take_recent(conn: sqlite3.Connection, ref: MailboxRef) -> Ranges:
     (first,) = conn.execute("SELECT recent_from FROM mailbox WHERE number = ?", (place.number,)).fetchone()
     conn.execute("UPDATE mailbox SET recent = 0, recent_from = uidnext WHERE number = ?", (place.number,))
     return ((first, place.uidnext - 1),) if first < place.uidnext else ()
-
-
-def with_recent(found: Opened, taken: Ranges) -> Opened:
-    """What was opened with its recent messages: those of the taken uids that are there."""
-    if not taken:
-        return replace(found, recent=(), mailbox=replace(found.mailbox, recent=0))
-    ((first, last),) = taken
-    recent = tuple((max(start, first), min(end, last)) for start, end in found.uids if end >= first and start <= last)
-    return replace(found, recent=recent, mailbox=replace(found.mailbox, recent=ranges.count(recent)))
-
-
-def plain(mailbox: Mailbox) -> list[str | int | None]:
-    """A mailbox as the outcome of an operation keeps it."""
-    return [
-        mailbox.ref.mailbox,
-        mailbox.name,
-        mailbox.uidvalidity,
-        mailbox.uidnext,
-        mailbox.highest_modseq,
-        mailbox.messages,
-        mailbox.unseen,
-        mailbox.deleted,
-        mailbox.recent,
-        mailbox.size,
-        mailbox.special_use,
-    ]
-
-
-def of_plain(account: str, known: Any) -> Mailbox:
-    """The mailbox that ``plain`` kept."""
-    return Mailbox(MailboxRef(account, known[0]), *known[1:])
 
 
 def _names(conn: sqlite3.Connection, account: int) -> set[str]:

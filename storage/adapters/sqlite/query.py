@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from runtime.sqlite import Database
 from storage import ranges
 from storage.adapters.sqlite import mailboxes
-from storage.adapters.sqlite.query_ranges import intersect, subtract
 from storage.adapters.sqlite.query_sql import keyword_numbers, matching
-from storage.adapters.sqlite.query_tree import Node, Op, grouped, ready, texts
 from storage.adapters.sqlite.search_index import SearchIndex
-from storage.adapters.sqlite.search_key import TextKey
 from storage.model import Found, MailboxRef, Query, Ranges, Uids
+from storage.ranges import intersect, subtract
+from storage.search.keys import TextKey
+from storage.search.tree import Node, Op, grouped, ready, texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class _Seen:
 async def run(storage: Database, index: SearchIndex, ref: MailboxRef, query: Query) -> Found:
     """``Storage.search``: exactly the mailbox's messages that match, as they were at one moment.
 
-    Raises Refused: NO_SUCH_MAILBOX, or LIMIT for a query over a bound of ``query_tree`` or ``search_key``. Raises
+    Raises Refused: NO_SUCH_MAILBOX, or LIMIT for a query over a bound of ``search.tree`` or ``search.keys``. Raises
     DatabaseUnavailable when storage cannot be read.
     """
     root = ready(query)

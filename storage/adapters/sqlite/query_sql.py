@@ -6,9 +6,9 @@ import json
 import sqlite3
 from dataclasses import dataclass, field
 
-from storage.adapters.sqlite.query_tree import HEIGHT_MAX, Node, Op, Plain
 from storage.adapters.sqlite.schema import KEYWORD_BASE
 from storage.model import DateField, DateRange, HasFlags, HasKeyword, ModseqFrom, Ranges, SizeRange, Uids
+from storage.search.tree import HEIGHT_MAX, Node, Op, Plain
 
 PAGE = 50_000
 """Rows of one statement: some 350 KiB of JSON, which are read in one go."""

@@ -15,7 +15,7 @@ one runs on the one writer, and the checks would cost a look-up for each row.
   ``version`` 0 when nothing was yet. ``refs`` counts emails and spool items; at 0 it is swept from ``freed`` on.
   ``size`` is below 0 while a staged body is not whole, or while it is being swept.
   ``sent`` is the Date header in Unix seconds, ``sent_day`` the midnight (as if UTC) of its own calendar day.
-- A *chunk* has the key ``blob << 12 | n``: a row of CHUNK octets, the last may be shorter.
+- A *chunk* has the key ``blob << 12 | n``: a row of ``limits.CHUNK`` octets, the last may be shorter.
 - keywords are one character a keyword: ``chr(KEYWORD_BASE + number)`` with the account's number for it, sorted.
 """
 
@@ -25,8 +25,6 @@ from typing import Final
 
 from runtime.sqlite import Migration
 
-CHUNK: Final = 256 * 1024
-"""Octets in a row of ``chunk``."""
 PAGE_SIZE: Final = 8192
 """Octets of a page of storage.db: what is kept beside a message (2 to 3 KB) then seldom spills over, and a FETCH of
 ENVELOPE and BODYSTRUCTURE of 10,000 messages takes a fifth less than with 4096, at no cost to deliveries."""

@@ -9,9 +9,9 @@ from time import thread_time
 from typing import NamedTuple
 
 from mail import structure
-from storage.adapters.sqlite.search_document import body_pieces, header_text
 from storage.adapters.sqlite.search_schema import TEXT_MAX, key
 from storage.adapters.sqlite.search_source import Source
+from storage.search.document import body_pieces, header_text
 
 WHOLE_MAX = 256 * 1024
 """Octets of a body's text that are handed to SQLite at once; more go piece by piece, because each hand-over holds the

@@ -25,11 +25,11 @@ from runtime.clock import Clock, SystemClock
 from runtime.sqlite import Database, DatabaseUnavailable, SchemaTooNew
 from storage.adapters.sqlite import search_build, search_lookup, search_source
 from storage.adapters.sqlite.search_build import Handed
-from storage.adapters.sqlite.search_document import body_pieces
-from storage.adapters.sqlite.search_key import TextKey, scan
-from storage.adapters.sqlite.search_schema import ACCOUNT_BITS, EMAIL_MASK, FORM, MIGRATIONS, PAGE_SIZE
+from storage.adapters.sqlite.search_schema import ACCOUNT_BITS, EMAIL_MASK, MIGRATIONS, PAGE_SIZE
 from storage.adapters.sqlite.search_source import Source
 from storage.model import IndexHealth
+from storage.search.document import FORM, body_pieces
+from storage.search.keys import TextKey, scan
 
 CALM = 1.0
 """Seconds without a new email after which those that wait are indexed."""

@@ -12,12 +12,15 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from storage.adapters.sqlite.search_document import in_field, terms
-from storage.adapters.sqlite.search_key import TextKey, Where
 from storage.adapters.sqlite.search_schema import EMAIL_MASK, key
+from storage.search.document import in_field
+from storage.search.keys import TextKey, Where
 
 FEW = 2_000
 """Up to so many emails are compared one by one: 8 ms at most, whatever the text."""
+
+TERMS_MAX = 16
+"""The most trigrams of a needle that the index is asked for; the comparison that follows is exact with any number."""
 
 _EACH = "SELECT value AS id FROM json_each(:ids)"
 _INDEXED = "SELECT rowid AS id FROM trigram WHERE trigram MATCH :terms AND rowid BETWEEN :low AND :high"
@@ -46,7 +49,7 @@ class Answer(NamedTuple):
 
 
 def mark_of(conn: sqlite3.Connection) -> tuple[int, int]:
-    """The number up to which emails are indexed, and the form of their text (``search_schema.FORM``)."""
+    """The number up to which emails are indexed, and the form of their text (``search.document.FORM``)."""
     email, form = conn.execute("SELECT email, form FROM mark").fetchone()
     return email, form
 
@@ -105,3 +108,19 @@ def _field_held(conn: sqlite3.Connection, one: TextKey, source: str, values: dic
         if in_field(row[0], one.mark, one.needle):
             held.append(id)
     return held
+
+
+def terms(needle: bytes) -> str | None:
+    """An FTS5 expression that every text with the needle fulfils; None for less than three characters.
+
+    FTS5 cannot search phrases with detail=none, so each trigram is a term of its own. A quoted string knows one
+    special character, the quote.
+    """
+    characters = needle.decode()
+    count = len(characters) - 2
+    if count < 1:
+        return None
+    asked = min(count, TERMS_MAX)
+    starts = (n * (count - 1) // max(asked - 1, 1) for n in range(asked))
+    trigrams = dict.fromkeys(characters[start : start + 3] for start in starts)
+    return " AND ".join('"' + trigram.replace('"', '""') + '"' for trigram in trigrams)

@@ -1,13 +1,14 @@
 """The tables of search.db, which can be thrown away and made again from storage.db at any time.
 
-- ``header`` and ``body`` hold each indexed email's folded text (``search_document``), apart from each other so that
+- ``header`` and ``body`` hold each indexed email's folded text (``search.document``), apart from each other so that
   questions about fields read few pages. Their key is ``account number << 32 | email number``: an account is one range.
 - ``trigram`` knows for every three characters which emails hold them, no more (detail=none): what it names is then
   compared with the stored text. Measured with 2.4 KB texts, batches of 256: 0.17 ms of CPU an email against 0.29 for
   detail=full, which stores positions, grows to twice the size and needs the stored text for deletions all the same.
 - ``large`` names the emails whose text is over TEXT_MAX: their text is not kept, they are read at every question.
 - ``mark``: emails up to this number have been indexed (or were gone by then). It moves in the commit that adds them.
-  ``form`` is FORM at the time: what was folded in another way is thrown away.
+  ``form`` is FORM at the time: an index folded in another way is thrown away at the start and
+  built anew in the background; nothing else has to be done.
 """
 
 from __future__ import annotations
@@ -15,13 +16,10 @@ from __future__ import annotations
 from typing import Final
 
 from runtime.sqlite import Migration
+from storage.search.document import FORM
 
 TEXT_MAX: Final = 16 * 1024 * 1024
 """Octets of one email's folded text that the index keeps."""
-FORM: Final = 1
-"""It rises whenever ``search_document``, or what it uses of ``mail`` (structure, text, words), makes another text of
-the same message. An index of another form is thrown away at the start and built anew in the background; nothing else
-has to be done. A test holds the texts of some messages against it."""
 ACCOUNT_BITS: Final = 32
 """An email's key is its account's number, shifted left by this, plus its own."""
 PAGE_SIZE: Final = 8192

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from runtime.clock import Clock
 from storage import ingest
 from storage.adapters.sqlite import accounts, blobs, events, ids, operations, sweep
-from storage.adapters.sqlite.commits import Commits, check_rights
+from storage.adapters.sqlite.commits import Commits
 from storage.adapters.sqlite.intake import Intake
 from storage.adapters.sqlite.search_index import SearchIndex
 from storage.limits import PURGE_STEPS, SWEEP_ENTRIES
 from storage.model import Operation, SweepReport
+from storage.rights import check_rights
 
 
 class Upkeep:

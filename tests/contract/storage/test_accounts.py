@@ -127,8 +127,8 @@ async def test_good_names(bench: Any, name: str) -> None:
     assert (await bench.store.mailbox("ann", name)).name == name
 
 
-async def test_mailboxes_per_account(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.adapters.sqlite.mailboxes.MAILBOXES_PER_ACCOUNT", 8)
+async def test_mailboxes_per_account(bench: Any, bound: Any) -> None:
+    bound("MAILBOXES_PER_ACCOUNT", 8)
     await bench.store.create_mailbox(bench.op(), "ann", "a/b")
     with pytest.raises(Refused) as refused:
         await bench.store.create_mailbox(bench.op(), "ann", "c")
@@ -223,8 +223,8 @@ async def test_subscriptions_are_names(bench: Any) -> None:
     assert "Sent" not in subscriptions
 
 
-async def test_subscriptions_per_account(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.adapters.sqlite.mailboxes.SUBSCRIPTIONS_PER_ACCOUNT", 7)
+async def test_subscriptions_per_account(bench: Any, bound: Any) -> None:
+    bound("SUBSCRIPTIONS_PER_ACCOUNT", 7)
     await bench.store.subscribe(bench.op(), "ann", "a", True)
     await bench.store.subscribe(bench.op(), "ann", "a", True)
     with pytest.raises(Refused) as refused:
@@ -258,9 +258,9 @@ async def test_opening_names_the_first_unseen_and_the_keywords(bench: Any) -> No
     assert (await bench.store.open_mailbox(bench.op(), ref, True)).first_unseen_uid == 2
 
 
-async def test_no_uid_is_left_after_the_last(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in ("deliver", "copy_move"):
-        monkeypatch.setattr(f"storage.adapters.sqlite.{room}.UID_MAX", 2)
+async def test_no_uid_is_left_after_the_last(bench: Any, bound: Any) -> None:
+    assert limits.UID_MAX == 0xFFFF_FFFF
+    bound("UID_MAX", 2)
     ref = await bench.fill(2)
     (outcome,) = await bench.store.accept([bench.delivery("ann")])
     assert isinstance(outcome, Refused)
@@ -272,7 +272,6 @@ async def test_no_uid_is_left_after_the_last(bench: Any, monkeypatch: pytest.Mon
         with pytest.raises(Refused) as refused:
             await call
         assert refused.value.reason is Reason.LIMIT
-    assert limits.UID_MAX == 0xFFFF_FFFF
 
 
 async def test_a_tree_moves_up_into_its_own_place(bench: Any) -> None:

@@ -65,8 +65,8 @@ async def test_unchanged_since(bench: Any) -> None:
     assert [entry.flags for entry in stored.entries] == [1, 4, 4, 1]
 
 
-async def test_keyword_limit_on_store(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.adapters.sqlite.keywords.KEYWORDS_PER_ACCOUNT", 2)
+async def test_keyword_limit_on_store(bench: Any, bound: Any) -> None:
+    bound("KEYWORDS_PER_ACCOUNT", 2)
     ref = await bench.fill(1)
     await bench.store.store_flags(bench.op(), ref, ALL_UIDS, FlagMode.ADD, 0, ("a", "b"))
     call = bench.store.store_flags(bench.op(), ref, ALL_UIDS, FlagMode.ADD, 1, ("c",))
@@ -196,10 +196,8 @@ async def test_pages_of_changes_lose_nothing(bench: Any, flat: Any, limit: int) 
     assert seen == {entry.uid: entry.flags for entry in await bench.store.entries(ref, ALL_UIDS)}
 
 
-async def test_a_history_that_was_cut_tells_all_that_is_not_there(
-    bench: Any, flat: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("storage.adapters.sqlite.expunge.VANISHED_PER_MAILBOX", 4)
+async def test_a_history_that_was_cut_tells_all_that_is_not_there(bench: Any, flat: Any, bound: Any) -> None:
+    bound("VANISHED_PER_MAILBOX", 4)
     ref = await bench.fill(20, flags=8)
     since = await bench.modseq()
     for uid in range(1, 20, 2):

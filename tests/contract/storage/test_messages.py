@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,8 +137,8 @@ async def test_append_keeps_flags_keywords_and_date(bench: Any) -> None:
     assert (box.messages, box.unseen, box.uidvalidity) == (2, 1, appended.uidvalidity)
 
 
-async def test_keywords_per_account(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.adapters.sqlite.keywords.KEYWORDS_PER_ACCOUNT", 3)
+async def test_keywords_per_account(bench: Any, bound: Any) -> None:
+    bound("KEYWORDS_PER_ACCOUNT", 3)
     ref = await bench.fill(1, keywords=("a", "b", "c"))
     await bench.fill(1, keywords=("A", "B", "C"))
     message = NewMessage(b"x", keywords=("d",))
@@ -163,11 +166,11 @@ async def test_a_long_body_is_staged_and_then_named(bench: Any, flat: Any) -> No
     await bench.store.append(bench.op(), await bench.ref("Sent"), [NewMessage(staged)], None)
 
 
-async def test_what_cannot_be_staged(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_cannot_be_staged(bench: Any, bound: Any) -> None:
     assert (await bench.store.stage(bench.chunks(b""))).size == 0
     assert await _reason(bench.store.stage(bench.chunks(b"x" * (INLINE_MAX + 1), INLINE_MAX + 1))) is Reason.TOO_BIG
     assert await _reason(bench.store.stage(bench.chunks(b"a\0b"))) is Reason.UNKNOWN_CTE
-    monkeypatch.setattr("storage.adapters.sqlite.intake.BLOB_MAX", 1000)
+    bound("BLOB_MAX", 1000)
     assert await _reason(bench.store.stage(bench.chunks(b"x" * 1001, 10))) is Reason.TOO_BIG
     assert (await bench.store.stage(bench.chunks(b"x" * 1000, 10))).size == 1000
 
@@ -266,18 +269,29 @@ async def test_stats(bench: Any) -> None:
     assert (await bench.store.stats()).emails_today == 0
 
 
-async def test_cancelling_does_not_undo_and_news_goes_out(bench: Any) -> None:
-    ref = await bench.ref()
-    before = await bench.modseq()
-    watching = asyncio.create_task(bench.store.watch({"ann": before}, 10))
-    op = bench.op()
-    task = asyncio.create_task(bench.store.append(op, ref, [NewMessage(b"x")], None))
-    while not (await bench.store.mailbox("ann", "INBOX")).messages and not task.done():
-        await asyncio.sleep(0)
-        if not task.cancelling() and bench.store._commits._running:
-            task.cancel()
-    assert (await watching)["ann"] > before
-    assert (await bench.store.append(op, ref, [NewMessage(b"x")], None)).uids == (1,)
+async def test_cancelling_does_not_undo_and_news_goes_out(
+    factory: Any, clock: Any, tmp_path: Path, bench_of: Callable[[Any], Any]
+) -> None:
+    steps = threading.Semaphore(0)
+    store = await factory(tmp_path, clock, lambda step: steps.release())
+    try:
+        bench = bench_of(store)
+        await store.open_account(bench.op(SYSTEM), "ann")
+        ref = await bench.ref()
+        before = await bench.modseq()
+        watching = asyncio.create_task(store.watch({"ann": before}, 10))
+        op = bench.op()
+        while steps.acquire(blocking=False):
+            continue
+        task = asyncio.create_task(store.append(op, ref, [NewMessage(b"x")], None))
+        # The second step is one of this write, even if the write before told its last one just now.
+        for _ in range(2):
+            assert await asyncio.to_thread(steps.acquire, True, 10)
+        task.cancel()
+        assert (await watching)["ann"] > before
+        assert (await store.append(op, ref, [NewMessage(b"x")], None)).uids == (1,)
+    finally:
+        await store.close()
 
 
 async def test_a_delivery_to_nobody_keeps_nothing(bench: Any) -> None:

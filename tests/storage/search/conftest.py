@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import quopri
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +12,11 @@ from mail import dates
 from mail.structure import Part, parse
 from runtime.sqlite import Database
 from storage.adapters.sqlite import query
-from storage.adapters.sqlite.schema import CHUNK, CHUNK_BITS, KEYWORD_BASE, MIGRATIONS
+from storage.adapters.sqlite.schema import CHUNK_BITS, KEYWORD_BASE, MIGRATIONS
 from storage.adapters.sqlite.search_index import SearchIndex
+from storage.limits import CHUNK
 from storage.model import MailboxRef, Query
-
-
-@dataclass(frozen=True)
-class Letter:
-    """A message by what it says: decoded header fields and decoded text, and how they are to be encoded."""
-
-    fields: tuple[tuple[str, str], ...]
-    text: str
-    encoding: str = "8bit"
-    html: bool = False
-    flags: int = 0
-    keywords: tuple[str, ...] = ()
-    internaldate: int = 0
-    savedate: int = 0
-    prefix: bytes = b""
-
-    def raw(self) -> bytes:
-        lines = [f"{name}: {self._word(value)}".encode() for name, value in self.fields]
-        subtype = "html" if self.html else "plain"
-        lines.append(f"Content-Type: text/{subtype}; charset=utf-8".encode())
-        lines.append(f"Content-Transfer-Encoding: {self.encoding}".encode())
-        body = self.text.encode()
-        if self.encoding == "base64":
-            body = base64.encodebytes(body)
-        elif self.encoding == "quoted-printable":
-            body = quopri.encodestring(body)
-        return b"\r\n".join(lines) + b"\r\n\r\n" + body
-
-    @staticmethod
-    def _word(value: str) -> str:
-        if value.isascii() and value.isprintable():
-            return value
-        return f"=?utf-8?B?{base64.b64encode(value.encode()).decode()}?="
+from tests.storage.search.reference import Letter
 
 
 class Store:

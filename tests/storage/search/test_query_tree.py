@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import ranges
-from storage.adapters.sqlite import query, query_tree
-from storage.adapters.sqlite.query_ranges import intersect, subtract
-from storage.adapters.sqlite.query_tree import ready
+from storage.adapters.sqlite import query
 from storage.model import (
     All,
     And,
@@ -28,6 +26,9 @@ from storage.model import (
     Uids,
 )
 from storage.port import Reason, Refused
+from storage.ranges import intersect, subtract
+from storage.search import tree
+from storage.search.tree import ready
 
 uids = st.sets(st.integers(1, 40)).map(lambda numbers: ranges.of(sorted(numbers)))
 
@@ -56,11 +57,11 @@ def nested_holds(depth: int, flags: int) -> bool:
 @pytest.mark.parametrize(
     ("fits", "too_much"),
     [
-        (Or((HasFlags(1),) * (query_tree.KEYS_MAX - 1)), Or((HasFlags(1),) * query_tree.KEYS_MAX)),
-        (nested(query_tree.DEPTH_MAX, BodyContains("x")), nested(query_tree.DEPTH_MAX + 1, All())),
+        (Or((HasFlags(1),) * (tree.KEYS_MAX - 1)), Or((HasFlags(1),) * tree.KEYS_MAX)),
+        (nested(tree.DEPTH_MAX, BodyContains("x")), nested(tree.DEPTH_MAX + 1, All())),
         (
-            And(tuple(TextContains(f"text{n}") for n in range(query_tree.TEXTS_MAX))),
-            And(tuple(TextContains(f"text{n}") for n in range(query_tree.TEXTS_MAX + 1))),
+            And(tuple(TextContains(f"text{n}") for n in range(tree.TEXTS_MAX))),
+            And(tuple(TextContains(f"text{n}") for n in range(tree.TEXTS_MAX + 1))),
         ),
     ],
 )

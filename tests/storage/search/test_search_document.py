@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail.structure import parse
-from storage.adapters.sqlite.search_document import (
+from storage.adapters.sqlite.search_lookup import terms
+from storage.model import BodyContains, HeaderContains, TextContains
+from storage.port import Reason, Refused
+from storage.search.document import (
+    FORM,
     HEADER_MAX,
     body_pieces,
     field_mark,
     header_text,
     in_field,
     octets,
-    terms,
 )
-from storage.adapters.sqlite.search_key import NEEDLE_MAX, TextKey, Where, key_of, scan
-from storage.adapters.sqlite.search_schema import FORM
-from storage.model import BodyContains, HeaderContains, TextContains
-from storage.port import Reason, Refused
+from storage.search.keys import NEEDLE_MAX, TextKey, Where, key_of, scan
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from storage.adapters.sqlite.search_document import field_mark, in_field, octets
 from storage.model import BodyContains, HeaderContains, TextContains
 from storage.port import Reason, Refused
+from storage.search.document import field_mark, in_field, octets
 
 NEEDLE_MAX = 4096
 """Octets of a folded needle. SQLite's instr compares at every place, so the product with the text has to stay small."""
@@ -44,25 +44,41 @@ def key_of(query: HeaderContains | BodyContains | TextContains) -> TextKey | boo
     return TextKey(Where.BODY if isinstance(query, BodyContains) else Where.TEXT, b"", needle)
 
 
+class Scan:
+    """The keys' answers for one message, whose body comes in pieces. ``waiting``: whether another piece could change
+    an answer."""
+
+    def __init__(self, keys: Sequence[TextKey], header: bytes) -> None:
+        self._keys = keys
+        self.answers = [
+            in_field(header, key.mark, key.needle)
+            if key.where is Where.FIELD
+            else key.where is Where.TEXT and key.needle in header
+            for key in keys
+        ]
+        self._open = [n for n, key in enumerate(keys) if key.where is not Where.FIELD and not self.answers[n]]
+        self._overlap = max((len(keys[n].needle) for n in self._open), default=1) - 1
+        self._tail = b""
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._open)
+
+    def take(self, piece: bytes) -> None:
+        """Look through the next piece of the body."""
+        window = self._tail + piece
+        for n in self._open:
+            self.answers[n] = self._keys[n].needle in window
+        self._open = [n for n in self._open if not self.answers[n]]
+        self._tail = window[-self._overlap :] if self._overlap else b""
+
+
 def scan(keys: Sequence[TextKey], header: bytes, body: Iterable[bytes]) -> list[bool]:
     """Each key's answer for one message; the pieces of the body are taken only while a key still waits for them."""
-    answers = [
-        in_field(header, key.mark, key.needle)
-        if key.where is Where.FIELD
-        else key.where is Where.TEXT and key.needle in header
-        for key in keys
-    ]
-    waiting = [n for n, key in enumerate(keys) if key.where is not Where.FIELD and not answers[n]]
-    if not waiting:
-        return answers
-    overlap = max(len(keys[n].needle) for n in waiting) - 1
-    tail = b""
-    for piece in body:
-        window = tail + piece
-        for n in waiting:
-            answers[n] = keys[n].needle in window
-        waiting = [n for n in waiting if not answers[n]]
-        if not waiting:
-            break
-        tail = window[-overlap:] if overlap else b""
-    return answers
+    looking = Scan(keys, header)
+    if looking.waiting:
+        for piece in body:
+            looking.take(piece)
+            if not looking.waiting:
+                break
+    return looking.answers

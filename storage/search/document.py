@@ -1,4 +1,4 @@
-"""The folded text of a message: what the search index keeps, and what is compared where it has nothing yet.
+"""The folded text of a message: what a search index keeps, and what is compared where it has nothing yet.
 
 Both sides of every comparison, text and needle, pass through ``octets``, so that i;unicode-casemap's substring test
 (RFC 5051 §2) is a comparison of bytes, which SQLite and ``bytes.find`` do in C.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
 from mail import text, words
 from mail.structure import Part
 
-TERMS_MAX = 16
-"""The most trigrams of a needle that the index is asked for; the comparison that follows is exact with any number."""
-
+FORM: Final = 1
+"""It rises whenever this file, or what it uses of ``mail`` (structure, text, words), makes another text of the same
+message: what a store kept in another form is made anew. A test holds the texts of some messages against it."""
 HEADER_MAX = 256 * 1024
 """The octets of a header block that are searched."""
 
@@ -43,6 +44,12 @@ def header_text(*blocks: bytes) -> bytes:
     """
     lines = [_header_lines(block[:HEADER_MAX]) for block in blocks]
     return octets("\n" + "\n".join(filter(None, lines)) + "\n")
+
+
+def joined_headers(*texts: bytes) -> bytes:
+    """The ``header_text`` of blocks out of the header text of each of them."""
+    held = [text[1:-1] for text in texts if len(text) > 2]
+    return b"\n" + b"\n".join(held) + b"\n"
 
 
 def _header_lines(block: bytes) -> str:
@@ -79,19 +86,3 @@ def in_field(header: bytes, mark: bytes, needle: bytes) -> bool:
 def body_pieces(raw: bytes, part: Part) -> Iterator[bytes]:
     """The decoded text of the body, folded, in pieces of about 256 KiB at most; a needle may lie across two of them."""
     return map(octets, text.body_text(raw, part))
-
-
-def terms(needle: bytes) -> str | None:
-    """An FTS5 expression that every text with the needle fulfils; None for less than three characters.
-
-    FTS5 cannot search phrases with detail=none, so each trigram is a term of its own. A quoted string knows one
-    special character, the quote.
-    """
-    characters = needle.decode()
-    count = len(characters) - 2
-    if count < 1:
-        return None
-    asked = min(count, TERMS_MAX)
-    starts = (n * (count - 1) // max(asked - 1, 1) for n in range(asked))
-    trigrams = dict.fromkeys(characters[start : start + 3] for start in starts)
-    return " AND ".join('"' + trigram.replace('"', '""') + '"' for trigram in trigrams)

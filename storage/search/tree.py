@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from storage.adapters.sqlite.search_key import TextKey, key_of
 from storage.model import (
     All,
     And,
@@ -24,6 +23,7 @@ from storage.model import (
     Uids,
 )
 from storage.port import Reason, Refused
+from storage.search.keys import TextKey, key_of
 
 KEYS_MAX = 500
 """Keys of one query; SQLite takes expressions of depth 1000, and a chain of ANDs counts one for each."""

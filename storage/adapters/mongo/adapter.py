@@ -1,0 +1,395 @@
+"""The storage port on MongoDB: what the port says call by call, put together from the files beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from runtime.clock import Clock, SystemClock
+from runtime.lifecycle import StartError
+from runtime.mongo import Mongo, MongoUnavailable, ensure_indexes
+from storage import outcomes
+from storage.adapters.mongo import mailboxes, queries, texts
+from storage.adapters.mongo import spool as spooled
+from storage.adapters.mongo.accounts import Accounts, Plain
+from storage.adapters.mongo.append import Append
+from storage.adapters.mongo.arrivals import Arrivals
+from storage.adapters.mongo.blobs import Blobs
+from storage.adapters.mongo.changes import History
+from storage.adapters.mongo.commits import Commits
+from storage.adapters.mongo.database import Database, OnStep
+from storage.adapters.mongo.deliver import Deliveries
+from storage.adapters.mongo.entries import Entries, made
+from storage.adapters.mongo.events import Trace
+from storage.adapters.mongo.indexes import INDEXES
+from storage.adapters.mongo.mailboxes import Opening
+from storage.adapters.mongo.moves import Copy, Expunge, Moves, Store, stored_again
+from storage.adapters.mongo.operations import PATIENCE, Operations
+from storage.adapters.mongo.recovery import Recovery
+from storage.adapters.mongo.release import Release
+from storage.adapters.mongo.rows import Reader
+from storage.adapters.mongo.search import Search
+from storage.adapters.mongo.state import Draft, Item, is_open
+from storage.adapters.mongo.stats import Stats
+from storage.adapters.mongo.upkeep import Upkeep
+from storage.adapters.mongo.watch import Watch
+from storage.hub import Hub
+from storage.intake import Intake
+from storage.limits import ACCEPT_BATCH, PAGE_ENTRIES, SWEEP_ENTRIES
+from storage.model import (
+    Accepted,
+    Appended,
+    Changes,
+    Copied,
+    Delivery,
+    Entry,
+    Event,
+    Expunged,
+    FlagMode,
+    FlagsStored,
+    Found,
+    Mailbox,
+    MailboxList,
+    MailboxRef,
+    NewMessage,
+    Opened,
+    Operation,
+    Query,
+    Ranges,
+    Row,
+    SpoolItem,
+    StagedBlob,
+    StorageStats,
+    SweepReport,
+    Usage,
+    Want,
+)
+from storage.port import Reason, Refused, Unavailable
+from storage.rights import check_rights
+from storage.transfer import UNFINISHED
+
+log = structlog.get_logger("storage")
+
+
+class MongoStorage:
+    """The port. ``open`` before use, ``close`` after it, which closes ``mongo`` too; all calls on one event loop.
+
+    on_step: for tests, see ``database.OnStep``. patience: seconds that a repeat of an operation gives the process that
+    began it, before it takes the operation over.
+    """
+
+    def __init__(
+        self,
+        mongo: Mongo,
+        *,
+        clock: Clock | None = None,
+        on_step: OnStep | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._mongo = mongo
+        self._clock = clock or SystemClock()
+        self.database = Database(mongo, self._clock, on_step)
+        self._hub = Hub()
+        self.accounts = Accounts(self.database, self._hub)
+        self._operations = Operations(self.database, self.accounts, patience)
+        self._commits = Commits(self.database, self.accounts, self._operations)
+        self._intake = Intake(texts.read_out)
+        self._blobs = Blobs(self.database, self._intake)
+        self._entries = Entries(self.database, self.accounts)
+        self._history = History(self.database, self.accounts, self._entries)
+        self._opening = Opening(self.database, self.accounts, self._entries)
+        self._moves = Moves(self.database, self._entries)
+        self._arrivals = Arrivals(self.database, self.accounts, self._operations, self._commits)
+        self._deliveries = Deliveries(
+            self.database, self.accounts, self._operations, self._commits, self._arrivals, self._blobs
+        )
+        self._recovery = Recovery(self.database, self.accounts, self._operations, self._commits, self._deliveries)
+        self._watch = Watch(self.database, self._hub)
+        self._reader = Reader(self.database, self._entries, self._blobs)
+        self._search = Search(self.database, self.accounts, self._blobs, self._intake)
+        self._trace = Trace(self.database)
+        self._stats = Stats(self.database)
+        self._upkeep = Upkeep(
+            self.database,
+            self._blobs,
+            Release(self.database),
+            self._trace,
+            self.accounts,
+            self._operations,
+            self._recovery,
+        )
+        self._closed = False
+
+    # -- life
+
+    async def open(self) -> None:
+        """Make the indexes that are not there. Unavailable, and StartError on the target of an unfinished migration."""
+        try:
+            await ensure_indexes(self._mongo.database, INDEXES)
+        except MongoUnavailable as error:
+            raise Unavailable(str(error)) from error
+        if await self.database.first(queries.transfer(queries.MARKER)) is not None:
+            raise StartError(UNFINISHED)
+
+    async def recover(self) -> None:
+        """Finish what processes that died have committed and not carried out everywhere, while no other process uses
+        the store. Accounts are settled when they are read. Unavailable."""
+        now = self._clock.now()
+        while await self._recovery.finish_deliveries(now + 1.0, SWEEP_ENTRIES) == SWEEP_ENTRIES:
+            continue
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._watch.close()
+        await self._intake.close()
+        await self._commits.finish()
+        self.database.close()
+        await self._mongo.close()
+
+    # -- accounts
+
+    async def open_account(self, op: Operation, account: str) -> None:
+        check_rights(op, account)
+        doc = await self.accounts.find(account)
+        if doc is not None:
+            _check_not_purged(doc)
+        else:
+            await self.accounts.make(mailboxes.first_state(account, self._clock.now()))
+        if not op.events:
+            return
+
+        def change(draft: Draft, item: Item) -> None:
+            _check_not_purged(draft.doc)
+
+        await self._commits.once(op, account, lambda: Plain(change), _done, _nothing)
+
+    async def purge_account(self, op: Operation, account: str) -> bool:
+        return await self._upkeep.purge(op, account)
+
+    async def usage(self, account: str) -> Usage:
+        doc = await self.accounts.find(account)
+        return Usage(0, 0) if doc is None else Usage(doc["size"], doc["messages"])
+
+    # -- mailboxes
+
+    async def list_mailboxes(self, account: str) -> MailboxList:
+        return mailboxes.every(await self.accounts.settled(account))
+
+    async def mailbox(self, account: str, name: str) -> Mailbox:
+        return mailboxes.by_name(await self.accounts.settled(account), name)
+
+    async def create_mailbox(self, op: Operation, account: str, name: str, special_use: str | None = None) -> Mailbox:
+        async def again(known: Any) -> Mailbox:
+            return outcomes.mailbox_again(account, known)
+
+        return await self._commits.once(
+            op,
+            account,
+            lambda: mailboxes.create(account, name, special_use, self._clock.now),
+            outcomes.mailbox,
+            again,
+        )
+
+    async def delete_mailbox(self, op: Operation, account: str, name: str) -> None:
+        await self._commits.once(op, account, lambda: mailboxes.delete(name, self._clock.now), _done, _nothing)
+
+    async def rename_mailbox(self, op: Operation, account: str, name: str, new_name: str) -> None:
+        await self._commits.once(
+            op,
+            account,
+            lambda: mailboxes.Rename(self._moves, op.id, account, name, new_name),
+            _done,
+            _nothing,
+        )
+
+    async def subscribe(self, op: Operation, account: str, name: str, on: bool) -> None:
+        await self._commits.once(op, account, lambda: mailboxes.subscribe(name, on), _done, _nothing)
+
+    async def open_mailbox(self, op: Operation, ref: MailboxRef, read_write: bool) -> Opened:
+        check_rights(op, ref.account)
+        found = await self._opening.look(ref)
+        idle = not op.events and not (read_write and found.mailbox.recent)
+        # Nothing to take is nothing to write, unless the first call of a repeat has taken it.
+        if idle and not (read_write and await self._operations.find(op.id) is not None):
+            return found
+
+        async def again(known: Any) -> Ranges:
+            return _ranges(known)
+
+        taken = await self._commits.once(op, ref.account, lambda: self._opening.take(ref, read_write), list, again)
+        found = await self._opening.look(ref)
+        return outcomes.with_recent(found, taken) if read_write else found
+
+    # -- reading messages
+
+    async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
+        return made(*await self._entries.page(ref, uids, max(1, min(limit, PAGE_ENTRIES))))
+
+    async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
+        return await self._reader.rows(ref, uids, want, limit)
+
+    async def lost_rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
+        return await self._reader.lost_rows(ref, uids, want, limit)
+
+    async def read(self, account: str, email: str, start: int, end: int) -> bytes:
+        return await self._reader.read(account, email, start, end)
+
+    async def search(self, ref: MailboxRef, query: Query) -> Found:
+        return await self._search.run(ref, query)
+
+    async def changes(self, ref: MailboxRef, since: int, limit: int = 1024) -> Changes:
+        return await self._history.since(ref, since, limit)
+
+    async def watch(self, accounts: Mapping[str, int], wait: float) -> Mapping[str, int]:
+        return await self._watch.wait(accounts, wait)
+
+    # -- writing messages
+
+    async def stage(self, chunks: AsyncIterable[bytes]) -> StagedBlob:
+        return await self._blobs.stage(chunks)
+
+    async def accept(self, deliveries: Sequence[Delivery]) -> Sequence[Accepted | Refused | Unavailable]:
+        outcomes_: list[Accepted | Refused | Unavailable] = []
+        for start in range(0, len(deliveries), ACCEPT_BATCH):
+            batch = deliveries[start : start + ACCEPT_BATCH]
+            try:
+                outcomes_ += await self._accept(batch)
+            except Unavailable as unavailable:
+                outcomes_ += [unavailable] * len(batch)
+            except Exception:
+                if len(deliveries) == 1:
+                    raise
+                outcomes_ += [await self._accept_alone(delivery) for delivery in batch]
+        return outcomes_
+
+    async def _accept_alone(self, delivery: Delivery) -> Accepted | Refused | Unavailable:
+        """One of a batch in which something was wrong that nothing should be: the others must not suffer from it."""
+        try:
+            return (await self._accept([delivery]))[0]
+        except Unavailable as unavailable:
+            return unavailable
+        except Exception:
+            log.exception("a delivery failed", trace=delivery.trace)
+            return Unavailable("internal error")
+
+    async def _accept(self, batch: Sequence[Delivery]) -> list[Accepted | Refused | Unavailable]:
+        described = await self._intake.deliveries(batch)
+        bodies = [body if isinstance(body, Refused) else self._blobs.prepare(body) for body in described]
+        return await self._commits.run(self._deliveries.accept(list(zip(batch, bodies, strict=True))))
+
+    async def append(
+        self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
+    ) -> Appended:
+        check_rights(op, ref.account)
+        bodies = [self._blobs.prepare(body) for body in await self._intake.messages(messages)]
+
+        async def again(known: Any) -> Appended:
+            return Appended(known[0], tuple(known[1]), known[2])
+
+        return await self._commits.once(
+            op,
+            ref.account,
+            lambda: Append(self.database, self._blobs, op.id, ref, messages, bodies, quota),
+            lambda appended: [appended.uidvalidity, list(appended.uids), appended.modseq],
+            again,
+        )
+
+    async def store_flags(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        mode: FlagMode,
+        flags: int,
+        keywords: tuple[str, ...] = (),
+        unchanged_since: int | None = None,
+    ) -> FlagsStored:
+        async def again(known: Any) -> FlagsStored:
+            return stored_again(made(*await self._entries.page(ref, uids)), known)
+
+        return await self._commits.once(
+            op,
+            ref.account,
+            lambda: Store(self._moves, ref, uids, mode, flags, keywords, unchanged_since),
+            lambda stored: [stored.modified, stored.modseq],
+            again,
+        )
+
+    async def copy(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None) -> Copied:
+        return await self._copy_or_move(op, ref, uids, target, quota, move=False)
+
+    async def move(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str) -> Copied:
+        return await self._copy_or_move(op, ref, uids, target, None, move=True)
+
+    async def _copy_or_move(
+        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, *, move: bool
+    ) -> Copied:
+        async def again(known: Any) -> Copied:
+            return Copied(known[0], _ranges(known[1]), _ranges(known[2]), known[3])
+
+        return await self._commits.once(
+            op,
+            ref.account,
+            lambda: Copy(self._moves, op.id, ref, uids, target, quota, move=move),
+            lambda copied: [copied.uidvalidity, copied.source, copied.target, copied.modseq],
+            again,
+        )
+
+    async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
+        async def again(known: Any) -> Expunged:
+            return Expunged(_ranges(known[0]), known[1])
+
+        return await self._commits.once(
+            op,
+            ref.account,
+            lambda: Expunge(self._moves, op.id, ref, uids),
+            lambda expunged: [expunged.uids, expunged.modseq],
+            again,
+        )
+
+    # -- spool and trace
+
+    async def spool(self, account: str | None, limit: int = 100, after: str = "") -> tuple[SpoolItem, ...]:
+        return await spooled.page(self.database, account, limit, after)
+
+    async def record(self, events: Sequence[Event]) -> None:
+        await self._trace.record(events)
+
+    async def trace(self, trace: str, account: str | None) -> tuple[Event, ...]:
+        return await self._trace.find(trace, account)
+
+    # -- upkeep
+
+    async def sweep(self, grace: float = 3600.0) -> SweepReport:
+        return await self._upkeep.sweep(grace)
+
+    async def scrub(self, after: str = "", limit: int = 100) -> tuple[str, tuple[str, ...]]:
+        return await self._upkeep.scrub(after, limit)
+
+    async def reparse(self, after: str = "", limit: int = 100) -> str:
+        return await self._upkeep.reparse(after, limit)
+
+    async def stats(self) -> StorageStats:
+        return await self._stats.totals()
+
+
+def _check_not_purged(doc: Mapping[str, Any]) -> None:
+    if not is_open(doc):
+        raise Refused(Reason.NO_SUCH_ACCOUNT, "This account was removed.")
+
+
+def _done(value: object) -> list[int]:
+    """The outcome of an operation that has nothing to tell."""
+    return [1]
+
+
+async def _nothing(known: Any) -> None:
+    return None
+
+
+def _ranges(known: Sequence[Sequence[int]]) -> Ranges:
+    return tuple((first, last) for first, last in known)

@@ -1,0 +1,319 @@
+"""What COPY, MOVE, EXPUNGE and STORE read and insert before they commit, and how it is committed.
+
+Each reads the messages that it is about first, and commits only to a state in which no flag was changed and no message
+expunged in that mailbox since (``touched``): else it begins anew. Messages that came since are not in its set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import getrandbits
+from typing import Any
+
+from bson import ObjectId
+
+from mail.flags import ALL, DELETED
+from storage import names, ranges
+from storage.adapters.mongo import queries
+from storage.adapters.mongo.database import Database
+from storage.adapters.mongo.entries import Entries, made
+from storage.adapters.mongo.state import Count, Document, Draft, Item, box_named, box_of, is_open, ranges_of
+from storage.adapters.mongo.uidsets import pack
+from storage.limits import VANISHED_PER_MAILBOX
+from storage.model import Copied, Entry, Expunged, FlagMode, FlagsStored, MailboxRef, Ranges
+from storage.port import Reason, Refused
+
+
+def unseen_uid() -> int:
+    """What stands in for an entry's uid until it has one: below zero, and no other's."""
+    return -1 - getrandbits(62)
+
+
+@dataclass(slots=True)
+class Removal:
+    """Messages that are to leave a mailbox, or to be copied: as they were at the account's modseq ``at``.
+
+    copies: unseen entries made of them, in order. vanished: the unseen piece of history. cut: (modseq, ranges) of
+    history that is to be forgotten.
+    """
+
+    ref: MailboxRef
+    at: int
+    entries: list[Document]
+    copies: list[ObjectId] = field(default_factory=list)
+    vanished: ObjectId | None = None
+    cut: tuple[int, int] | None = None
+
+    def stands(self, base: Mapping[str, Any]) -> bool:
+        """Are these messages still what they were?"""
+        box = base["mailboxes"].get(self.ref.mailbox)
+        return is_open(base) and box is not None and box["touched"] <= self.at
+
+    def take_away(self, draft: Draft, item: Item, modseq: int, now: float) -> None:
+        """Make the messages vanish from their mailbox; the account's usage is the caller's to count."""
+        if self.vanished is None:
+            raise ValueError("no history was prepared")
+        gone = ranges_of(self.entries)
+        box = draft.doc["mailboxes"][self.ref.mailbox]
+        draft.leave(self.ref.mailbox, modseq, Count(self.entries, box["recent_from"]), gone, self.cut)
+        item.take_away(self.ref.mailbox, modseq, gone, self.vanished, now, None if self.cut is None else self.cut[0])
+
+
+class Moves:
+    def __init__(self, database: Database, entries: Entries) -> None:
+        self.database = database
+        self._entries = entries
+
+    async def present(self, base: Document, ref: MailboxRef, uids: Ranges) -> list[Document]:
+        """The messages of the set now. NO_SUCH_MAILBOX."""
+        if not is_open(base):
+            raise Refused(Reason.NO_SUCH_MAILBOX)
+        box_of(base, ref)
+        found = await self._entries.present(base, ref, uids)
+        return [entry for entry in found if "gone" not in entry]
+
+    async def removal(
+        self,
+        base: Document,
+        ref: MailboxRef,
+        uids: Ranges,
+        *,
+        copies: bool = False,
+        leave: bool = True,
+        flagged: int = 0,
+        op: str = "",
+    ) -> Removal:
+        """Read the messages of the set (those with any of the flags ``flagged``, if it is not 0), and insert what their
+        copy and their leaving needs."""
+        found = await self.present(base, ref, uids)
+        if flagged:
+            found = [entry for entry in found if entry["flags"] & flagged]
+        removal = Removal(ref, base["modseq"], found)
+        if not found:
+            return removal
+        now = self.database.now()
+        if leave:
+            gone = ranges_of(found)
+            removal.cut = await self._cut(ref, base["mailboxes"][ref.mailbox], len(gone))
+            removal.vanished = await self._history(ref, gone, op, now)
+        if copies:
+            removal.copies = await self._copies(ref.account, found, op, now)
+        return removal
+
+    async def _copies(self, account: str, entries: Sequence[Document], op: str, now: float) -> list[ObjectId]:
+        # RFC 8514 §2: the save date is that of the copy.
+        copies = [
+            {
+                "_id": ObjectId(),
+                "account": account,
+                "uid": unseen_uid(),
+                "modseq": 0,
+                "flags": entry["flags"],
+                "email": entry["email"],
+                "size": entry["size"],
+                "date": entry["date"],
+                "saved": int(now),
+                "op": op,
+                "pending": now,
+            }
+            | ({"kw": entry["kw"]} if entry.get("kw") else {})
+            for entry in entries
+        ]
+        await self.database.insert("entry", copies)
+        return [copy["_id"] for copy in copies]
+
+    async def _history(self, ref: MailboxRef, gone: Ranges, op: str, now: float) -> ObjectId:
+        vanished = ObjectId()
+        await self.database.insert(
+            "vanished",
+            [
+                {
+                    "_id": vanished,
+                    "account": ref.account,
+                    "mailbox": ref.mailbox,
+                    "modseq": 0,
+                    "count": len(gone),
+                    "ranges": pack(gone),
+                    "op": op,
+                    "pending": now,
+                }
+            ],
+        )
+        return vanished
+
+    async def _cut(self, ref: MailboxRef, box: Mapping[str, Any], more: int) -> tuple[int, int] | None:
+        """Whether and where the mailbox's history is cut, for ``more`` ranges to be added."""
+        if not box["vanished"] or box["vanished"] + more <= VANISHED_PER_MAILBOX:
+            return None
+        excess = box["vanished"] + more - VANISHED_PER_MAILBOX // 2
+        forgotten = modseq = 0
+        for one in await self.database.find(queries.history(ref.account, ref.mailbox)):
+            if forgotten >= excess:
+                break
+            modseq = one["modseq"]
+            forgotten += one["count"]
+        return (modseq, forgotten) if forgotten else None
+
+
+class Copy:
+    """COPY, or with ``move`` MOVE."""
+
+    # RFC 3501 §6.4.7, RFC 6851 §3.3
+
+    def __init__(
+        self, moves: Moves, op: str, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, *, move: bool
+    ) -> None:
+        self._moves = moves
+        self._op = op
+        self._ref = ref
+        self._uids = uids
+        self._target = names.searchable(target)
+        self._quota = quota
+        self._move = move
+        self._removal: Removal | None = None
+
+    async def prepare(self, base: Document) -> None:
+        if not is_open(base):
+            raise Refused(Reason.NO_SUCH_MAILBOX)
+        box_of(base, self._ref)
+        self._place(base)
+        self._removal = await self._moves.removal(
+            base, self._ref, self._uids, copies=True, leave=self._move, op=self._op
+        )
+
+    def stands(self, base: Document) -> bool:
+        return self._removal is not None and self._removal.stands(base)
+
+    def commit(self, draft: Draft, item: Item) -> Copied:
+        if self._removal is None:
+            raise ValueError("nothing was prepared")
+        now = self._moves.database.now()
+        entries = self._removal.entries
+        target, to = self._place(draft.doc)
+        if not entries:
+            return Copied(to["uidvalidity"], (), (), to["modseq"])
+        count = Count(entries)
+        if self._move:
+            modseq = draft.next_modseq()
+        else:
+            draft.check_quota(count.size, self._quota)
+            modseq = draft.next_modseq(size=count.size, messages=count.messages)
+        first = draft.enter(target, modseq, count)
+        item.enter(target, modseq, first, self._removal.copies)
+        if self._move:
+            self._removal.take_away(draft, item, modseq, now)
+        draft.count_saved(len(entries), now)
+        return Copied(to["uidvalidity"], ranges_of(entries), ((first, first + len(entries) - 1),), modseq)
+
+    def _place(self, doc: Mapping[str, Any]) -> tuple[str, Document]:
+        target, to = box_named(doc, self._target)
+        if self._move and target == self._ref.mailbox:
+            raise Refused(Reason.CANNOT, "The messages are in this mailbox already.")
+        return target, to
+
+
+class Expunge:
+    """Messages flagged \\Deleted leave."""
+
+    # RFC 3501 §6.4.3, RFC 4315 §2.1
+
+    def __init__(self, moves: Moves, op: str, ref: MailboxRef, uids: Ranges) -> None:
+        self._moves = moves
+        self._op = op
+        self._ref = ref
+        self._uids = uids
+        self._removal: Removal | None = None
+
+    async def prepare(self, base: Document) -> None:
+        self._removal = await self._moves.removal(base, self._ref, self._uids, flagged=DELETED, op=self._op)
+
+    def stands(self, base: Document) -> bool:
+        return self._removal is not None and self._removal.stands(base)
+
+    def commit(self, draft: Draft, item: Item) -> Expunged:
+        if self._removal is None:
+            raise ValueError("nothing was prepared")
+        entries = self._removal.entries
+        if not entries:
+            return Expunged((), box_of(draft.doc, self._ref)["modseq"])
+        modseq = draft.next_modseq(size=-sum(entry["size"] for entry in entries), messages=-len(entries))
+        self._removal.take_away(draft, item, modseq, self._moves.database.now())
+        return Expunged(ranges_of(entries), modseq)
+
+
+class Store:
+    """STORE: flags and keywords of many messages in one change; those that change get one new modseq."""
+
+    # RFC 3501 §6.4.6
+
+    def __init__(
+        self,
+        moves: Moves,
+        ref: MailboxRef,
+        uids: Ranges,
+        mode: FlagMode,
+        flags: int,
+        words: tuple[str, ...],
+        unchanged_since: int | None,
+    ) -> None:
+        self._moves = moves
+        self._ref = ref
+        self._uids = uids
+        self._mode = mode
+        self._flags = flags & ALL
+        self._words = words
+        self._since = unchanged_since
+        self._read: Removal | None = None
+
+    async def prepare(self, base: Document) -> None:
+        self._read = Removal(self._ref, base["modseq"], await self._moves.present(base, self._ref, self._uids))
+
+    def stands(self, base: Document) -> bool:
+        return self._read is not None and self._read.stands(base)
+
+    def commit(self, draft: Draft, item: Item) -> FlagsStored:
+        if self._read is None:
+            raise ValueError("nothing was prepared")
+        box = box_of(draft.doc, self._ref)
+        chosen = frozenset(draft.keywords(self._words, make=self._mode is not FlagMode.REMOVE))
+        modified: list[int] = []
+        groups: dict[tuple[int, tuple[int, ...]], list[Document]] = {}
+        for entry in self._read.entries:
+            if self._since is not None and entry["modseq"] > self._since:
+                # RFC 7162 §3.1.3: left alone, though it may have the flags already
+                modified.append(entry["uid"])
+                continue
+            had = (entry["flags"], tuple(entry.get("kw", ())))
+            new = self._combine(*had, chosen)
+            if new != had:
+                groups.setdefault(new, []).append(entry)
+        if not groups:
+            entries = made(draft.doc, self._read.entries)
+            return FlagsStored(entries, ranges.of(modified), box["modseq"])
+        modseq = draft.next_modseq()
+        after: dict[int, Document] = {}
+        unseen, deleted = box["unseen"], box["deleted"]
+        for (flags, words), entries_before in groups.items():
+            now_have = [{**entry, "flags": flags, "kw": words, "modseq": modseq} for entry in entries_before]
+            was, now = Count(entries_before), Count(now_have)
+            unseen += now.unseen - was.unseen
+            deleted += now.deleted - was.deleted
+            after.update({entry["uid"]: entry for entry in now_have})
+            item.flag(self._ref.mailbox, modseq, flags, words, ranges_of(entries_before))
+        draft.change(self._ref.mailbox, modseq=modseq, touched=modseq, unseen=unseen, deleted=deleted)
+        entries = made(draft.doc, [after.get(entry["uid"], entry) for entry in self._read.entries])
+        return FlagsStored(entries, ranges.of(modified), modseq)
+
+    def _combine(self, flags: int, words: tuple[int, ...], chosen: frozenset[int]) -> tuple[int, tuple[int, ...]]:
+        if self._mode is FlagMode.REPLACE:
+            return self._flags, tuple(sorted(chosen))
+        if self._mode is FlagMode.ADD:
+            return flags | self._flags, tuple(sorted(chosen.union(words))) if chosen else words
+        return flags & ~self._flags, tuple(word for word in words if word not in chosen)
+
+
+def stored_again(entries: tuple[Entry, ...], known: Any) -> FlagsStored:
+    """The outcome of a repeat: what it was, with the messages' state read anew."""
+    modified, modseq = known
+    return FlagsStored(entries, tuple((first, last) for first, last in modified), modseq)

@@ -1,0 +1,65 @@
+"""What writers that died have left: deliveries that are committed and not everywhere, and what nobody will commit."""
+
+from __future__ import annotations
+
+from storage.adapters.mongo import queries
+from storage.adapters.mongo.accounts import Accounts
+from storage.adapters.mongo.commits import Commits
+from storage.adapters.mongo.database import Database
+from storage.adapters.mongo.deliver import Deliveries
+from storage.adapters.mongo.operations import Claim, ClaimLost, Operations
+
+
+class Recovery:
+    def __init__(
+        self,
+        database: Database,
+        accounts: Accounts,
+        operations: Operations,
+        commits: Commits,
+        deliveries: Deliveries,
+    ) -> None:
+        self._database = database
+        self._accounts = accounts
+        self._operations = operations
+        self._commits = commits
+        self._deliveries = deliveries
+
+    async def finish_deliveries(self, before: float, limit: int) -> int:
+        """Finish deliveries that were committed before that time and are not in all their mailboxes; how many."""
+        found = await self._database.find(queries.undone_before(before, limit))
+        for doc in found:
+            await self._commits.run(self._take_over(doc["_id"]))
+        return len(found)
+
+    async def bury(self, account: str, op: str) -> None:
+        """Make sure of what the operation has inserted unseen in the account: what is still unseen after this was
+        inserted later or will never be seen."""
+        await self._commits.run(self._take_over(op))
+        await self._accounts.fence(account)
+
+    async def bury_delivery(self, op: str) -> None:
+        """The same of a spool item."""
+        await self._commits.run(self._take_over(op))
+
+    async def _take_over(self, op: str) -> None:
+        """Take the operation from whoever has it; where it is a delivery that is committed, finish it."""
+        await self._commits.begin_alone([op])
+        try:
+            while True:
+                doc = await self._database.first(queries.operation(op))
+                if doc is None or "outcome" in doc:
+                    return
+                claim = await self._operations.take(doc)
+                if not isinstance(claim, Claim) or claim.parts is None:
+                    return
+                doc = await self._database.first(queries.operation(op))
+                if doc is None or "parts" not in doc:
+                    return
+                try:
+                    await self._deliveries.finish(claim, doc)
+                except ClaimLost:
+                    continue
+                return
+        finally:
+            self._commits.end_alone([op])

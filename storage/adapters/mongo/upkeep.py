@@ -1,0 +1,212 @@
+"""Upkeep: sweep, purge, scrub, reparse; each in bounded steps, and each right whoever else sweeps at the same time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from bson import ObjectId
+
+from runtime.mongo import Document
+from storage import ingest
+from storage.adapters.mongo import events, queries
+from storage.adapters.mongo.blobs import Blobs, is_id
+from storage.adapters.mongo.database import Database
+from storage.adapters.mongo.events import Trace
+from storage.adapters.mongo.operations import Operations
+from storage.adapters.mongo.release import UNSEEN_AGE, Release
+from storage.limits import OPERATION_AGE, PURGE_STEPS, SWEEP_ENTRIES
+from storage.model import Operation, SweepReport
+from storage.rights import check_rights
+from storage.search.document import FORM
+
+DEAD_AGE: Final = 5.0
+"""Seconds after which a delivery that is committed but not in all its mailboxes is finished by the sweep."""
+MAILBOXES_AT_ONCE: Final = 20
+"""Deleted mailboxes that one round looks at."""
+
+
+class Purges(Protocol):
+    async def begin_purge(self, account: str) -> None:
+        """Close the account for good."""
+
+
+class Recovery(Protocol):
+    async def finish_deliveries(self, before: float, limit: int) -> int:
+        """Finish deliveries that were committed before that time and left unfinished; how many."""
+
+    async def bury(self, account: str, op: str) -> None:
+        """See that an operation left behind on an account is finished or can never be committed: what was unseen of it
+        before and still is, is nobody's."""
+
+    async def bury_delivery(self, op: str) -> None:
+        """The same of a delivery."""
+
+
+class Upkeep:
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        release: Release,
+        trace: Trace,
+        accounts: Purges,
+        operations: Operations,
+        recovery: Recovery,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._release = release
+        self._trace = trace
+        self._accounts = accounts
+        self._operations = operations
+        self._recovery = recovery
+
+    # -- purge
+
+    async def purge(self, op: Operation, account: str) -> bool:
+        """``Storage.purge_account``."""
+        check_rights(op, account)
+        known = await self._operations.find(op.id)
+        if known is not None:
+            return bool(json.loads(known))
+        await self._accounts.begin_purge(account)
+        left = True
+        for _ in range(PURGE_STEPS):
+            left = await self._purge_step(account)
+            if not left:
+                break
+        now, nonce = self._database.now(), ObjectId()
+        ended = {"_id": op.id, "nonce": nonce, "claim": nonce, "created": now, "accounts": [account]}
+        await self._database.insert("event", events.documents(op.events, now, op.id))
+        await self._database.insert("operation", [ended | {"outcome": json.dumps(not left)}])
+        return not left
+
+    async def _purge_step(self, account: str) -> bool:
+        """False when nothing was left."""
+        entries = await self._database.find(queries.entries_of_account(account, SWEEP_ENTRIES))
+        if entries:
+            await self._release.entries(entries)
+            return True
+        history = await self._database.find(queries.vanished_of_account(account, SWEEP_ENTRIES))
+        if history:
+            await self._database.delete(queries.vanished_named([account], [one["_id"] for one in history]))
+            return True
+        return (await self._release.staged(0.0, SWEEP_ENTRIES))[2]
+
+    # -- sweep
+
+    async def sweep(self, grace: float) -> SweepReport:
+        """``Storage.sweep``: one step of each kind."""
+        before = self._database.now() - grace
+        unseen = self._database.now() - UNSEEN_AGE
+        limit = SWEEP_ENTRIES
+        full = [await self._recovery.finish_deliveries(self._database.now() - DEAD_AGE, limit) == limit]
+        full.append(await self._bury_spool(unseen, limit))
+        full.append(await self._bury_history(unseen, limit))
+        seen, freed = await self._bury_entries(unseen, limit)
+        emails, room = freed, limit - seen
+        if room > 0:
+            seen, freed = await self._drain_mailboxes(before, room)
+            emails, room = emails + freed, room - seen
+        if room > 0:
+            lost = await self._database.find(queries.entries_expired(before, room))
+            emails, room = emails + await self._release.entries(lost), room - len(lost)
+        full.append(room <= 0)
+        blobs, staged, rest = await self._release.staged(before, limit)
+        operations = await self._expire_operations(limit)
+        expired = await self._trace.expire(limit)
+        full += [rest, operations == limit, expired == limit]
+        return SweepReport(emails, blobs, staged, operations, expired, any(full))
+
+    async def _bury_entries(self, before: float, limit: int) -> tuple[int, int]:
+        """Free what operations that died had made unseen: (entries looked at, emails that went)."""
+        found = await self._database.find(queries.entries_pending(before, limit))
+        for account, op in dict.fromkeys((entry["account"], entry["op"]) for entry in found):
+            await self._recovery.bury(account, op)
+        if not found:
+            return 0, 0
+        accounts = list(dict.fromkeys(entry["account"] for entry in found))
+        nobodys = await self._database.find(queries.entries_still_pending(accounts, [one["_id"] for one in found]))
+        return len(found), await self._release.entries(nobodys)
+
+    async def _bury_spool(self, before: float, limit: int) -> bool:
+        """The same with items of the spool; whether there may be more."""
+        found = await self._database.find(queries.spool_pending(before, limit))
+        for op in dict.fromkeys(item["op"] for item in found):
+            await self._recovery.bury_delivery(op)
+        if found:
+            names = [item["_id"] for item in found]
+            await self._release.spool(await self._database.find(queries.spool_still_pending(names)))
+        return len(found) == limit
+
+    async def _bury_history(self, before: float, limit: int) -> bool:
+        """The same with history of expunges that was never committed."""
+        found = await self._database.find(queries.vanished_pending(before, limit))
+        for account, op in dict.fromkeys((one["account"], one["op"]) for one in found):
+            await self._recovery.bury(account, op)
+        if found:
+            await self._database.delete(queries.vanished_nobodys([one["_id"] for one in found]))
+        return len(found) == limit
+
+    async def _drain_mailboxes(self, before: float, limit: int) -> tuple[int, int]:
+        """Free messages of mailboxes that were deleted by then: (entries and history taken, emails that went)."""
+        seen = freed = 0
+        for box in await self._database.find(queries.removed(before, MAILBOXES_AT_ONCE)):
+            account, mailbox = box["account"], box["_id"]
+            entries = await self._database.find(queries.entries_of_mailbox(account, mailbox, limit - seen))
+            freed += await self._release.entries(entries)
+            seen += len(entries)
+            if seen >= limit:
+                break
+            history = await self._database.find(queries.vanished_of_mailbox(account, mailbox, limit - seen))
+            if history:
+                await self._database.delete(queries.vanished_named([account], [one["_id"] for one in history]))
+            seen += len(history)
+            if seen >= limit:
+                break
+            await self._database.delete(queries.removed_named(mailbox))
+            # A mailbox that was empty counts too, so that a round that did something says so.
+            seen += 1
+            if seen >= limit:
+                break
+        return seen, freed
+
+    async def _expire_operations(self, limit: int) -> int:
+        old = await self._database.find(queries.operations_ended(self._database.now() - OPERATION_AGE, limit))
+        if not old:
+            return 0
+        return await self._database.delete(queries.operations_forgotten([one["_id"] for one in old]))
+
+    # -- scrub and reparse
+
+    async def scrub(self, after: str, limit: int) -> tuple[str, tuple[str, ...]]:
+        """``Storage.scrub``."""
+        found = await self._listed(after, limit)
+        damaged = [blob["_id"] for blob in found if not await self._is_whole(blob)]
+        return _last(found, limit), tuple(damaged)
+
+    async def _is_whole(self, blob: Document) -> bool:
+        if await self._blobs.is_whole(blob):
+            return True
+        # It may have been swept while it was read.
+        now = await self._database.first(queries.blob(blob["_id"]))
+        return now is None or now["size"] < 0
+
+    async def reparse(self, after: str, limit: int) -> str:
+        """``Storage.reparse``: a blob at a time, and its text with it."""
+        found = await self._listed(after, limit)
+        for blob in found:
+            if blob["version"] < ingest.VERSION or blob["form"] != FORM:
+                await self._blobs.describe(blob)
+        return _last(found, limit)
+
+    async def _listed(self, after: str, limit: int) -> list[Document]:
+        return await self._database.find(queries.blobs_after(after if is_id(after) else "", max(1, limit)))
+
+
+def _last(found: Sequence[Document], limit: int) -> str:
+    """The id to go on from; "" after the last page."""
+    last: str = found[-1]["_id"] if found and len(found) >= limit else ""
+    return last

@@ -1,0 +1,51 @@
+"""Outcomes of operations: how they are kept for a repeat, and made again of what was kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from storage import ranges
+from storage.model import Accepted, Mailbox, MailboxRef, Opened, Ranges, StoredAt
+
+
+def with_recent(found: Opened, taken: Ranges) -> Opened:
+    """What was opened with its recent messages: those of the taken uids that are there."""
+    if not taken:
+        return replace(found, recent=(), mailbox=replace(found.mailbox, recent=0))
+    ((first, last),) = taken
+    recent = tuple((max(start, first), min(end, last)) for start, end in found.uids if end >= first and start <= last)
+    return replace(found, recent=recent, mailbox=replace(found.mailbox, recent=ranges.count(recent)))
+
+
+def mailbox(made: Mailbox) -> list[str | int | None]:
+    """A mailbox as the outcome of an operation keeps it."""
+    return [
+        made.ref.mailbox,
+        made.name,
+        made.uidvalidity,
+        made.uidnext,
+        made.highest_modseq,
+        made.messages,
+        made.unseen,
+        made.deleted,
+        made.recent,
+        made.size,
+        made.special_use,
+    ]
+
+
+def mailbox_again(account: str, known: Any) -> Mailbox:
+    """The mailbox that ``mailbox`` kept."""
+    return Mailbox(MailboxRef(account, known[0]), *known[1:])
+
+
+def stored(at: StoredAt) -> list[str | int]:
+    """Where one account's copy of a delivery is, as it is kept."""
+    return [at.account, at.mailbox, at.uidvalidity, at.uid, at.email]
+
+
+def accepted(known: Any) -> Accepted:
+    """The outcome of a delivery that was kept as (``stored`` of each recipient, spool item)."""
+    copies, item = known
+    return Accepted(tuple(StoredAt(*at) for at in copies), item)
