@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= $(or $(HOMING_DATA),data)
-PACKAGES := homing identity imap mail runtime smtp storage
+PACKAGES := connectors homing identity imap mail runtime smtp storage
 SERVICES := $(filter-out up refresh clear-cache-view down logs,$(MAKECMDGOALS))
 
-.PHONY: help up refresh clear-cache-view down logs check format test test-all interop soak bench docs lock clean $(if $(filter up refresh clear-cache-view,$(firstword $(MAKECMDGOALS))),$(SERVICES))
+.PHONY: help up refresh clear-cache-view down logs check format test test-distributed test-servers test-all interop soak bench docs lock clean $(if $(filter up refresh clear-cache-view,$(firstword $(MAKECMDGOALS))),$(SERVICES))
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --no-binary forbiddenfruit --require-hashes -r requirements/dev.txt
 	@touch $@
 
-up: $(VENV)/run.stamp            ## install and run the server in the foreground (Ctrl-C drains and ends it)
+up: $(VENV)/run.stamp            ## install and run the server in the foreground, or the services named, a process each
 	@if [ -n "$(SERVICES)" ]; then exec $(BIN)/homing serve $(SERVICES); else exec $(BIN)/homing up; fi
 
 refresh:         ## full rebuild of the environment, then up
@@ -55,6 +55,13 @@ format: $(VENV)/dev.stamp        ## let ruff format and fix what it can
 
 test: $(VENV)/dev.stamp          ## the quick suite (under two minutes); lists what was not run
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not interop and not crash"
+
+test-servers: $(VENV)/dev.stamp  ## the quick suite with the two stand-ins for MongoDB (needs java, mvn, go)
+	@$(BIN)/python -m tests.servers.run -- $(MAKE) --no-print-directory test
+
+test-distributed: $(VENV)/dev.stamp  ## integration and interop against the services as processes of their own
+	@HOMING_TEST_MODE=sqlite $(BIN)/pytest -q tests/integration tests/interop
+	@HOMING_TEST_MODE=mongo $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q tests/integration tests/interop
 
 interop: $(VENV)/dev.stamp       ## real clients and peers against the running server
 	@$(BIN)/pytest -q -m interop

@@ -13,14 +13,14 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("homing", "identity", "imap", "mail", "runtime", "smtp", "storage")
+PACKAGES = ("connectors", "homing", "identity", "imap", "mail", "runtime", "smtp", "storage")
 CITATION = re.compile(r"RFC (\d{3,5})(?: §+ ?([0-9A-Z]+(?:\.[0-9A-Z]+)*))?")
 TOLERANCE = re.compile(r"#.*\bTolerance: (.+)")
 
 TITLES = {
     "1870": "SMTP SIZE", "2033": "LMTP", "2034": "SMTP enhanced error codes", "2045": "MIME bodies",
     "2046": "MIME media types", "2047": "MIME encoded words", "2049": "MIME conformance", "2087": "IMAP QUOTA",
-    "2177": "IMAP IDLE", "2180": "IMAP multi-accessed mailboxes", "2183": "Content-Disposition",
+    "2177": "IMAP IDLE", "2180": "IMAP multi-accessed mailboxes", "2183": "Content-Disposition", "2195": "CRAM-MD5",
     "2231": "MIME parameter values", "2342": "IMAP NAMESPACE", "2683": "IMAP implementation recommendations",
     "2822": "Internet message format (2001)", "2852": "Deliver by", "2920": "SMTP PIPELINING", "2971": "IMAP ID",
     "3030": "SMTP CHUNKING", "3207": "SMTP STARTTLS", "3348": "IMAP CHILDREN", "3461": "SMTP DSN",

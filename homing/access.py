@@ -1,106 +1,152 @@
-"""How a command reaches the ports: through the process that holds the data folder, or else by holding it itself.
+"""How a command reaches the ports: through the process that owns the data, over HTTP, or by opening the store itself.
 
-Each command is written once, against the port, and does not see which of the two it was.
+Each command is written once, against the port, and does not see which of them it was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum
 
-from homing.keepers import open_identity
-from homing.overrides import Listening, Server, SettingsKeeper
-from homing.ports import IDENTITY, SERVER, identity_codec, server_codec
+from homing import sockets
+from homing.keepers import check_urls, identity_store, in_folder, open_identity, open_overrides
+from homing.overrides import Overrides, SettingsKeeper
+from homing.ports import (
+    CONFIG,
+    IDENTITY,
+    SERVER,
+    Config,
+    Listening,
+    config_codec,
+    identity_codec,
+    server_codec,
+)
 from homing.settings import Settings, load_settings
+from homing.sockets import Socket
 from identity.port import Identity
-from runtime.admin import ControlClient, ControlUnreachable, FolderLock, FolderLocked
-from runtime.config import Row
-from runtime.log import LogLine
+from runtime.admin import ControlClient, ControlUnreachable, FolderLock, FolderLocked, make_folder
 
 PATIENCE = 3.0
 POLL = 0.1
+PART = "identity"
+"""The part of the data folder that holds accounts and saved settings."""
+
+
+class Where(Enum):
+    """What a command works with: the process that runs all services; a store in a folder that nobody has open (the
+    server is stopped); or what the services of a distributed server share, whether they run or not."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    SHARED = "shared"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a command works with. `running`: a server holds the folder, and the ports are its own."""
+    """What a command works with. listeners: where the server can be reached, as far as it is known."""
 
     settings: Settings
     identity: Identity
-    server: Server
-    running: bool
+    config: Config
+    where: Where
+    listeners: tuple[Listening, ...] = ()
 
 
 @asynccontextmanager
 async def reach() -> AsyncIterator[Access]:
     """Open the way. Raises StartError when the settings or the folder cannot be used, ControlUnreachable when the
     folder is held by a process that does not answer, even after a while (it may be starting, or ending)."""
-    settings = load_settings().settings
+    settings = _settings()
     async with AsyncExitStack() as stack:
-        client = await _hold_or_call(settings, stack)
-        if client is not None:
-            yield Access(
-                settings,
-                client.port(IDENTITY, identity_codec()),
-                client.port(SERVER, server_codec()),
-                running=True,
-            )
+        owner = await _owner(settings, stack)
+        if owner is not None:
+            client, whole = owner
+            identity, config = client.port(IDENTITY, identity_codec()), client.port(CONFIG, config_codec())
+            if whole:
+                listeners = await client.port(SERVER, server_codec()).listeners()
+                yield Access(settings, identity, config, Where.RUNNING, listeners)
+            else:
+                yield Access(settings, identity, config, Where.SHARED, _usual(settings))
             return
-        keeper = SettingsKeeper(settings.data)
+        url = _store(settings)
+        keeper = SettingsKeeper(await _opened(settings, url, stack))
         settings = await keeper.open()
-        stack.push_async_callback(keeper.close)
-        identity = await open_identity(settings)
+        identity = await open_identity(settings, url)
         stack.push_async_callback(identity.close)
-        yield Access(settings, identity, _Stopped(keeper), running=False)
+        if in_folder(url):
+            yield Access(settings, identity, keeper, Where.STOPPED)
+        else:
+            yield Access(settings, identity, keeper, Where.SHARED, _usual(settings))
 
 
-async def _hold_or_call(settings: Settings, stack: AsyncExitStack) -> ControlClient | None:
-    """Take the folder (None), or open a line to the process that has it."""
-    lock = FolderLock(settings.data)
+@asynccontextmanager
+async def overrides() -> AsyncIterator[Overrides | None]:
+    """The store of saved settings alone, whatever is in it; None where a running process owns it."""
+    settings = _settings()
+    async with AsyncExitStack() as stack:
+        owned = await _owner(settings, stack) is not None
+        yield None if owned else await _opened(settings, _store(settings), stack)
+
+
+def _settings() -> Settings:
+    settings = load_settings().settings
+    check_urls(settings)
+    return settings
+
+
+def _store(settings: Settings) -> str:
+    """Where accounts and saved settings are, for a command: as for identity itself, but that it asks the service where
+    that is all it knows."""
+    if settings.mongodb.url is None and settings.identity.url is not None:
+        return settings.identity.url
+    return identity_store(settings)
+
+
+async def _opened(settings: Settings, url: str, stack: AsyncExitStack) -> Overrides:
+    opened = await open_overrides(settings, url)
+    stack.push_async_callback(opened.close)
+    return opened
+
+
+async def _owner(settings: Settings, stack: AsyncExitStack) -> tuple[ControlClient, bool] | None:
+    """A line to the process that owns the data, and whether it runs all services. None: there is no such process, and a
+    store in a folder is this command's."""
+    whole = sockets.whole(settings.data)
+    if not in_folder(_store(settings)):
+        return await _answering([whole], stack)
+    make_folder(settings.data)
+    lock = FolderLock(settings.data, PART)
     until = time.monotonic() + PATIENCE
     while True:
         try:
             lock.acquire()
         except FolderLocked:
-            try:
-                return await stack.enter_async_context(ControlClient(settings.data))
-            except ControlUnreachable:
-                if time.monotonic() > until:
-                    raise
-                await asyncio.sleep(POLL)
+            found = await _answering([whole, *sockets.found(settings.data, [PART])], stack)
+            if found is not None:
+                return found
+            if time.monotonic() > until:
+                raise ControlUnreachable(
+                    f"The process that holds {settings.data} does not answer on its control socket."
+                ) from None
+            await asyncio.sleep(POLL)
         else:
             stack.callback(lock.release)
             return None
 
 
-class _Stopped:
-    """The `Server` port while no server runs."""
+async def _answering(places: Sequence[Socket], stack: AsyncExitStack) -> tuple[ControlClient, bool] | None:
+    for one in places:
+        with contextlib.suppress(ControlUnreachable):
+            return await stack.enter_async_context(one.client()), one.service == ""
+    return None
 
-    def __init__(self, keeper: SettingsKeeper) -> None:
-        self._keeper = keeper
 
-    async def listeners(self) -> tuple[Listening, ...]:
-        return ()
-
-    async def started_at(self) -> float:
-        return 0.0
-
-    async def end(self, restart: bool) -> None:
-        return None
-
-    async def logs(self, after: int, wait: float) -> tuple[LogLine, ...]:
-        return ()
-
-    async def settings(self) -> tuple[Row, ...]:
-        return await self._keeper.settings()
-
-    async def set_override(self, key: str, value: str) -> bool:
-        await self._keeper.set_override(key, value)
-        return False
-
-    async def clear_override(self, key: str) -> bool:
-        await self._keeper.clear_override(key)
-        return False
+def _usual(settings: Settings) -> tuple[Listening, ...]:
+    """Where the settings say that SMTP is, on this machine."""
+    port = settings.smtp.port
+    return (Listening("SMTP", settings.host, port, ""),) if port else ()

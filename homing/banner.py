@@ -1,4 +1,4 @@
-"""What `homing up` prints: one table of all that is served, and where it keeps its data."""
+"""What a process prints when it is ready: one table of all that it serves, and where it keeps its data."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from homing.overrides import Listening
+from homing.ports import Listening
 from homing.settings import Settings
 
 
-def show(settings: Settings, listeners: Sequence[Listening], console: Console) -> None:
+def show(settings: Settings, listeners: Sequence[Listening], console: Console, name: str) -> None:
     """Print the table."""
-    table = Table("Service", "Port", "Security", title="Homing", title_justify="left", box=None, pad_edge=False)
+    title = name.capitalize() if name == "homing" else f"Homing: {name}"
+    table = Table("Service", "Port", "Security", title=title, title_justify="left", box=None, pad_edge=False)
     for one in listeners:
         table.add_row(one.name, str(one.port), one.security)
     table.add_section()

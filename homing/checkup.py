@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
-from homing.keepers import refuse_distributed
-from homing.overrides import SettingsKeeper
+from homing.health import identity_check, storage_check
+from homing.keepers import (
+    check_urls,
+    identity_store,
+    in_folder,
+    is_service,
+    open_identity,
+    open_overrides,
+    open_storage,
+)
+from homing.overrides import OverridesUnavailable, SettingsKeeper
 from homing.settings import Settings, load_settings
+from identity.port import Unavailable as IdentityUnavailable
 from runtime.admin import FolderLock, FolderLocked
 from runtime.lifecycle import StartError
 from runtime.listener import bind
 from runtime.tls import Tls
+from storage.port import Unavailable as StorageUnavailable
+
+SERVICE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +40,7 @@ async def examine() -> list[Finding]:
     """Look at everything that does not need the server to start; what is wrong is a finding, never an exception."""
     try:
         settings = load_settings().settings
-        refuse_distributed(settings)
+        check_urls(settings)
     except StartError as error:
         return [Finding("settings", False, str(error))]
     findings = [Finding("settings", True, "understood")]
@@ -34,18 +48,65 @@ async def examine() -> list[Finding]:
     try:
         with FolderLock(settings.data):
             findings.append(Finding("data folder", True, str(settings.data.absolute())))
-            keeper = SettingsKeeper(settings.data)
-            settings = await keeper.open()
-            await keeper.close()
+            settings, kept = await _with_overrides(settings)
+            findings += kept
     except FolderLocked as error:
         running = True
         findings.append(Finding("data folder", True, f"{settings.data.absolute()}, in use by process {error.pid}"))
     except StartError as error:
         findings.append(Finding("data folder and overrides", False, str(error)))
     findings.append(_certificate(settings))
+    findings += await _services(settings)
     if not running:
         findings += _ports(settings)
     return findings
+
+
+async def _with_overrides(settings: Settings) -> tuple[Settings, list[Finding]]:
+    """The settings with what is saved over them, and the database where it is not in the folder. Raises StartError."""
+    url = identity_store(settings)
+    try:
+        store = await open_overrides(settings, url)
+        try:
+            settings = await SettingsKeeper(store).open()
+        finally:
+            await store.close()
+    except OverridesUnavailable as error:
+        return settings, [Finding("database", False, f"{error}")]
+    return settings, [] if in_folder(url) else [Finding("database", True, "it answers")]
+
+
+async def _services(settings: Settings) -> list[Finding]:
+    """The keepers that other processes serve, where the settings name them."""
+    findings = []
+    for name, url in (("identity", settings.identity.url), ("storage", settings.storage.url)):
+        if url is None or not is_service(url):
+            continue
+        try:
+            async with asyncio.timeout(SERVICE_SECONDS):
+                await _ask(name, settings, url)
+        except (StartError, IdentityUnavailable, StorageUnavailable) as error:
+            findings.append(Finding(f"{name} service", False, str(error)))
+        except TimeoutError:
+            findings.append(Finding(f"{name} service", False, f"{url} does not answer"))
+        else:
+            findings.append(Finding(f"{name} service", True, f"{url} answers"))
+    return findings
+
+
+async def _ask(name: str, settings: Settings, url: str) -> None:
+    if name == "identity":
+        identity = await open_identity(settings, url)
+        try:
+            await identity_check(identity).ask()
+        finally:
+            await identity.close()
+        return
+    storage = await open_storage(settings, url)
+    try:
+        await storage_check(storage).ask()
+    finally:
+        await storage.close()
 
 
 def _certificate(settings: Settings) -> Finding:

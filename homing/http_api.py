@@ -1,71 +1,99 @@
-"""The figures of all services together, over REST."""
+"""The REST application of a process: its errors, who may call, and the routes that every process has."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from identity.http_api import is_admin
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Response
+
+from homing import __version__
+from homing.overrides import OverrideRefused, OverridesUnavailable
+from homing.ports import Listening
+from homing.process import Process
+from identity import http_api as identity_api
 from identity.model import Principal
-from imap.service import ImapService
+from identity.port import Identity
 from runtime.metrics import CONTENT_TYPE, Metrics
-from runtime.rest import Guard
-from smtp.http_api import MoreFigures, Stats
-from storage.port import Storage
+from runtime.rest import Guard, Problem, RequestCounters, RestServer, make_app
+from runtime.tls import Tls
+from storage.port import Refused as StorageRefused
+from storage.port import Unavailable as StorageUnavailable
+
+log = structlog.get_logger("rest")
 
 
-class Index(BaseModel):
-    """The search index: lag: messages not yet in it; lag_seconds: how long the oldest of them has waited."""
+@dataclass(slots=True)
+class Rest:
+    """An application before it is served. `guard` asks identity about every token."""
 
-    lag: int
-    lag_seconds: float
-    cpu_seconds: float
-    error: str | None
+    app: FastAPI
+    guard: Guard[Principal]
+    counters: RequestCounters
 
-
-class AllStats(Stats):
-    """For administrators, besides SMTP's figures: what is kept (total_size_bytes: of all messages; spool: messages
-    that wait to be sent to other servers), who reads, and whether the search index is up to date."""
-
-    accounts: int
-    total_emails: int
-    total_size_bytes: int
-    emails_today: int
-    spool: int
-    active_connections: int
-    active_sessions: int
-    index: Index
+    def add(self, routes: Sequence[APIRouter]) -> None:
+        """Serve these too."""
+        for one in routes:
+            self.app.include_router(one)
 
 
-def more_figures(imap: ImapService, storage: Storage) -> MoreFigures:
-    """What `GET /api/stats` tells an administrator besides SMTP's own figures."""
-
-    async def add(own: Stats, caller: Principal) -> Stats:
-        if not is_admin(caller):
-            return own
-        kept, readers = await storage.stats(), imap.stats
-        return AllStats(
-            **own.model_dump(),
-            accounts=kept.accounts,
-            total_emails=kept.emails,
-            total_size_bytes=kept.size,
-            emails_today=kept.emails_today,
-            spool=kept.spool,
-            active_connections=readers.active_connections,
-            active_sessions=readers.active_sessions,
-            index=Index(
-                lag=kept.index.lag,
-                lag_seconds=kept.index.lag_seconds,
-                cpu_seconds=kept.index.cpu_seconds,
-                error=kept.index.error,
-            ),
-        )
-
-    return MoreFigures(AllStats | Stats, add)
+def make_rest(process: Process, identity: Identity) -> Rest:
+    """An application with /docs, /metrics and the routes for signing in, which every process has: a token of one is
+    good at all."""
+    counters = RequestCounters()
+    name = process.name
+    app = make_app(
+        title="Homing" if name == "homing" else f"Homing: {name}",
+        version=__version__,
+        counters=counters,
+        problems={**identity_api.problems(), **_problems()},
+        on_bug=lambda error: log.error("a REST request met a bug", exc_info=error),
+        max_body=process.settings.rest.max_body,
+    )
+    guard: Guard[Principal] = Guard(
+        identity_api.verifier(identity),
+        is_admin=identity_api.is_admin,
+        allow_plain=process.settings.rest.insecure,
+    )
+    rest = Rest(app, guard, counters)
+    rest.add([_metrics(guard, process.metrics), identity_api.router(identity, guard, process.clock)])
+    return rest
 
 
-def router(guard: Guard[Principal], metrics: Metrics) -> APIRouter:
-    """`GET /metrics` for administrators."""
+def serve_rest(process: Process, rest: Rest, port: int, tls: Tls | None) -> RestServer:
+    """The server of an application, with the certificate where the settings ask for it."""
+    secure = tls if process.settings.rest.tls else None
+    return RestServer(rest.app, host=process.settings.host, port=port, tls=secure)
+
+
+def rest_listening(process: Process, server: RestServer | None, *, keeper: bool = False) -> tuple[Listening, ...]:
+    """How the server shows in the table."""
+    if server is None:
+        return ()
+    secure = process.settings.rest.tls and not keeper
+    return (Listening("REST", process.settings.host, server.port, "HTTPS, /docs" if secure else "HTTP, /docs"),)
+
+
+def _problems() -> dict[type[Exception], Callable[[Exception], Problem]]:
+    return {
+        StorageUnavailable: lambda _error: Problem(503, "Storage cannot answer now; try again.", 5.0),
+        StorageRefused: lambda error: Problem(422, str(error)),
+        OverrideRefused: lambda error: Problem(422, str(error)),
+        OverridesUnavailable: lambda _error: Problem(503, "Settings cannot be kept or read now; try again.", 5.0),
+    }
+
+
+def saving(process: Process) -> Callable[[Mapping[str, str]], Awaitable[None]]:
+    """How routes keep settings (`smtp.http_api.Save`)."""
+
+    async def save(values: Mapping[str, str]) -> None:
+        await process.keeper.change(values)
+
+    return save
+
+
+def _metrics(guard: Guard[Principal], metrics: Metrics) -> APIRouter:
     routes = APIRouter(tags=["server"])
 
     @routes.get("/metrics", dependencies=[Depends(guard.admin)])

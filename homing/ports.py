@@ -1,13 +1,60 @@
-"""The ports that cross the control socket, by name."""
+"""What a command may ask of a running process over its control socket: the ports, by name."""
 
 from __future__ import annotations
 
-from homing.overrides import OverrideRefused, Server
+from dataclasses import dataclass
+from typing import Protocol
+
+from homing.overrides import OverrideRefused, Overrides, OverridesUnavailable
 from identity.port import Identity, Refused, Unavailable
+from runtime.config import Row
+from runtime.log import LogLine
 from runtime.portcall import PortCodec
 
 IDENTITY = "identity"
+CONFIG = "config"
 SERVER = "server"
+SETTINGS = "settings"
+"""The store of saved settings, which the identity service serves to the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """One listener of a running process: what is served, where, and how it is secured."""
+
+    name: str
+    host: str
+    port: int
+    security: str
+
+
+class Server(Protocol):
+    """The process as such."""
+
+    async def listeners(self) -> tuple[Listening, ...]:
+        """What it serves; () when the server is stopped and the command itself holds the folder."""
+
+    async def started_at(self) -> float:
+        """When it began, in Unix seconds; 0.0 when the server is stopped."""
+
+    async def end(self, restart: bool) -> None:
+        """Drain and end; with `restart` begin again as the same process, with the settings as they are then."""
+
+    async def logs(self, after: int, wait: float) -> tuple[LogLine, ...]:
+        """Lines of the log after that number, as far as they are held; see `runtime.log.RecentLines.after`."""
+
+
+class Config(Protocol):
+    """The settings of a process. Errors: OverrideRefused, OverridesUnavailable."""
+
+    async def settings(self) -> tuple[Row, ...]:
+        """All settings in force there, secrets masked."""
+
+    async def set_override(self, key: str, value: str) -> bool:
+        """Keep a value over file and environment. True: in force now; False: at the next start. OverrideRefused."""
+
+    async def clear_override(self, key: str) -> bool:
+        """Back to file, environment or default; the same answer. OverrideRefused where none was kept."""
 
 
 def identity_codec() -> PortCodec[Identity]:
@@ -16,5 +63,15 @@ def identity_codec() -> PortCodec[Identity]:
 
 
 def server_codec() -> PortCodec[Server]:
-    """The running server's own calls as JSON."""
-    return PortCodec(Server, [OverrideRefused])
+    """The running process's own calls as JSON."""
+    return PortCodec(Server, [])
+
+
+def config_codec() -> PortCodec[Config]:
+    """The calls about settings as JSON."""
+    return PortCodec(Config, [OverrideRefused, OverridesUnavailable])
+
+
+def overrides_codec() -> PortCodec[Overrides]:
+    """The calls of the store of overrides as plain values."""
+    return PortCodec(Overrides, [OverridesUnavailable])

@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from storage.port import Storage, Unavailable
+from storage.service import TURN_ROUNDS, Turn, always
 
 EVERY_SECONDS = 24 * 3600.0
 PAUSE_SECONDS = 0.05
@@ -16,11 +17,13 @@ log = structlog.get_logger("scrub")
 
 
 class Scrub:
-    """Compares all blobs with their checksums, in small steps, and logs each that is damaged as an error."""
+    """Compares all blobs with their checksums, in small steps, and logs each that is damaged as an error; of several
+    processes over one store the one whose turn it is."""
 
-    def __init__(self, storage: Storage, *, every: float = EVERY_SECONDS) -> None:
+    def __init__(self, storage: Storage, *, every: float = EVERY_SECONDS, turn: Turn = always) -> None:
         self._storage = storage
         self._every = every
+        self._turn = turn
         self._task: asyncio.Task[None] | None = None
         self.damaged = 0
 
@@ -40,7 +43,8 @@ class Scrub:
             # Not at the start, when there is other work to do.
             await asyncio.sleep(self._every)
             try:
-                await self._round()
+                if await self._turn("scrub", TURN_ROUNDS * self._every):
+                    await self._round()
             except Unavailable as error:
                 log.warning("the scrub waits for storage", reason=str(error))
             except Exception:

@@ -102,6 +102,7 @@ class Imap(Group):
     )
     message_max: Size = setting(50 * MIB, "Octets of the largest message that a client may APPEND.", ge=65536)
     connections_max: int = setting(5000, "Connections at the same time, all addresses together.", ge=1)
+    rest_port: Port = setting(8003, "REST of `homing serve imap`; in one process `rest.port` serves all.")
     sessions_per_account: int = setting(100, "Connections that one account may have signed in.", ge=1)
 
 
@@ -114,8 +115,14 @@ class Imaps(Group):
 class Rest(Group):
     """The REST API and its interactive documentation at /docs."""
 
-    port: Port = setting(8000, "Plain HTTP unless `rest.tls` is true.", env=[Env("SMTP_PORT", unless="SMTP_HOST")])
-    tls: bool = setting(False, "Serve HTTPS with the server's certificate.")
+    port: Port = setting(
+        8000,
+        "Of `homing up`, and of `homing serve smtp`. Plain HTTP unless `rest.tls` is true.",
+        env=[Env("SMTP_PORT", unless="SMTP_HOST")],
+    )
+    tls: bool = setting(
+        False, "Serve HTTPS with the server's certificate. The keepers, identity and storage, always serve plain HTTP."
+    )
     insecure: bool = setting(
         False,
         "Allow tokens and passwords over plain HTTP from other machines: for a private network behind a proxy only.",
@@ -161,28 +168,56 @@ class SignIn(Group):
     )
 
 
+class ServiceSecret(Group):
+    """Between the services of a distributed server."""
+
+    token: OptionalSecret = setting(
+        None,
+        "The secret by which services know each other, the same for all of them: at least 16 octets. Needed by"
+        " `homing serve`.",
+    )
+
+
 class Store(Group):
     """Where mail is kept."""
 
-    url: OptionalText = setting(None, "Storage service. Empty: SQLite in the data folder.", env=["STORAGE_URL"])
+    url: OptionalText = setting(
+        None,
+        "Where the other services reach storage: http://host:port. Empty: `storage.port` on this machine. For storage"
+        " itself sqlite:///folder or mongodb://host/name; empty: `mongodb.url`, else SQLite in the data folder.",
+        env=["STORAGE_URL"],
+    )
+    port: Port = setting(8002, "HTTP of `homing serve storage`.")
 
 
 class Identity(Group):
     """Where accounts are kept."""
 
-    url: OptionalText = setting(None, "Identity service. Empty: SQLite in the data folder.", env=["IDENTITY_URL"])
+    url: OptionalText = setting(
+        None,
+        "Where the other services reach identity: http://host:port. Empty: `identity.port` on this machine. For"
+        " identity itself sqlite:///folder or mongodb://host/name; empty: `mongodb.url`, else SQLite in the data"
+        " folder.",
+        env=["IDENTITY_URL"],
+    )
+    port: Port = setting(8001, "HTTP of `homing serve identity`.")
 
 
 class Mongodb(Group):
-    """For distributed mode."""
+    """The database of a distributed server."""
 
-    url: OptionalText = setting(None, "MongoDB. Empty: everything is in the data folder.", env=["MONGODB_URL"])
+    url: OptionalText = setting(
+        None,
+        "mongodb://host/name (the database's name is `homing` where it is left out). Identity and storage keep their"
+        " data there. Empty: SQLite in the data folder.",
+        env=["MONGODB_URL"],
+    )
 
 
 class Queue(Group):
     """For the asynchronous sending API."""
 
-    url: OptionalText = setting(None, "Queue service. Empty: the spool in the data folder.", env=["QUEUE_URL"])
+    url: OptionalText = setting(None, "Leave it empty: this release does not have that API yet.", env=["QUEUE_URL"])
 
 
 class Log(Group):
@@ -195,7 +230,9 @@ class Log(Group):
 class Settings(Group):
     """All settings."""
 
-    data: Path = setting(Path("data"), "The data folder: databases, certificate, control socket. One process holds it.")
+    data: Path = setting(
+        Path("data"), "The data folder: databases, certificate, control sockets. One process owns each database in it."
+    )
     domain: DomainName = setting(
         "localhost", "The default domain: made on the first run; a login name without a domain is of it."
     )
@@ -216,6 +253,7 @@ class Settings(Group):
     admin: Admin = Field(default=Admin(), description=Admin.__doc__)
     limits: Limits = Field(default=Limits(), description=Limits.__doc__)
     signin: SignIn = Field(default=SignIn(), description=SignIn.__doc__)
+    service: ServiceSecret = Field(default=ServiceSecret(), description=ServiceSecret.__doc__)
     storage: Store = Field(default=Store(), description=Store.__doc__)
     identity: Identity = Field(default=Identity(), description=Identity.__doc__)
     mongodb: Mongodb = Field(default=Mongodb(), description=Mongodb.__doc__)

@@ -1,4 +1,4 @@
-"""The data folder belongs to one process: its lock, and the control socket by which commands reach that process.
+"""What is in the data folder has one owner each: its locks, and the control sockets by which commands reach processes.
 
 Over the socket go the calls of ports (`runtime.portcall`), one JSON object a line each way, one after the other. Who
 may open the socket (mode 0600) may administer: there is no other sign-in.
@@ -41,15 +41,20 @@ class FolderLocked(Exception):
 
 
 class ControlUnreachable(Exception):
-    """The data folder is held by a process that does not answer on its control socket."""
+    """A process does not answer on its control socket."""
 
 
 class FolderLock:
-    """The lock of a data folder; the system lets go of it when the process ends, however it ends."""
+    """The lock of a data folder, or of one part of it; the system lets go of it when the process ends, however it ends.
 
-    def __init__(self, folder: Path) -> None:
+    part: "" for the whole folder, which nobody shares; else the name of what is owned ("identity"), beside which others
+    may own other parts, and nobody the whole.
+    """
+
+    def __init__(self, folder: Path, part: str = "") -> None:
         self._folder = folder
-        self._file: int | None = None
+        self._part = part
+        self._files: list[int] = []
 
     def acquire(self, wait: float = 0.0) -> None:
         """Make the folder (mode 0700) if need be, and take it, trying for so many seconds (the thread waits). Raises
@@ -66,29 +71,46 @@ class FolderLock:
                 return
 
     def _acquire(self) -> None:
+        make_folder(self._folder)
+        wanted = [(LOCK_NAME, fcntl.LOCK_SH), (f"{self._part}.lock", fcntl.LOCK_EX)]
+        for name, kind in wanted if self._part else [(LOCK_NAME, fcntl.LOCK_EX)]:
+            file = self._open(name)
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+                self.release()
+                raise FolderLocked(self._folder, self._holder(name)) from None
+            self._files.append(file)
+            if kind == fcntl.LOCK_EX:
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+
+    def _open(self, name: str) -> int:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = os.open(self._folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StartError(
-                f"The data folder {self._folder} cannot be used: {error.strerror}. "
-                "Choose another with HOMING_DATA, or give this user the right to write there."
-            ) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            number = os.pread(file, 32, 0).strip()
-            os.close(file)
-            raise FolderLocked(self._folder, int(number) if number.isdigit() else 0) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
-        self._file = file
+            self.release()
+            raise _unusable(self._folder, error) from error
+
+    def _holder(self, name: str) -> int:
+        """The process that holds the lock of that name, or a part where it is the whole that cannot be had."""
+        parts = sorted(path.name for path in self._folder.glob("*.lock")) if name == LOCK_NAME else []
+        for one in (*parts, name):
+            file = self._open(one)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                number = os.pread(file, 32, 0).strip()
+                return int(number) if number.isdigit() else 0
+            finally:
+                os.close(file)
+        return 0
 
     def release(self) -> None:
         """Let go. May be repeated."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        while self._files:
+            os.close(self._files.pop())
 
     def __enter__(self) -> FolderLock:
         self.acquire()
@@ -96,6 +118,21 @@ class FolderLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, with mode 0700 where it is made. Raises StartError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Path, error: OSError) -> StartError:
+    return StartError(
+        f"The data folder {folder} cannot be used: {error.strerror}. "
+        "Choose another with HOMING_DATA, or give this user the right to write there."
+    )
 
 
 class Served(Generic[P]):
@@ -110,10 +147,13 @@ class Served(Generic[P]):
 
 
 class ControlServer:
-    """Serves ports, by name, on `folder/control.sock`. The folder's lock must be held."""
+    """Serves ports by their names on a socket in a folder, which the caller has made.
 
-    def __init__(self, folder: Path, ports: Mapping[str, Served[Any]]) -> None:
-        self._path = folder / SOCKET_NAME
+    socket: `control.sock` is of the process that holds the lock of the whole folder; others take names of their own.
+    """
+
+    def __init__(self, folder: Path, ports: Mapping[str, Served[Any]], socket: str = SOCKET_NAME) -> None:
+        self._path = folder / socket
         self._ports = dict(ports)
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
@@ -170,10 +210,10 @@ class ControlServer:
 
 
 class ControlClient:
-    """Calls the process that holds a data folder. One call at a time; use as an async context manager."""
+    """Calls the process behind a control socket. One call at a time; use as an async context manager."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / SOCKET_NAME
+    def __init__(self, folder: Path, socket: str = SOCKET_NAME) -> None:
+        self._path = folder / socket
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._turn = asyncio.Lock()
 
@@ -183,7 +223,7 @@ class ControlClient:
                 self._streams = await asyncio.open_unix_connection(path, limit=LINE_LIMIT)
         except OSError as error:
             raise ControlUnreachable(
-                f"The server that holds the data folder does not answer on {self._path} ({error.strerror or error})."
+                f"The server does not answer on {self._path} ({error.strerror or error})."
             ) from error
         return self
 

@@ -39,6 +39,17 @@ class BugCounter:
         return event
 
 
+class _Named:
+    """Says in every line which service of a distributed server it is from."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("service", self._service)
+        return event
+
+
 @dataclass(frozen=True, slots=True)
 class LogLine:
     """A line that was logged; `number` counts them from 1."""
@@ -102,10 +113,12 @@ def configure(
     stream: TextIO | None = None,
     bugs: BugCounter | None = None,
     recent: RecentLines | None = None,
+    service: str = "",
 ) -> None:
     """Set up logging of the whole process, the standard library's included; once, by the composition root.
 
-    `json` None means: JSON unless `stream` (default: standard error) is a terminal.
+    `json` None means: JSON unless `stream` (default: standard error) is a terminal. `service`: said in every line, ""
+    for a process that is the only one.
     """
     out = sys.stderr if stream is None else stream
     as_json = not out.isatty() if json is None else json
@@ -115,6 +128,7 @@ def configure(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
         *([] if bugs is None else [bugs]),
+        *([_Named(service)] if service else []),
     ]
     structlog.configure(
         processors=[

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Metrics:
-    """Makes the figures of one process. A name may be made once only; prometheus's naming rules apply."""
+class _Labelled(CollectorRegistry):
+    """A registry all of whose figures have one label more."""
 
-    def __init__(self, prefix: str) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in super().collect():
+            metric.samples = [
+                sample._replace(labels={"service": self._service, **sample.labels}) for sample in metric.samples
+            ]
+            yield metric
+
+
+class Metrics:
+    """Makes the figures of one process. A name may be made once only; prometheus's naming rules apply.
+
+    `service`: a label of every figure, "" for a process that is the only one.
+    """
+
+    def __init__(self, prefix: str, service: str = "") -> None:
+        self.registry = _Labelled(service) if service else CollectorRegistry()
         self._prefix = prefix
 
     def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:

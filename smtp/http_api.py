@@ -41,12 +41,16 @@ class Sent(BaseModel):
 
 class Health(BaseModel):
     """controller_running: do SMTP listeners take new connections now? False where all of them are switched off, and
-    while `enabled` is false, which both may be as it was asked for."""
+    while `enabled` is false, which both may be as it was asked for. live: the process runs; ready: it can do its work
+    now; depends_on: what it needs for that, "ok" or a sentence each."""
 
     status: str
     controller_running: bool
     uptime_seconds: float
     emails_in_queue: int
+    live: bool = True
+    ready: bool
+    depends_on: dict[str, str]
 
 
 class Stats(BaseModel):
@@ -96,9 +100,11 @@ def router(
     clock: Clock,
     save: Save,
     healthy: Callable[[], bool],
+    depends: Callable[[], dict[str, str]] = dict,
     more: MoreFigures | None = None,
 ) -> APIRouter:
-    """The routes. healthy: does everything else run that was asked for; save: see ``Save``."""
+    """The routes. healthy: does everything else run that was asked for, depends: and of what is not in this process,
+    what state is it in; save: see ``Save``."""
     routes = APIRouter(tags=["smtp"])
     begun = clock.monotonic()
     user = Depends(guard.user)
@@ -137,6 +143,8 @@ def router(
             controller_running=service.running,
             uptime_seconds=clock.monotonic() - begun,
             emails_in_queue=service.reception.emails_in_queue,
+            ready=good,
+            depends_on=depends(),
         )
 
     @routes.get("/api/stats", response_model=figures.shape)

@@ -35,7 +35,8 @@ class SmtpSettings(Group):
     )
     pool_size: int = setting(
         10,
-        "How many messages over 256 KiB may stream to storage at the same time; further ones wait.",
+        "How many messages over 256 KiB may stream to storage at the same time; further ones wait. For a service of its"
+        " own also, from its start on, how many connections it has to identity and to storage each.",
         env=["SMTP_POOL_SIZE"],
         live=True,
         ge=1,
@@ -43,7 +44,8 @@ class SmtpSettings(Group):
     )
     timeout: float = setting(
         30.0,
-        "Seconds that a received message may wait for its turn to be stored; then the client is told to try later.",
+        "Seconds that a received message may wait for its turn to be stored; then the client is told to try later. For a"
+        " service of its own also, from its start on, how long a call to identity or storage may take.",
         env=["SMTP_TIMEOUT"],
         live=True,
         gt=0,

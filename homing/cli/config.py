@@ -10,7 +10,7 @@ import typer
 from homing.cli.run import as_json, console, fail, told, with_access
 
 if TYPE_CHECKING:
-    from homing.access import Access
+    from homing.access import Access, Where
     from runtime.config import Row
 
 app = typer.Typer(invoke_without_command=True)
@@ -38,10 +38,10 @@ def show(
     if context.invoked_subcommand is not None:
         return
 
-    async def work(access: Access) -> tuple[bool, tuple[Row, ...]]:
-        return access.running, await access.server.settings()
+    async def work(access: Access) -> tuple[Where, tuple[Row, ...]]:
+        return access.where, await access.config.settings()
 
-    running, rows = with_access(work)
+    where, rows = with_access(work)
     rows = tuple(row for row in rows if not changed or row.origin != "default")
     if json:
         as_json(
@@ -58,48 +58,58 @@ def show(
         table.add_row(row.key, "\n".join(row.env), row.default or "-", row.value or "-", row.origin)
     out = console()
     out.print(table)
-    out.print("Of the running server." if running else "No server is running: as the next start would have them.")
+    out.print(
+        {
+            "running": "Of the running server.",
+            "stopped": "No server is running: as the next start would have them.",
+            "shared": "As a service would have them that starts now, with this file and environment.",
+        }[where.value]
+    )
 
 
 @app.command("set", epilog="Example: homing config set smtp.enabled false")
 def put(key: Key, value: Annotated[str, typer.Argument(help="As the environment would have it.")]) -> None:
     """Keep a value over file and environment."""
 
-    async def work(access: Access) -> tuple[bool, bool]:
-        return await access.server.set_override(key, value), access.running
+    async def work(access: Access) -> tuple[bool, Where]:
+        return await access.config.set_override(key, value), access.where
 
-    now, running = with_access(work)
-    typer.echo(f"{key} = {value}, {_when(now, running)}.")
+    typer.echo(f"{key} = {value}, {_when(*with_access(work))}.")
 
 
 @app.command("clear", epilog="Example: homing config clear smtp.enabled")
 def clear(key: Key) -> None:
     """Forget the value that was kept with `set`, or over REST."""
+    from homing.access import overrides
     from homing.overrides import forget
-    from homing.settings import load_settings
-    from runtime.admin import FolderLock, FolderLocked
-    from runtime.config import ConfigError
 
-    async def work(access: Access) -> tuple[bool, bool]:
-        return await access.server.clear_override(key), access.running
+    async def work(access: Access) -> tuple[bool, Where]:
+        return await access.config.clear_override(key), access.where
+
+    async def plainly() -> bool | None:
+        # An override that a later release does not know would keep everything else from starting.
+        async with overrides() as store:
+            return None if store is None else await forget(store, key)
 
     with told():
-        # An override that a later release does not know would keep everything else from starting.
-        folder = load_settings().settings.data
-        try:
-            with FolderLock(folder):
-                if not asyncio.run(forget(folder, key)):
-                    fail(f"No override of {key} is kept.")
-                now, running = False, False
-        except FolderLocked:
-            now, running = with_access(work)
-        except ConfigError as error:
-            fail(str(error), error.exit_code)
-    typer.echo(f"{key} is back to file, environment or default, {_when(now, running)}.")
+        removed = asyncio.run(plainly())
+    if removed is None:
+        when = _when(*with_access(work))
+    elif removed:
+        when = "in force at the next start, and what changes while running within 5 seconds"
+    else:
+        fail(f"No override of {key} is kept.")
+    typer.echo(f"{key} is back to file, environment or default, {when}.")
 
 
-def _when(now: bool, running: bool) -> str:
-    return "in force now" if now else "at the next start" if not running else "in force when the server is restarted"
+def _when(now: bool, where: Where) -> str:
+    match where.value:
+        case "running":
+            return "in force now" if now else "in force when the server is restarted"
+        case "stopped":
+            return "in force at the next start"
+        case _:
+            return "in force everywhere within 5 seconds" if now else "in force where a service is restarted"
 
 
 def check() -> None:

@@ -47,7 +47,7 @@ def _hint(reason: Reason) -> str:
 @contextmanager
 def told() -> Iterator[None]:
     """Turn the errors that a user can meet into a sentence and a status; a bug keeps its trace."""
-    from homing.overrides import OverrideRefused
+    from homing.overrides import OverrideRefused, OverridesUnavailable
     from identity.port import Refused, Unavailable
     from runtime.admin import ControlUnreachable, FolderLocked
     from runtime.lifecycle import StartError
@@ -67,7 +67,7 @@ def told() -> Iterator[None]:
         fail(f"{error} Stop that process, or choose another folder with HOMING_DATA.", UNAVAILABLE)
     except TimeoutError:
         fail("the server is still busy with the work in hand", UNAVAILABLE)
-    except (Unavailable, StorageUnavailable, DatabaseUnavailable, ControlUnreachable) as error:
+    except (Unavailable, StorageUnavailable, OverridesUnavailable, DatabaseUnavailable, ControlUnreachable) as error:
         fail(f"{error}", UNAVAILABLE)
 
 

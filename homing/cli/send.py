@@ -68,7 +68,7 @@ def send(
 
 
 async def _smtp(access: Access) -> tuple[str, int] | None:
-    for one in await access.server.listeners():
+    for one in access.listeners:
         if one.name == "SMTP":
             return one.host or "127.0.0.1", one.port
     return None

@@ -29,10 +29,15 @@ def register(main: typer.Typer) -> None:
         epilog="Examples: homing up · HOMING_DOMAIN=example.org HOMING_SMTP_PORT=25 homing up. Once every listener"
         " answers it prints `ready` on a line of its own; SIGTERM or Ctrl-C drains and ends it, a second one at once.",
     )(up)
-    main.command("serve", epilog="Example: homing serve all")(serve)
+    main.command(
+        "serve",
+        epilog="Examples: homing serve imap · homing serve smtp imap identity storage · homing serve all."
+        " HOMING_SERVICE_TOKEN is the same for all services, IDENTITY_URL and STORAGE_URL say where the doors reach the"
+        " keepers, and MONGODB_URL where the keepers keep their data. SIGTERM or Ctrl-C drains and ends it.",
+    )(serve)
     main.command("down", epilog="Example: homing down")(down)
-    main.command("restart", epilog="Example: homing restart")(restart)
-    main.command("logs", epilog="Example: homing logs --follow")(logs)
+    main.command("restart", epilog="Examples: homing restart · homing restart imap")(restart)
+    main.command("logs", epilog="Examples: homing logs --follow · homing logs smtp")(logs)
     main.command("version")(version)
 
 
@@ -47,21 +52,36 @@ def up() -> None:
 def serve(
     services: Annotated[
         list[Service],
-        typer.Argument(help="all is the same as `homing up`."),
+        typer.Argument(help="One runs in this process; each of several in a child of it. all is `homing up`."),
     ],
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
-    """Start one service, or several, as a process of its own."""
-    if services != [Service.ALL]:
+    """Start one service, or several, as processes of their own."""
+    names = [service.value for service in services]
+    if Service.ALL in services:
+        if len(services) > 1:
+            fail("all stands for the whole server in one process, and by itself", USAGE)
+        up()
+    elif len(set(names)) < len(names):
         fail(
-            f"{' '.join(services)} as a process of its own comes with distributed mode, which this release does not"
-            " have yet; `homing up` (or `homing serve all`) runs all services in one process",
-            USAGE,
+            "each service is named once: a second process of one has ports of its own, and is started by itself", USAGE
         )
-    up()
+    elif len(names) == 1:
+        with told():
+            from homing.distributed import main
+
+            main(names[0], supervised=supervised)
+    else:
+        with told():
+            from homing.supervisor import main as supervise
+
+            status = supervise(names)
+        if status:
+            raise typer.Exit(status)
 
 
 def down() -> None:
-    """Drain and end the server that runs on this data folder, and wait until it has ended."""
+    """Drain and end the server that runs on this data folder, all its processes, and wait until it has ended."""
     from homing.control import end
 
     with told():
@@ -73,26 +93,30 @@ def down() -> None:
 def restart(
     services: Annotated[
         list[Service] | None,
-        typer.Argument(help="All run in one process, so it is all of them that restart."),
+        typer.Argument(help="Those that are processes of their own; where one process runs all, it is all of them."),
     ] = None,
 ) -> None:
-    """Drain the running server and begin again in its place, with new settings and code; its data stays."""
+    """Drain what runs and begin again in its place, with new settings and code; its data stays."""
     from homing.control import restart
 
+    names = [service.value for service in services or () if service is not Service.ALL]
     with told():
-        if not asyncio.run(restart()):
-            fail("no server runs on this data folder")
+        if not asyncio.run(restart(names)):
+            fail(f"no {' or '.join(names) or 'server'} runs on this data folder; POST /api/restart asks one elsewhere")
     typer.echo("Restarted.")
 
 
 def logs(
+    services: Annotated[list[Service] | None, typer.Argument(help="Of these services alone.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
 ) -> None:
-    """Show the running server's last log lines."""
+    """Show the last log lines of what runs on this data folder."""
     from homing.control import lines
 
+    names = [service.value for service in services or () if service is not Service.ALL]
+
     async def show() -> None:
-        async for line in lines(follow):
+        async for line in lines(follow, names):
             typer.echo(line)
 
     with told(), contextlib.suppress(KeyboardInterrupt):

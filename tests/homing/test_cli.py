@@ -83,11 +83,14 @@ def test_a_generated_password_is_shown(homing: Homing, domain: str) -> None:
         (("user", "disable", "nobody@example.org"), 1, "homing user list"),
         (("alias", "remove", "nobody@example.org"), 1, "homing alias list"),
         (("user", "import", "absent.csv"), 1, "cannot be read"),
-        (("serve", "smtp"), 2, "distributed mode"),
-        (("serve", "smtp", "imap"), 2, "smtp imap as a process"),
+        (("serve", "smtp"), 78, "HOMING_SERVICE_TOKEN"),
+        (("serve", "smtp", "imap"), 78, "HOMING_SERVICE_TOKEN"),
+        (("serve", "smtp", "smtp"), 2, "named once"),
+        (("serve", "all", "smtp"), 2, "by itself"),
         (("serve", "nonsense"), 2, "nonsense"),
         (("down",), 1, "no server runs"),
         (("restart",), 1, "no server runs"),
+        (("restart", "imap"), 1, "no imap runs"),
         (("logs",), 69, "No server runs"),
         (("send",), 2, "to whom?"),
         (("send", "ann@example.org"), 69, "homing up"),
@@ -245,12 +248,31 @@ def test_check(homing: Homing, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "HOMING_SMTP_PORT" in homing("check", status=78).stdout
 
 
-@pytest.mark.parametrize("variable", ["MONGODB_URL", "QUEUE_URL", "STORAGE_URL", "IDENTITY_URL"])
-def test_what_distributed_mode_needs_is_not_ignored(
-    homing: Homing, monkeypatch: pytest.MonkeyPatch, variable: str
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("QUEUE_URL", "redis://elsewhere", "asynchronous sending API"),
+        ("MONGODB_URL", "http://elsewhere:8002", "looks like mongodb://"),
+        ("MONGODB_URL", "mongodb://elsewhere:none/homing", "not a MongoDB URL"),
+        ("STORAGE_URL", "ftp://elsewhere", "the scheme 'ftp'"),
+        ("IDENTITY_URL", "elsewhere:8001", "the scheme"),
+        ("STORAGE_URL", "http://elsewhere:8002", "homing serve smtp imap"),
+        ("IDENTITY_URL", "http://elsewhere:8001", "homing serve smtp imap"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_not_ignored(
+    homing: Homing, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, sentence: str
 ) -> None:
-    monkeypatch.setenv(variable, "http://elsewhere:8002")
-    assert "distributed mode" in homing("up", status=78).stderr
+    monkeypatch.setenv(variable, value)
+    assert sentence in homing("up", status=78).stderr
+
+
+@pytest.mark.parametrize("token", ["tiny-secret", "a secret with blanks in it", "ein langes Geheimnis: ä" * 2])
+def test_a_service_token_that_cannot_be_used(homing: Homing, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("HOMING_SERVICE_TOKEN", token)
+    told = homing("serve", "identity", status=78)
+    assert "service.token" in told.stderr
+    assert token not in told.output
 
 
 def test_a_folder_in_use_by_what_does_not_answer(homing: Homing, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from homing import first_run
+from homing.adapters.sqlite import open_sqlite
 from homing.overrides import OverrideRefused, SettingsKeeper
 from homing.scrub import Scrub
 from homing.settings import Settings
@@ -37,7 +38,8 @@ def test_else_they_are_in_a_file(tmp_path: Path) -> None:
 
 
 async def test_several_overrides_are_kept_together_or_not_at_all(tmp_path: Path) -> None:
-    keeper = SettingsKeeper(tmp_path, {})
+    store = await open_sqlite(tmp_path)
+    keeper = SettingsKeeper(store, {})
     await keeper.open()
     told: list[Settings] = []
     keeper.on_change = told.append
@@ -49,10 +51,10 @@ async def test_several_overrides_are_kept_together_or_not_at_all(tmp_path: Path)
     # Of two, the one that is not live waits for the next start.
     assert not await keeper.change({"smtp.max_workers": "8", "smtp.queue_max": "17"})
     assert (keeper.current.smtp.max_workers, keeper.current.smtp.queue_max) == (8, 2000)
-    await keeper.close()
-    again = SettingsKeeper(tmp_path, {})
-    assert (await again.open()).smtp.queue_max == 17
-    await again.close()
+    await store.close()
+    store = await open_sqlite(tmp_path)
+    assert (await SettingsKeeper(store, {}).open()).smtp.queue_max == 17
+    await store.close()
 
 
 class Blobs:

@@ -25,7 +25,7 @@ from uuid import uuid4
 import pytest
 
 from runtime.tls import make_self_signed
-from tests.live import DOMAIN, PASSWORD, Live, running, until
+from tests.live import DOMAIN, PASSWORD, Live, embedded_only, running, until
 
 NOTICED = 5.0
 """Seconds after which no connection lives on with credentials that no longer hold."""
@@ -413,6 +413,7 @@ def test_a_restart_of_smtp_in_the_middle_of_data(live: Live) -> None:
     assert sum(octets.endswith(b"the first half\r\nthe second half\r\n") for octets in found) == 1
 
 
+@embedded_only("its drain, its end and the next start on the same folder")
 def test_a_process_and_its_successor(tmp_path: Path) -> None:
     """SIGTERM in the middle of DATA, and what the next start knows."""
     data = tmp_path / "data"

@@ -216,3 +216,31 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StartError, match="cannot be used"):
         FolderLock(tmp_path / "file" / "data").acquire()
+
+
+def test_parts_of_a_folder_have_owners_of_their_own(tmp_path: Path) -> None:
+    with FolderLock(tmp_path, "identity"), FolderLock(tmp_path, "storage"):
+        with pytest.raises(FolderLocked) as caught:
+            FolderLock(tmp_path, "identity").acquire()
+        assert caught.value.pid == os.getpid()
+        # The whole is nobody's while a part is someone's, and it is told whose.
+        with pytest.raises(FolderLocked) as caught:
+            FolderLock(tmp_path).acquire()
+        assert caught.value.pid == os.getpid()
+    with FolderLock(tmp_path):
+        for part in ("identity", "storage"):
+            with pytest.raises(FolderLocked) as caught:
+                FolderLock(tmp_path, part).acquire()
+            assert caught.value.pid == os.getpid()
+    with FolderLock(tmp_path, "identity"):
+        return
+
+
+async def test_sockets_of_several_processes_in_one_folder(tmp_path: Path) -> None:
+    servers = [ControlServer(tmp_path, {"box": Served(CODEC, RealBox())}, f"{name}.sock") for name in ("a", "b")]
+    for server in servers:
+        await server.start()
+    async with ControlClient(tmp_path, "a.sock") as first, ControlClient(tmp_path, "b.sock") as second:
+        assert await first.port("box", CODEC).size("a") == await second.port("box", CODEC).size("b") == 1
+    for server in servers:
+        await server.stop()

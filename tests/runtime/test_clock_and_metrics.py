@@ -35,6 +35,17 @@ def test_figures_are_rendered() -> None:
     assert 'homing_wait_seconds_bucket{le="2.0"} 1.0' in text
 
 
+def test_figures_of_one_service_among_others() -> None:
+    metrics = Metrics("homing", "imap")
+    metrics.counter("mails", "Mails.", ["door"]).labels("x").inc()
+    metrics.gauge("depth", "Depth.", read=lambda: 7)
+    metrics.histogram("wait_seconds", "Wait.", buckets=(1, 2)).observe(1.5)
+    samples = [line for line in metrics.render().decode().splitlines() if not line.startswith("#")]
+    assert len(samples) > 6
+    assert all('service="imap"' in line for line in samples)
+    assert 'homing_mails_total{door="x",service="imap"} 1.0' in samples
+
+
 async def test_a_blocked_loop_is_measured() -> None:
     lag = LoopLag(Metrics("homing"), every=0.01)
     await lag.start()

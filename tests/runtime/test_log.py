@@ -37,6 +37,14 @@ def test_json_away_from_a_terminal() -> None:
     assert (second["event"], second["level"]) == ("from afar", "warning")
 
 
+def test_the_service_is_said_in_every_line() -> None:
+    stream = io.StringIO()
+    configure(stream=stream, service="imap")
+    structlog.get_logger("smtp").info("delivered")
+    logging.getLogger("other").warning("from afar")
+    assert [line["service"] for line in lines(stream)] == ["imap", "imap"]
+
+
 def test_levels() -> None:
     stream = io.StringIO()
     configure(stream=stream, level="warning")

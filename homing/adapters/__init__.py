@@ -1,0 +1,1 @@
+"""Where saved settings, and whose turn the upkeep is, are kept. Imported by `homing.connect` alone."""

@@ -1,0 +1,1 @@
+"""In MongoDB, beside the data of identity and storage."""

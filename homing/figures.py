@@ -1,0 +1,55 @@
+"""The figures of storage and the doors together, beside SMTP's own in `GET /api/stats`."""
+
+from __future__ import annotations
+
+from homing.admin_api import Index, index
+from identity.http_api import is_admin
+from identity.model import Principal
+from imap.service import ImapService
+from smtp.http_api import MoreFigures, Stats
+from storage.port import Storage
+
+
+class KeptStats(Stats):
+    """For administrators, besides SMTP's figures: what is kept (total_size_bytes: of all messages; spool: messages
+    that wait to be sent to other servers), and whether the search index is up to date."""
+
+    accounts: int
+    total_emails: int
+    total_size_bytes: int
+    emails_today: int
+    spool: int
+    index: Index
+
+
+class AllStats(KeptStats):
+    """And, where they are in the same process, who reads."""
+
+    active_connections: int
+    active_sessions: int
+
+
+def more_figures(storage: Storage, imap: ImapService | None) -> MoreFigures:
+    """What `GET /api/stats` tells an administrator besides SMTP's own figures. imap: where it is in this process."""
+
+    async def add(own: Stats, caller: Principal) -> Stats:
+        if not is_admin(caller):
+            return own
+        kept = await storage.stats()
+        figures = {
+            **own.model_dump(),
+            "accounts": kept.accounts,
+            "total_emails": kept.emails,
+            "total_size_bytes": kept.size,
+            "emails_today": kept.emails_today,
+            "spool": kept.spool,
+            "index": index(kept),
+        }
+        if imap is None:
+            return KeptStats(**figures)
+        readers = imap.stats
+        return AllStats(
+            **figures, active_connections=readers.active_connections, active_sessions=readers.active_sessions
+        )
+
+    return MoreFigures((KeptStats if imap is None else AllStats) | Stats, add)
