@@ -54,7 +54,7 @@ format: $(VENV)/dev.stamp        ## let ruff format and fix what it can
 	@$(BIN)/ruff check --fix .
 
 test: $(VENV)/dev.stamp          ## the quick suite (under two minutes); lists what was not run
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not interop and not crash"
+	@$(BIN)/pytest -q -n 3 --dist loadfile -m "not slow and not interop and not crash"
 
 test-servers: $(VENV)/dev.stamp  ## the quick suite with the two stand-ins for MongoDB (needs java, mvn, go)
 	@$(BIN)/python -m tests.servers.run -- $(MAKE) --no-print-directory test

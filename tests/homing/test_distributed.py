@@ -165,6 +165,7 @@ def test_stats(cluster: Cluster, admin: str) -> None:
     assert figures["imap"]["total_emails"] >= 1
 
 
+@pytest.mark.slow
 def test_a_setting_reaches_every_process_of_the_service(cluster: Cluster, admin: str) -> None:
     first, second = (member.ports["REST"] for member in cluster.of("smtp"))
 
@@ -205,6 +206,7 @@ def test_secrets_are_no_overrides(cluster: Cluster) -> None:
     assert cluster.env["HOMING_SERVICE_TOKEN"] not in cluster.cli("config").stdout
 
 
+@pytest.mark.slow
 def test_a_restart_over_rest_begins_the_process_again(cluster: Cluster, admin: str) -> None:
     member = cluster.of("imap")[1]
     pid, port = member.pid, member.ports["IMAP_REST"]
@@ -219,6 +221,7 @@ def test_a_restart_over_rest_begins_the_process_again(cluster: Cluster, admin: s
     assert subjects(cluster, "bob", member.ports["IMAP"])
 
 
+@pytest.mark.slow
 def test_commands_while_it_runs(cluster: Cluster) -> None:
     cluster.cli("domain", "add", "example.org")
     cluster.cli("user", "add", "ann@example.org", "--password-stdin", stdin="a good secret\n")
@@ -242,6 +245,7 @@ def test_commands_while_it_runs(cluster: Cluster) -> None:
     assert "in use by process" in cluster.cli("check").stdout
 
 
+@pytest.mark.slow
 def test_commands_over_http(cluster: Cluster, tmp_path: Path) -> None:
     """From a machine that has neither the data folder nor the database."""
     before = cluster.cli_env
@@ -273,6 +277,7 @@ def test_logs_of_all_services(cluster: Cluster) -> None:
     assert {json.loads(line)["service"] for line in cluster.cli("logs", "imap").stdout.splitlines()} == {"imap"}
 
 
+@pytest.mark.slow
 def test_one_service_begins_again(cluster: Cluster) -> None:
     pids = [member.pid for member in cluster.members]
     begun = [member.output.count("ready\n") for member in cluster.members]

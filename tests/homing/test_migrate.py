@@ -229,6 +229,7 @@ def killed_at_its_next_step(folder: Path, new: Path | str, arguments: tuple[str,
         process.wait()
 
 
+@pytest.mark.slow
 async def test_killed_five_times_and_gone_on_with(old: Path, tmp_path: Path) -> None:
     wanted = await everything(old)
     new = tmp_path / "new"
@@ -341,6 +342,7 @@ async def test_services_that_run_over_mongodb_are_noticed(tmp_path: Path, databa
         await turns.close()
 
 
+@pytest.mark.slow
 async def test_damage_on_the_way_is_found(tmp_path: Path) -> None:
     """The copy is damaged between the copying and the comparing: the comparison says what, and nobody starts on it."""
     await house(tmp_path / "old", 300)
@@ -375,6 +377,7 @@ async def test_damage_on_the_way_is_found(tmp_path: Path) -> None:
     assert await everything(new) == await everything(tmp_path / "old")
 
 
+@pytest.mark.slow
 async def test_who_may_not_be_moved(tmp_path: Path) -> None:
     await house(tmp_path / "old", 5)
     with FolderLock(tmp_path / "old"):
@@ -398,6 +401,7 @@ async def test_who_may_not_be_moved(tmp_path: Path) -> None:
     assert "secret" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begin_anew", [False, True])
 async def test_killed_between_the_two_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin_anew: bool) -> None:
     """Identity is finished, storage is not: the next run finishes that."""

@@ -17,6 +17,8 @@ import pytest
 
 from tests.live import DOMAIN, SERVED, Live, Process, free_ports, until
 
+pytestmark = pytest.mark.slow
+
 ALL = tuple(SERVED)
 Start = Callable[..., "Supervised"]
 
@@ -133,7 +135,6 @@ def test_down_and_restart(start: Start) -> None:
     assert not any(alive(pid) for pid in pids.values())
 
 
-@pytest.mark.slow
 def test_children_end_with_a_supervisor_that_was_killed(start: Start) -> None:
     one = start("identity", "storage")
     pids = one.children()
