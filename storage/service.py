@@ -89,6 +89,10 @@ class StorageService:
                 log.warning("describing older messages again waits", reason=str(error))
                 await asyncio.sleep(self._sweep_seconds)
                 continue
+            except Exception:
+                log.exception("describing older messages again failed")
+                await asyncio.sleep(self._sweep_seconds)
+                continue
             if not after:
                 return
             await asyncio.sleep(BREATH)

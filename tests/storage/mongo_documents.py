@@ -13,13 +13,15 @@ from storage.adapters.mongo.blobs import chunk_id
 from storage.adapters.mongo.uidsets import unpack
 
 Document = dict[str, Any]
+BATCH = 100
+"""Documents in one answer: of chunks of 256 KiB so many fit, and mongo-java-server does not bound its octets."""
 
 
 async def problems(mongo: Mongo, *, swept: bool = False) -> list[str]:
     """What is wrong: nothing in a store that is as it should be, whatever was interrupted, once every account's journal
     is carried out. swept: nothing unseen or forgotten may be left either."""
     everything = {
-        name: await mongo.database[name].find({}).to_list()
+        name: await mongo.database[name].find({}, batch_size=BATCH).to_list()
         for name in ("account", "entry", "email", "blob", "chunk", "vanished", "operation", "removed", "spool")
     }
     found: list[str] = []

@@ -157,6 +157,8 @@ async def test_a_damaged_message_is_an_error_and_not_other_octets(store: Store) 
     await storage.open_account(op(), "ann")
     (outcome,) = await storage.accept([store.delivery("ann", content=message("x"))])
     await store.mongo.database["chunk"].delete_many({})
+    (row,) = await storage.rows(await store.ref(storage), ALL_UIDS, Want.CONTENT)
+    assert row.content is None
     with pytest.raises(ValueError, match="not whole"):
         await storage.read("ann", outcome.stored[0].email, 0, 100)  # type: ignore[union-attr]
 

@@ -11,7 +11,7 @@ import pytest
 
 from storage.adapters.mongo.adapter import MongoStorage
 from storage.model import ALL_UIDS, Accepted, FlagMode, MailboxRef, NewMessage, Operation, Want
-from storage.port import Unavailable
+from storage.port import Refused, Unavailable
 from tests.storage.mongo_world import Kill, Killed, Stop, World, delivery, operation, seen, world
 
 Call = Callable[[MongoStorage, Operation, dict[str, MailboxRef]], Awaitable[Any]]
@@ -127,7 +127,9 @@ async def test_what_is_killed_and_not_repeated_is_finished_or_swept(what: str) -
 async def _meanwhile(store: MongoStorage, there: World, refs: dict[str, MailboxRef], told: dict[int, int]) -> None:
     """What others do while one is stopped: read, change the same messages, sweep."""
     await _hear(store, refs["INBOX"], told)
-    await store.store_flags(operation(), refs["INBOX"], ((1, 2),), FlagMode.REPLACE, 8 | 4, ("mine",))
+    for box in (await store.list_mailboxes("ann")).mailboxes:
+        if box.messages:
+            await store.store_flags(operation(), box.ref, ((1, 2), (6, 9)), FlagMode.REPLACE, 8 | 4, ("mine",))
     await _hear(store, refs["INBOX"], told)
     await store.accept([delivery("other", "ann", "bob"), delivery("another", "ann")])
     await store.move(operation(), refs["INBOX"], ((2, 2),), "Trash")
@@ -196,3 +198,127 @@ async def test_one_that_is_stopped_and_released_late_spoils_nothing(what: str) -
             assert await there.problems() == [], (what, step)
             assert await there.swept() == [], (what, step)
     assert step > 5 or what == "open account"
+
+
+COMMITS = {"append": "account swap", "deliver": "account swap", "deliver to several": "operation swap"}
+
+
+@pytest.mark.parametrize("what", COMMITS)
+@pytest.mark.parametrize("behind", [0, 1])
+async def test_a_repeat_that_takes_over_and_the_first_that_goes_on_do_it_once(what: str, behind: int) -> None:
+    """The first is stopped before (or just after) its commit, a repeat at each of its own steps; then the first goes
+    on, then the repeat."""
+    call = CALLS[what]
+    async with world("mongomock") as there:
+        names: list[str] = []
+        store = await there.store()
+        refs = await furnished(store)
+        await call(await there.store(names.append), operation(), refs)
+        after = await _state(store)
+        commit = names.index(COMMITS[what]) + 1 + behind
+    step = 0
+    while True:
+        step += 1
+        async with world("mongomock") as there:
+            refs = await furnished(await there.store())
+            first, repeat, op = Stop(commit), Stop(step), operation()
+            one = asyncio.create_task(call(await there.store(first), op, refs))
+            await first.stopped.wait()
+            other = asyncio.create_task(call(await there.store(repeat), op, refs))
+            stopped = asyncio.create_task(repeat.stopped.wait())
+            await asyncio.wait((other, stopped), return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            first.go_on.set()
+            if repeat.stopped.is_set():
+                # The first may wait for the outcome that the other is to bring.
+                await asyncio.wait((one,), timeout=0.1)
+            repeat.go_on.set()
+            assert await one == await other, (what, step)
+            assert await _state(await there.store()) == after, (what, step)
+            assert await there.problems() == [], (what, step)
+            if not repeat.stopped.is_set():
+                break
+    assert step > 5
+
+
+WRITES: list[Callable[[MongoStorage, MailboxRef], Awaitable[Any]]] = [
+    lambda store, ref: store.store_flags(operation(), ref, ((1, 2), (4, 4)), FlagMode.ADD, 1),
+    lambda store, ref: store.expunge(operation(), ref, ((2, 3),)),
+    lambda store, ref: store.accept([delivery("new", "ann")]),
+    lambda store, ref: store.store_flags(operation(), ref, ((4, 5),), FlagMode.ADD, 4, ("k",)),
+]
+
+
+@pytest.mark.parametrize("what", ["entries", "rows", "open", "changes", "list"])
+async def test_what_is_read_while_others_write_is_of_one_moment(what: str) -> None:
+    reads: dict[str, Callable[[MongoStorage, MailboxRef], Awaitable[Any]]] = {
+        "entries": lambda store, ref: store.entries(ref, ((1, 3), (4, 90))),
+        "rows": lambda store, ref: store.rows(ref, ALL_UIDS, Want.CONTENT),
+        "open": lambda store, ref: store.open_mailbox(operation(), ref, False),
+        "list": lambda store, ref: store.list_mailboxes(ref.account),
+        "changes": lambda store, ref: store.changes(ref, 0),
+    }
+    step = 0
+    while True:
+        step += 1
+        async with world("mongomock") as there:
+            writer = await there.store()
+            ref = (await furnished(writer))["INBOX"]
+            moments = [await reads[what](writer, ref)]
+            stop = Stop(step)
+            reading = asyncio.create_task(reads[what](await there.store(stop), ref))
+            stopped = asyncio.create_task(stop.stopped.wait())
+            await asyncio.wait((reading, stopped), return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if not stop.stopped.is_set():
+                await reading
+                break
+            for write in WRITES:
+                await write(writer, ref)
+                moments.append(await reads[what](writer, ref))
+            stop.go_on.set()
+            found = await reading
+            if what == "changes":
+                # What changed again since is told by the next page instead.
+                now = moments[-1]
+                assert found.through in [moment.through for moment in moments]
+                assert all(entry.modseq <= found.through for entry in found.entries)
+                later = await writer.changes(ref, found.through)
+                told = {entry.uid: entry for entry in (*found.entries, *later.entries)}
+                for first, last in later.vanished:
+                    for uid in range(first, last + 1):
+                        told.pop(uid, None)
+                assert told == {entry.uid: entry for entry in now.entries}
+            else:
+                assert found in moments, (what, step)
+    assert step > 2
+
+
+async def test_a_refused_operation_leaves_no_trace_of_itself() -> None:
+    async with world("mongomock") as there:
+        store = await there.store()
+        await furnished(store)
+        before = await there.mongo.database["operation"].find({}).to_list()
+        with pytest.raises(Refused):
+            await store.create_mailbox(operation(), "ann", "INBOX")
+        (outcome,) = await store.accept([delivery("x", "ann", "nobody")])
+        assert isinstance(outcome, Refused)
+        assert await there.mongo.database["operation"].find({}).to_list() == before
+
+
+async def test_a_writer_whose_operation_was_forgotten_does_not_commit_what_was_swept() -> None:
+    async with world("mongomock") as there:
+        store, names = await there.store(), []
+        refs = await furnished(store)
+        await CALLS["copy"](await there.store(names.append), operation(), refs)
+        stop = Stop(names.index("account swap") + 1)
+        late = asyncio.create_task(CALLS["copy"](await there.store(stop), operation(), refs))
+        await stop.stopped.wait()
+        # Its operation first, as if it were of yesterday; then what it has inserted.
+        await there.mongo.database["operation"].delete_many({})
+        assert await there.swept() == []
+        stop.go_on.set()
+        copied = await late
+        assert (await store.mailbox("ann", "Sent")).messages == 4
+        assert copied.target == ((3, 4),)
+        assert await there.problems() == []

@@ -94,7 +94,8 @@ async def _write(
             assert ranges.count(copied.source) == ranges.count(copied.target)
             ledger.new(refs[other].mailbox, copied.target)
         case "expunge":
-            ledger.expunged += ranges.count((await store.expunge(operation(), ref, uids)).uids)
+            expunged = await store.expunge(operation(), ref, uids)
+            ledger.expunged += ranges.count(expunged.uids)
         case "select":
             await store.open_mailbox(operation(), ref, True)
         case "sweep":

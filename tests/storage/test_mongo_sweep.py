@@ -117,6 +117,7 @@ async def accepted(storage: MongoStorage, delivery: Any) -> None:
         raise outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "what",
     [
@@ -183,6 +184,7 @@ async def everything_can_be_read(storage: MongoStorage) -> None:
                 assert row.content in (None, octets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["copy", "move", "deliver", "deliver to many", "append", "stage and deliver", "sweep"])
 async def test_a_sweep_at_any_step_of_a_call_does_no_harm(store: Store, what: str) -> None:
     """Another process expunges what the call is about and sweeps, an hour later as its clock has it."""
@@ -213,6 +215,7 @@ async def test_a_sweep_at_any_step_of_a_call_does_no_harm(store: Store, what: st
     pytest.fail("it never came through")
 
 
+@pytest.mark.slow
 async def test_a_staged_body_swept_at_any_step_of_its_delivery(store: Store) -> None:
     """Without any grace: either the delivery names it in time, or it is refused; never half of both."""
     refused = 0
@@ -237,6 +240,7 @@ async def test_a_staged_body_swept_at_any_step_of_its_delivery(store: Store) -> 
     pytest.fail("it never came through")
 
 
+@pytest.mark.slow
 async def test_a_body_named_at_any_step_of_the_sweep_that_takes_it(store: Store) -> None:
     refused = accepted_ = 0
     for n in range(STEPS):
@@ -267,6 +271,7 @@ async def test_a_body_named_at_any_step_of_the_sweep_that_takes_it(store: Store)
     pytest.fail("it never came through")
 
 
+@pytest.mark.slow
 async def test_two_sweeps_at_once_do_no_harm(store: Store) -> None:
     """Each message is in two mailboxes and two accounts, and both ends come at once."""
     for n in range(STEPS):

@@ -291,7 +291,7 @@ async def test_connect_opens_by_url(tmp_path: Path) -> None:
     await store.open_account(op(), "ann")
     await store.close()
     assert (folder / "storage.db").stat().st_mode & 0o777 == 0o600
-    for url in ("mongodb://x/y", "sqlite://host/path", "sqlite:///", "", "/a/path"):
+    for url in ("imap://x/y", "sqlite://host/path", "sqlite:///", "", "/a/path"):
         with pytest.raises(ValueError, match="sqlite:///path"):
             await connect(url)
 

@@ -30,7 +30,8 @@ T_co = TypeVar("T_co", covariant=True)
 COMMIT_SECONDS: Final = 20.0
 """Seconds for which a change is tried while other processes are always quicker; then it is Unavailable."""
 KNOWN_MAX: Final = 2_000
-"""Accounts of which the last state is kept in memory."""
+KNOWN_MAILBOXES: Final = 50_000
+"""Accounts of which the last state is kept in memory, and their mailboxes together (1 KiB each, about)."""
 PAUSE: Final = 0.002
 PAUSE_MAX: Final = 0.1
 """Seconds, at random between none and this, before a commit that lost is tried again: first and longest."""
@@ -94,6 +95,7 @@ class Accounts:
         self._database = database
         self._hub = hub
         self._known: OrderedDict[str, Known] = OrderedDict()
+        self._known_mailboxes = 0
         self._lanes: dict[str, Lane] = {}
 
     # -- reading
@@ -167,7 +169,8 @@ class Accounts:
 
     async def commit(self, account: str, work: Work[T], check: Check | None = None) -> T:
         """Commit the work and carry it out; in the account's lane. check: called before each attempt. Raises what it
-        raises and what the work refuses, NO_SUCH_ACCOUNT, Unavailable. The journal is left for ``empty``."""
+        raises and what the work refuses, NO_SUCH_ACCOUNT, Unavailable (of a commit that was under way, nobody knows
+        then whether it happened). The journal is left for ``empty``."""
         base, fresh = self.known(account), False
         prepared = False
         deadline = monotonic() + COMMIT_SECONDS
@@ -201,9 +204,11 @@ class Accounts:
             pause = min(2 * pause, PAUSE_MAX)
             base = None
         self._learn(after, carried_out=not after["journal"])
-        for found in after["journal"]:
-            await carry_out(self._database, account, found)
-        self._learn(after, carried_out=True)
+        # It is committed, and nobody reads the account without carrying it out first: so it need not be done here.
+        with contextlib.suppress(Unavailable):
+            for found in after["journal"]:
+                await carry_out(self._database, account, found)
+            self._learn(after, carried_out=True)
         self._hub.publish({account: after["modseq"]})
         return value
 
@@ -272,7 +277,7 @@ class Accounts:
             return await self._database.swap(queries.account_at(account, rev), update)
         except BaseException:
             # Whether it is committed, nobody knows here: what comes next reads the account.
-            self._known.pop(account, None)
+            self._forget(account)
             raise
 
     async def _empty(self, doc: Document) -> None:
@@ -286,7 +291,13 @@ class Accounts:
         if known is not None and known.doc["rev"] > doc["rev"]:
             return
         carried_out = carried_out or (known is not None and known.doc["rev"] == doc["rev"] and known.carried_out)
+        self._forget(doc["_id"])
         self._known[doc["_id"]] = Known(doc, carried_out)
-        self._known.move_to_end(doc["_id"])
-        while len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
+        self._known_mailboxes += len(doc["mailboxes"])
+        while len(self._known) > KNOWN_MAX or (self._known_mailboxes > KNOWN_MAILBOXES and len(self._known) > 1):
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, account: str) -> None:
+        known = self._known.pop(account, None)
+        if known is not None:
+            self._known_mailboxes -= len(known.doc["mailboxes"])

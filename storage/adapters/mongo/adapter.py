@@ -16,11 +16,12 @@ from storage.adapters.mongo import spool as spooled
 from storage.adapters.mongo.accounts import Accounts, Plain
 from storage.adapters.mongo.append import Append
 from storage.adapters.mongo.arrivals import Arrivals
+from storage.adapters.mongo.batches import Batches
 from storage.adapters.mongo.blobs import Blobs
 from storage.adapters.mongo.changes import History
 from storage.adapters.mongo.commits import Commits
 from storage.adapters.mongo.database import Database, OnStep
-from storage.adapters.mongo.deliver import Deliveries
+from storage.adapters.mongo.deliver import Deliveries, Outcome
 from storage.adapters.mongo.entries import Entries, made
 from storage.adapters.mongo.events import Trace
 from storage.adapters.mongo.indexes import INDEXES
@@ -105,6 +106,7 @@ class MongoStorage:
         self._deliveries = Deliveries(
             self.database, self.accounts, self._operations, self._commits, self._arrivals, self._blobs
         )
+        self._batches = Batches(self._deliveries, self._commits)
         self._recovery = Recovery(self.database, self.accounts, self._operations, self._commits, self._deliveries)
         self._watch = Watch(self.database, self._hub)
         self._reader = Reader(self.database, self._entries, self._blobs)
@@ -253,33 +255,27 @@ class MongoStorage:
         return await self._blobs.stage(chunks)
 
     async def accept(self, deliveries: Sequence[Delivery]) -> Sequence[Accepted | Refused | Unavailable]:
-        outcomes_: list[Accepted | Refused | Unavailable] = []
+        found: list[Accepted | Refused | Unavailable] = []
         for start in range(0, len(deliveries), ACCEPT_BATCH):
             batch = deliveries[start : start + ACCEPT_BATCH]
             try:
-                outcomes_ += await self._accept(batch)
+                ended = await self._accept(batch)
             except Unavailable as unavailable:
-                outcomes_ += [unavailable] * len(batch)
-            except Exception:
-                if len(deliveries) == 1:
-                    raise
-                outcomes_ += [await self._accept_alone(delivery) for delivery in batch]
-        return outcomes_
+                ended = [unavailable] * len(batch)
+            for delivery, outcome in zip(batch, ended, strict=True):
+                if isinstance(outcome, Accepted | Refused | Unavailable):
+                    found.append(outcome)
+                elif len(deliveries) == 1:
+                    raise outcome
+                else:
+                    log.error("a delivery failed", trace=delivery.trace, exc_info=outcome)
+                    found.append(Unavailable("internal error"))
+        return found
 
-    async def _accept_alone(self, delivery: Delivery) -> Accepted | Refused | Unavailable:
-        """One of a batch in which something was wrong that nothing should be: the others must not suffer from it."""
-        try:
-            return (await self._accept([delivery]))[0]
-        except Unavailable as unavailable:
-            return unavailable
-        except Exception:
-            log.exception("a delivery failed", trace=delivery.trace)
-            return Unavailable("internal error")
-
-    async def _accept(self, batch: Sequence[Delivery]) -> list[Accepted | Refused | Unavailable]:
+    async def _accept(self, batch: Sequence[Delivery]) -> Sequence[Outcome | BaseException]:
         described = await self._intake.deliveries(batch)
         bodies = [body if isinstance(body, Refused) else self._blobs.prepare(body) for body in described]
-        return await self._commits.run(self._deliveries.accept(list(zip(batch, bodies, strict=True))))
+        return await self._commits.run(self._batches.accept(list(zip(batch, bodies, strict=True))))
 
     async def append(
         self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None

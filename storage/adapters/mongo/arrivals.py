@@ -159,7 +159,7 @@ class _Together:
 
     def _enter(self, arrival: Arrival, draft: Draft, item: Item, now: float) -> StoredAt:
         draft.check_open()
-        mailbox, box = _place(draft.doc, arrival.mailbox)
+        mailbox, box = place(draft.doc, arrival.mailbox)
         if box["uidnext"] > UID_MAX:
             raise Refused(Reason.LIMIT, "The mailbox has no uid left.")
         modseq = draft.next_modseq(size=arrival.size, messages=1)
@@ -179,7 +179,7 @@ class _Together:
         return stored
 
 
-def _place(doc: Mapping[str, Any], name: str) -> tuple[str, Document]:
+def place(doc: Mapping[str, Any], name: str) -> tuple[str, Document]:
     """The mailbox of that name, INBOX where there is none."""
     try:
         return box_named(doc, name)

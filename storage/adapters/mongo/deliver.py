@@ -18,7 +18,7 @@ from storage import outcomes
 from storage.adapters.mongo import events, queries
 from storage.adapters.mongo.accounts import Accounts
 from storage.adapters.mongo.append import Unseen, insert, unseen
-from storage.adapters.mongo.arrivals import Arrival, Arrivals
+from storage.adapters.mongo.arrivals import Arrival, Arrivals, place
 from storage.adapters.mongo.blobs import Blobs, PreparedBlob
 from storage.adapters.mongo.commits import Commits
 from storage.adapters.mongo.database import Change, Database
@@ -26,6 +26,7 @@ from storage.adapters.mongo.operations import Claim, ClaimLost, Ended, Operation
 from storage.adapters.mongo.spool import document as spool_document
 from storage.adapters.mongo.spool import spooled_events
 from storage.adapters.mongo.state import Document, is_open
+from storage.limits import UID_MAX
 from storage.model import Accepted, Delivery, StoredAt
 from storage.names import encodable
 from storage.port import Reason, Refused, Unavailable
@@ -111,6 +112,9 @@ class Deliveries:
             if isinstance(stored, Refused) and stored.reason is Reason.NO_SUCH_ACCOUNT:
                 # The account was removed after the commit, and the message with it.
                 stored = StoredAt(arrival.account, "", 0, 0, arrival.email)
+            elif isinstance(stored, Refused):
+                # What is committed is no longer refused: it waits until there is room for it.
+                raise Unavailable(stored.text) from stored
             elif isinstance(stored, BaseException):
                 raise stored
             at[arrival.path.split(".")[1]] = outcomes.stored(stored)
@@ -259,6 +263,9 @@ class Deliveries:
 
 def _no_place(job: _Job, known: Mapping[str, Document]) -> Refused | None:
     for recipient in job.delivery.local:
-        if not is_open(known.get(recipient.account)):
+        doc = known.get(recipient.account)
+        if doc is None or not is_open(doc):
             return Refused(Reason.NO_SUCH_ACCOUNT, f"{recipient.account} has no mailboxes here.")
+        if place(doc, encodable(recipient.mailbox))[1]["uidnext"] > UID_MAX:
+            return Refused(Reason.LIMIT, "The mailbox has no uid left.")
     return None

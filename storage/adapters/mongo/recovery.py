@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import structlog
+
 from storage.adapters.mongo import queries
 from storage.adapters.mongo.accounts import Accounts
 from storage.adapters.mongo.commits import Commits
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.deliver import Deliveries
 from storage.adapters.mongo.operations import Claim, ClaimLost, Operations
+from storage.port import Unavailable
+
+log = structlog.get_logger("storage")
 
 
 class Recovery:
@@ -28,9 +33,14 @@ class Recovery:
     async def finish_deliveries(self, before: float, limit: int) -> int:
         """Finish deliveries that were committed before that time and are not in all their mailboxes; how many."""
         found = await self._database.find(queries.undone_before(before, limit))
+        finished = 0
         for doc in found:
-            await self._commits.run(self._take_over(doc["_id"]))
-        return len(found)
+            try:
+                await self._commits.run(self._take_over(doc["_id"]))
+                finished += 1
+            except Unavailable as error:
+                log.warning("a delivery waits to be finished", op=doc["_id"], reason=str(error))
+        return finished
 
     async def bury(self, account: str, op: str) -> None:
         """Make sure of what the operation has inserted unseen in the account: what is still unseen after this was

@@ -144,8 +144,11 @@ def _part(
     octets += sum([len(part[name]) for wanted, name in _FORMS if want & wanted and name in part])
     if want & Want.CONTENT and blob["size"] <= INLINE_MAX:
         chunk = chunks.get(chunk_id(email["blob"], 0))
-        part["content"] = chunk["data"] if chunk is not None else b""
-        octets += len(part["content"])
+        content = chunk["data"] if chunk is not None else b""
+        # A damaged one is not given out: ``read`` tells that it is.
+        if len(content) == blob["size"]:
+            part["content"] = content
+            octets += len(content)
     return part, octets
 
 

@@ -172,24 +172,29 @@ class Texts:
             for one in await self._database.find(queries.texts(names, (*fields, "body") if with_body else fields))
         }
         looks = await asyncio.to_thread(_look, group, kept, keys)
+        answers: dict[str, list[bool]] = {}
         for text, look in zip(group, looks, strict=True):
-            if look is not None and look.waiting and kept[text.blob].get("more"):
-                await self._rest(text.blob, kept[text.blob]["more"], look)
-        return {
-            text.email: await self._read(text, keys) if look is None else look.answers
-            for text, look in zip(group, looks, strict=True)
-        }
+            if look is not None and await self._rest(text.blob, kept[text.blob].get("more", 0), look):
+                answers[text.email] = look.answers
+            else:
+                answers[text.email] = await self._read(text, keys)
+        return answers
 
-    async def _rest(self, blob: str, more: int, look: Scan) -> None:
-        """Look through the further pieces of a long text."""
+    async def _rest(self, blob: str, more: int, look: Scan) -> bool:
+        """Look through the further pieces of a long text, as far as they may matter. False when one is missing, as
+        while the text is being renewed."""
+        if not look.waiting:
+            return True
         for first in range(1, more + 1, PIECES_AT_ONCE):
             names = [texts.piece_id(blob, n) for n in range(first, min(first + PIECES_AT_ONCE, more + 1))]
             pieces = {one["_id"]: one["body"] for one in await self._database.find(queries.texts(names))}
             for name in names:
-                if look.waiting and name in pieces:
-                    await asyncio.to_thread(look.take, pieces[name])
-            if not look.waiting:
-                return
+                if name not in pieces:
+                    return False
+                await asyncio.to_thread(look.take, pieces[name])
+                if not look.waiting:
+                    return True
+        return True
 
     async def _read(self, text: _Text, keys: Sequence[TextKey]) -> list[bool]:
         """The answers of a message whose text is not kept, from the message itself."""
