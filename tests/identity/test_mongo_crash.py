@@ -15,6 +15,8 @@ from identity.model import Alias, ChangeKind, NewAccount, Origin, Role, Verdict
 from identity.port import Reason, Refused, Unavailable
 from tests.identity.mongo_town import HOME, D, Steps, Stumble, Town, killed, town_of
 
+pytestmark = pytest.mark.slow
+
 MOST_STEPS = 80
 
 

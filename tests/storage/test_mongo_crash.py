@@ -14,6 +14,8 @@ from storage.model import ALL_UIDS, Accepted, FlagMode, MailboxRef, NewMessage, 
 from storage.port import Refused, Unavailable
 from tests.storage.mongo_world import Kill, Killed, Stop, World, delivery, operation, seen, world
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[[MongoStorage, Operation, dict[str, MailboxRef]], Awaitable[Any]]
 
 BODY = [NewMessage(b"Subject: 1\r\n\r\nx", 8, ("new",)), NewMessage(b"Subject: 2\r\n\r\ny")]
