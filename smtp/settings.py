@@ -44,8 +44,8 @@ class SmtpSettings(Group):
     )
     timeout: float = setting(
         30.0,
-        "Seconds that a received message may wait for its turn to be stored; then the client is told to try later. For a"
-        " service of its own also, from its start on, how long a call to identity or storage may take.",
+        "Seconds that a received message may wait for its turn to be stored; then the client is told to try later. For"
+        " a service of its own also, from its start on, how long a call to identity or storage may take.",
         env=["SMTP_TIMEOUT"],
         live=True,
         gt=0,
