@@ -5,7 +5,6 @@ RUN pip install --no-cache-dir --only-binary :all: --require-hashes -r requireme
     && useradd --system --uid 1000 --home-dir /data homing && install -d -o homing -g homing -m 0700 /data
 COPY pyproject.toml README.md LICENSE ./
 COPY connectors connectors
-COPY connectors connectors
 COPY homing homing
 COPY identity identity
 COPY imap imap

@@ -261,7 +261,7 @@ class Mailbox:
             for uid, leaves in parts.items():
                 row = dict(rows[uid])
                 if gmail:
-                    row[b"X-GM-LABELS"] = [_label(one) for one in row.get(b"X-GM-LABELS") or ()]
+                    row[b"X-GM-LABELS"] = [label_of(one) for one in row.get(b"X-GM-LABELS") or ()]
                 found.append(described.message(uid, row, leaves, texts[uid], text_max=TEXT_MAX, gmail=gmail))
         return found
 
@@ -281,7 +281,7 @@ class Mailbox:
             for group in _groups(uids, sizes, TEXTS_AT_ONCE):
                 rows = self._call("fetch texts", IMAPClient.fetch, group, items)
                 for uid, row in rows.items():
-                    found[uid] = {section: _body(row, section) for section in sections}
+                    found[uid] = {section: body_of(row, section) for section in sections}
         return found
 
     def leaves(self, uid: int) -> list[Leaf]:
@@ -295,7 +295,7 @@ class Mailbox:
         """The decoded bytes of one part."""
         items = [f"BODY.PEEK[{leaf.section}]"]
         rows = self._call("fetch an attachment", IMAPClient.fetch, [uid], items)
-        return described.decoded(leaf, _body(rows.get(uid, {}), leaf.section))
+        return described.decoded(leaf, body_of(rows.get(uid, {}), leaf.section))
 
     # -- changing
 
@@ -367,7 +367,8 @@ def _searched(client: Any, tree: searching.Tree, stretch: str) -> list[int]:
     return list(client.search([stretch.encode(), *found] if stretch else found, charset="UTF-8"))
 
 
-def _body(row: Any, section: str) -> bytes:
+def body_of(row: Any, section: str) -> bytes:
+    """The octets of a section in what FETCH gave of a message; b"" where it gave none."""
     name = f"BODY[{section}]".encode()
     for key in (name, name + b"<0>"):
         value = row.get(key)
@@ -377,7 +378,8 @@ def _body(row: Any, section: str) -> bytes:
     return b""
 
 
-def _label(label: object) -> str:
+def label_of(label: object) -> str:
+    """A label of Gmail's, out of modified UTF-7."""
     raw = label if isinstance(label, bytes) else str(label).encode()
     return str(imapclient.imap_utf7.decode(raw))
 

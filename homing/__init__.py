@@ -1,3 +1,3 @@
-"""The composition root: the whole mail server in one process, and its command line."""
+"""The composition root: the mail server in one process or in several, and its command line."""
 
 __version__ = "0.1.0"

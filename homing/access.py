@@ -14,12 +14,22 @@ from dataclasses import dataclass
 from enum import Enum
 
 from homing import sockets
-from homing.keepers import check_urls, identity_store, in_folder, open_identity, open_overrides
+from homing.keepers import (
+    check_urls,
+    folder_of,
+    identity_store,
+    in_folder,
+    open_identity,
+    open_overrides,
+    open_storage,
+    storage_store,
+)
 from homing.overrides import Overrides, SettingsKeeper
 from homing.ports import (
     CONFIG,
     IDENTITY,
     SERVER,
+    STORAGE,
     Config,
     Listening,
     config_codec,
@@ -29,12 +39,17 @@ from homing.ports import (
 from homing.settings import Settings, load_settings
 from homing.sockets import Socket
 from identity.port import Identity
-from runtime.admin import ControlClient, ControlUnreachable, FolderLock, FolderLocked, make_folder
+from runtime.admin import ControlClient, ControlUnreachable, FolderLock, FolderLocked
+from runtime.controlport import packed
+from storage import wire
+from storage.port import Storage
 
 PATIENCE = 3.0
 POLL = 0.1
 PART = "identity"
 """The part of the data folder that holds accounts and saved settings."""
+STORAGE_PART = "storage"
+"""The part that holds mail."""
 
 
 class Where(Enum):
@@ -63,7 +78,7 @@ async def reach() -> AsyncIterator[Access]:
     folder is held by a process that does not answer, even after a while (it may be starting, or ending)."""
     settings = _settings()
     async with AsyncExitStack() as stack:
-        owner = await _owner(settings, stack)
+        owner = await _owner(settings, _store(settings), PART, stack)
         if owner is not None:
             client, whole = owner
             identity, config = client.port(IDENTITY, identity_codec()), client.port(CONFIG, config_codec())
@@ -85,11 +100,27 @@ async def reach() -> AsyncIterator[Access]:
 
 
 @asynccontextmanager
+async def reach_mail() -> AsyncIterator[tuple[Access, Storage]]:
+    """The same, and the way to the mail. Beyond the errors of `reach` storage's Unavailable."""
+    async with reach() as access, AsyncExitStack() as stack:
+        settings = access.settings
+        url = settings.storage.url if settings.mongodb.url is None else None
+        url = url or storage_store(settings)
+        owner = await _owner(settings, url, STORAGE_PART, stack) if in_folder(url) else None
+        if owner is not None:
+            yield access, packed(owner[0], STORAGE, wire.codec())
+            return
+        storage = await open_storage(settings, url)
+        stack.push_async_callback(storage.close)
+        yield access, storage
+
+
+@asynccontextmanager
 async def overrides() -> AsyncIterator[Overrides | None]:
     """The store of saved settings alone, whatever is in it; None where a running process owns it."""
     settings = _settings()
     async with AsyncExitStack() as stack:
-        owned = await _owner(settings, stack) is not None
+        owned = await _owner(settings, _store(settings), PART, stack) is not None
         yield None if owned else await _opened(settings, _store(settings), stack)
 
 
@@ -113,25 +144,24 @@ async def _opened(settings: Settings, url: str, stack: AsyncExitStack) -> Overri
     return opened
 
 
-async def _owner(settings: Settings, stack: AsyncExitStack) -> tuple[ControlClient, bool] | None:
-    """A line to the process that owns the data, and whether it runs all services. None: there is no such process, and a
-    store in a folder is this command's."""
+async def _owner(settings: Settings, url: str, part: str, stack: AsyncExitStack) -> tuple[ControlClient, bool] | None:
+    """A line to the process that owns a part of the data, which is at the URL, and whether it runs all services. None:
+    there is no such process, and a store in a folder is this command's."""
     whole = sockets.whole(settings.data)
-    if not in_folder(_store(settings)):
+    if not in_folder(url):
         return await _answering([whole], stack)
-    make_folder(settings.data)
-    lock = FolderLock(settings.data, PART)
+    lock = FolderLock(folder_of(url), part)
     until = time.monotonic() + PATIENCE
     while True:
         try:
             lock.acquire()
         except FolderLocked:
-            found = await _answering([whole, *sockets.found(settings.data, [PART])], stack)
+            found = await _answering([whole, *sockets.found(settings.data, [part])], stack)
             if found is not None:
                 return found
             if time.monotonic() > until:
                 raise ControlUnreachable(
-                    f"The process that holds {settings.data} does not answer on its control socket."
+                    f"The process that holds {folder_of(url)} does not answer on its control socket in {settings.data}."
                 ) from None
             await asyncio.sleep(POLL)
         else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from homing.health import identity_check, storage_check
 from homing.keepers import (
     check_urls,
+    folder_of,
     identity_store,
     in_folder,
     is_service,
@@ -63,14 +65,21 @@ async def examine() -> list[Finding]:
 
 
 async def _with_overrides(settings: Settings) -> tuple[Settings, list[Finding]]:
-    """The settings with what is saved over them, and the database where it is not in the folder. Raises StartError."""
+    """The settings with what is saved over them, and the database where it is not in the folder. Raises StartError, and
+    FolderLocked where the database is in another folder, which a process has."""
     url = identity_store(settings)
+    if settings.mongodb.url is None and is_service(settings.identity.url):
+        # They are kept elsewhere, and nothing of them is made here.
+        return settings, []
     try:
-        store = await open_overrides(settings, url)
-        try:
-            settings = await SettingsKeeper(store).open()
-        finally:
-            await store.close()
+        with ExitStack() as stack:
+            if in_folder(url) and folder_of(url).resolve() != settings.data.resolve():
+                stack.enter_context(FolderLock(folder_of(url), "identity"))
+            store = await open_overrides(settings, url)
+            try:
+                settings = await SettingsKeeper(store).open()
+            finally:
+                await store.close()
     except OverridesUnavailable as error:
         return settings, [Finding("database", False, f"{error}")]
     return settings, [] if in_folder(url) else [Finding("database", True, "it answers")]

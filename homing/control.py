@@ -17,6 +17,8 @@ from runtime.admin import ControlUnreachable, FolderLock, FolderLocked
 
 LOG_WAIT = 20.0
 POLL = 0.1
+ANSWER_SECONDS = 10.0
+"""Seconds that a process may take for the shortest of answers; one that takes longer hangs."""
 PATIENCE = 3.0
 """Seconds to wait for a process that holds the folder, and does not answer yet."""
 DRAIN_PATIENCE = 120.0
@@ -149,8 +151,8 @@ async def _ask(one: Socket, *, restart: bool) -> bool:
 
 
 async def _began(one: Socket) -> float | None:
-    """When the process began; None where none answers there."""
+    """When the process began; None where there is none. Raises TimeoutError for one that hangs."""
     with contextlib.suppress(ControlUnreachable):
-        async with one.client() as client:
+        async with asyncio.timeout(ANSWER_SECONDS), one.client() as client:
             return await client.port(SERVER, server_codec()).started_at()
     return None

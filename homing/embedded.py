@@ -10,6 +10,7 @@ from homing.figures import more_figures
 from homing.first_run import make_first_logins
 from homing.keepers import (
     check_embedded,
+    folder_of,
     identity_settings,
     identity_store,
     in_folder,
@@ -20,7 +21,7 @@ from homing.keepers import (
     storage_store,
 )
 from homing.overrides import SettingsKeeper
-from homing.ports import CONFIG, IDENTITY, SERVER, Listening, config_codec, identity_codec, server_codec
+from homing.ports import CONFIG, IDENTITY, SERVER, STORAGE, Listening, config_codec, identity_codec, server_codec
 from homing.process import LOCK_SECONDS, WHOLE, Process, Running
 from homing.purge import PURGE_TURN_SECONDS, Purge
 from homing.scrub import Scrub
@@ -30,10 +31,12 @@ from identity import admin_api as identity_admin
 from identity.service import IdentityService
 from imap import http_api as imap_api
 from runtime.admin import ControlServer, FolderLock, Served
+from runtime.controlport import ServedPacked
 from runtime.lifecycle import Service
 from runtime.metrics import LoopLag
 from smtp import http_api as smtp_api
 from smtp.sending import Sender
+from storage import wire
 from storage.service import StorageService
 
 
@@ -51,7 +54,12 @@ async def _serve() -> bool:
         # A command may hold the folder for a moment.
         lock.acquire(wait=LOCK_SECONDS)
         stack.callback(lock.release)
-        own = identity_store(settings)
+        own, where = identity_store(settings), storage_store(settings)
+        for part, url in (("identity", own), ("storage", where)):
+            if in_folder(url) and folder_of(url).resolve() != settings.data.resolve():
+                elsewhere = FolderLock(folder_of(url), part)
+                elsewhere.acquire(wait=LOCK_SECONDS)
+                stack.callback(elsewhere.release)
         overrides = await patiently("the store of settings", lambda: open_overrides(settings, own))
         stack.push_async_callback(overrides.close)
         keeper = SettingsKeeper(overrides, shared=not in_folder(own))
@@ -61,7 +69,6 @@ async def _serve() -> bool:
 
         tls = process.certificate(settings)
         # The keepers outlive all that use them: they end after the doors, in reverse order.
-        where = storage_store(settings)
         turns = await patiently("whose turn it is", lambda: open_turns(where))
         stack.push_async_callback(turns.close)
         turn = Turn(turns)
@@ -110,6 +117,7 @@ async def _serve() -> bool:
             settings.data,
             {
                 IDENTITY: Served(identity_codec(), identity),
+                STORAGE: ServedPacked(wire.codec(), storage),
                 CONFIG: Served(config_codec(), keeper),
                 SERVER: Served(server_codec(), running),
             },

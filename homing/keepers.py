@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import structlog
 
@@ -45,12 +46,14 @@ def check_urls(settings: Settings) -> None:
             exit_code=EXIT_CONFIG,
         )
     for key, url in (("storage.url", settings.storage.url), ("identity.url", settings.identity.url)):
-        if url is not None and urlsplit(url).scheme not in (*STORES, *REACHED):
+        if url is not None and scheme(url) not in (*STORES, *REACHED):
             raise _misset(
                 key, url, "looks like http://host:8002 (the service), sqlite:///folder or mongodb://host/name"
             )
+        if url is not None and in_folder(url) and (urlsplit(url).netloc or folder_of(url) in (Path(), Path("/"))):
+            raise StartError(f"{key} names no folder: it looks like sqlite:///folder.", exit_code=EXIT_CONFIG)
     url = settings.mongodb.url
-    if url is not None and urlsplit(url).scheme not in STORES[1:]:
+    if url is not None and scheme(url) not in STORES[1:]:
         raise _misset("mongodb.url", url, "looks like mongodb://host:27017/name")
 
 
@@ -115,12 +118,25 @@ def storage_service(settings: Settings) -> str:
 
 def in_folder(url: str) -> bool:
     """Is the store at the URL a file, which one process owns?"""
-    return urlsplit(url).scheme == "sqlite"
+    return scheme(url) == "sqlite"
+
+
+def folder_of(url: str) -> Path:
+    """The folder of a store that is a file: who opens it locks it there, wherever the data folder is."""
+    return Path(unquote(urlsplit(url).path))
 
 
 def is_service(url: str | None) -> bool:
     """Does the URL name a service, and no store?"""
-    return url is not None and urlsplit(url).scheme in REACHED
+    return url is not None and scheme(url) in REACHED
+
+
+def scheme(url: str) -> str:
+    """What stands before the colon; "" of what is no URL."""
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return ""
 
 
 def _here(name: str, port: int | None) -> str:
@@ -139,7 +155,7 @@ def _store(settings: Settings, url: str | None) -> str:
 
 
 def _misset(key: str, url: str, form: str) -> StartError:
-    return StartError(f"{key} has the scheme {urlsplit(url).scheme!r}: it {form}.", exit_code=EXIT_CONFIG)
+    return StartError(f"{key} has the scheme {scheme(url)!r}: it {form}.", exit_code=EXIT_CONFIG)
 
 
 async def open_identity(settings: Settings, url: str) -> Identity:

@@ -7,7 +7,6 @@ where the keepers are there, and for all others the identity service, over HTTP.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -83,19 +82,21 @@ class SettingsKeeper:
     async def open(self, patience: float | None = None) -> Settings:
         """Read the overrides and load everything. Raises ConfigError, and OverridesUnavailable where `patience` is
         None; else the settings are without overrides when they cannot be had within so many seconds."""
-        until = time.monotonic() + (patience or 0.0)
-        while self._seen is None:
-            try:
-                saved = await self._overrides.read()
-                self._seen, self._taken = saved.revision, saved.values
-            except OverridesUnavailable as error:
-                if patience is None:
-                    raise
-                if time.monotonic() >= until:
-                    log.warning("beginning without the saved settings: they are taken up when they can be had",
-                                reason=str(error))  # fmt: skip
-                    break
-                await asyncio.sleep(RETRY_SECONDS)
+        reason = f"no answer within {patience:g} s" if patience is not None else ""
+        try:
+            # A read may have a patience of its own, which is longer.
+            async with asyncio.timeout(patience):
+                while self._seen is None:
+                    try:
+                        saved = await self._overrides.read()
+                        self._seen, self._taken = saved.revision, saved.values
+                    except OverridesUnavailable as error:
+                        if patience is None:
+                            raise
+                        reason = str(error)
+                        await asyncio.sleep(RETRY_SECONDS)
+        except TimeoutError:
+            log.warning("beginning without the saved settings: they are taken up when they can be had", reason=reason)
         self._loaded = load_settings(self._environ, self._taken)
         return self._loaded.settings
 

@@ -12,6 +12,7 @@ from runtime.log import LogLine
 from runtime.portcall import PortCodec
 
 IDENTITY = "identity"
+STORAGE = "storage"
 CONFIG = "config"
 SERVER = "server"
 SETTINGS = "settings"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from homing.keepers import operation
+from identity.port import Unavailable as IdentityUnavailable
 from identity.service import PURGE_EVERY
-from storage.port import Storage
+from storage.port import Storage, Unavailable
 
 PURGE_TURN_SECONDS = 3 * PURGE_EVERY
 """A process that has died loses its turn to purge after that."""
@@ -17,4 +18,8 @@ class Purge:
         self._storage = storage
 
     async def __call__(self, account: str) -> bool:
-        return await self._storage.purge_account(operation(), account)
+        try:
+            return await self._storage.purge_account(operation(), account)
+        except Unavailable as error:
+            # Identity knows no storage: to it one keeper that is away is like the other, and no bug.
+            raise IdentityUnavailable(str(error)) from error

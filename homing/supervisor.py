@@ -126,7 +126,13 @@ class Supervisor:
         pause = FIRST_PAUSE
         while not self._over.is_set():
             began = time.monotonic()
-            status = await self._once(name)
+            try:
+                status = await self._once(name)
+            except OSError as error:
+                # No process or no memory to be had at the moment: that passes.
+                status, how = -1, f"could not be started ({error.strerror or error})"
+            else:
+                how = "ended with " + (f"status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}")
             if self._over.is_set():
                 return
             if name not in self._ready and not self._told_ready and status in HOPELESS:
@@ -136,8 +142,7 @@ class Supervisor:
                 return
             if time.monotonic() - began >= GOOD_SECONDS:
                 pause = FIRST_PAUSE
-            how = f"status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
-            self._tell(name, f"ended with {how}; it starts again in {pause:g} s", "red")
+            self._tell(name, f"{how}; it starts again in {pause:g} s", "red")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), pause)
             pause = min(LONGEST_PAUSE, 2 * pause)

@@ -238,9 +238,13 @@ class ControlClient:
         ControlUnreachable and BadCall."""
 
         async def send(call: Json) -> Json:
-            return await self._send({"port": name, **call})
+            return await self.call(name, call)
 
         return codec.client(send)
+
+    async def call(self, name: str, call: Json) -> Json:
+        """One call of the port of that name, and its answer, as they are. Raises ControlUnreachable and BadCall."""
+        return await self._send({"port": name, **call})
 
     async def _send(self, call: Json) -> Json:
         if self._streams is None:

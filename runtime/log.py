@@ -22,9 +22,20 @@ MASK = "•••"
 _SECRET_KEY = re.compile(
     r"pass(word|wd|phrase)?$|secret|token|credential|authorization|api_?key|private_?key", re.IGNORECASE
 )
-# Userinfo of a URL, and hashes in modular crypt format, wherever they appear in a text.
-_SECRET_TEXT = re.compile(r"(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|\$(?:argon2[id]{1,2}|2[aby]|[56])\$[^\s'\"]+")
+# Wherever they appear in a text: userinfo of a URL, hashes in modular crypt format, and what pymongo writes behind its
+# own words for an error, which is the server's whole answer and the documents that were to be written.
+_SECRET_TEXT = re.compile(
+    r"(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|\$(?:argon2[id]{1,2}|2[aby]|[56])\$[^\s'\"]+|(?<=, full error: ).+"
+)
 _LONGEST = 4096
+# Some tell every connection and every command at "info"; pymongo every command at "debug", with all that is in it:
+# mail, hashes, addresses.
+_LIBRARIES = {
+    "mail.log": logging.WARNING,
+    "uvicorn.error": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "pymongo": logging.INFO,
+}
 
 
 class BugCounter:
@@ -100,7 +111,8 @@ def mask(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutable
 
 
 def masked(text: str) -> str:
-    """The text without credentials in URLs and without password hashes, and at most 4,096 characters of it."""
+    """The text without credentials in URLs, password hashes and a database's documents, and at most 4,096 characters of
+    it."""
     if len(text) > _LONGEST:
         text = text[:_LONGEST] + "…"
     return _SECRET_TEXT.sub(MASK, text)
@@ -149,9 +161,8 @@ def configure(
         recent.setFormatter(_formatter(shared, as_json=as_json, colours=False))
         root.addHandler(recent)
     root.setLevel(number)
-    # Libraries that tell every connection and every command at "info".
-    for name in ("mail.log", "uvicorn.error", "asyncio"):
-        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    for name, least in _LIBRARIES.items():
+        logging.getLogger(name).setLevel(max(number, least))
 
 
 def _formatter(

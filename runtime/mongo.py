@@ -13,6 +13,7 @@ Change streams are opened on what is here: `mongo.database.watch(...)`, `mongo.d
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -93,6 +94,7 @@ _UNAVAILABLE = frozenset(
         14031,  # OutOfDiskSpace
     }
 )
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
 
 
@@ -147,7 +149,8 @@ async def open_mongo(url: str, *, app: str = "homing") -> Mongo:
     try:
         client: AsyncMongoClient[Document] = AsyncMongoClient(url, tz_aware=True, **_options(url, app))
     except (PyMongoError, ValueError, TypeError) as error:
-        raise ValueError(f"not a MongoDB URL: {_words(error)}") from error
+        # What the driver quotes of a URL that it took apart wrongly can be the password.
+        raise ValueError(f"not a MongoDB URL: {_QUOTED.sub('…', _words(error))}") from None
     try:
         # the time for an operation is the driver's time for choosing a server too, and here that would be long
         with told_unavailable(MongoUnavailable), pymongo.timeout(client.options.server_selection_timeout):
@@ -216,8 +219,12 @@ def _bulk_unavailable(details: Mapping[str, Any]) -> bool:
 
 
 def _words(error: Exception) -> str:
-    """The beginning of an error's words, without the driver's times and view of the cluster."""
-    text = str(error).split(" (configured timeouts:")[0].split(", Timeout: ")[0].strip()
+    """The beginning of an error's words, without the driver's times and view of the cluster, and without the server's
+    whole answer, in which there can be documents that were to be written."""
+    text = str(error)
+    for rest in (", full error: ", " (configured timeouts:", ", Timeout: "):
+        text = text.split(rest)[0]
+    text = text.strip()
     return f"{type(error).__name__}: {text[:TEXT_LIMIT]}" if text else type(error).__name__
 
 

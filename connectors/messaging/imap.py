@@ -34,18 +34,17 @@ class IMAPConnector(MessagingConnector):
         tls = self.config.get("use_tls")
         self.port = checks.port(self.config, IMAPS_PORT if ssl else IMAP_PORT, where)
         assert self._credential is not None
-        self._mailbox = Mailbox(
-            reading.Server(
-                host=self.host,
-                port=self.port,
-                timeout=self.timeout,
-                ssl=ssl,
-                starttls=None if tls is None or tls == "" else checks.flag(self.config, "use_tls", True, where),
-                verify=self.verify,
-                ca_file=self.ca_file,
-            ),
-            self._credential,
+        self.credential = self._credential
+        self.server = reading.Server(
+            host=self.host,
+            port=self.port,
+            timeout=self.timeout,
+            ssl=ssl,
+            starttls=None if tls is None or tls == "" else checks.flag(self.config, "use_tls", True, where),
+            verify=self.verify,
+            ca_file=self.ca_file,
         )
+        self._mailbox = Mailbox(self.server, self.credential)
 
     def connect(self) -> None:
         self._mailbox.connect()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from homing.cli import alias, config, domain, migrate, send, serve, user
+from homing.cli import alias, config, domain, exporting, importing, migrate, send, serve, user
 
 EPILOG = (
     "Exit status: 0 done · 1 refused or failed, in whole or in part · 2 wrong usage · 69 the server or the disk cannot"
@@ -25,6 +25,8 @@ serve.register(app)
 send.register(app)
 config.register(app)
 migrate.register(app)
+importing.register(app)
+exporting.register(app)
 app.add_typer(domain.app, name="domain")
 app.add_typer(user.app, name="user")
 app.add_typer(alias.app, name="alias")

@@ -16,6 +16,7 @@ from homing import process, sockets
 from homing.health import Health
 from homing.keepers import (
     check_urls,
+    folder_of,
     identity_service,
     identity_store,
     in_folder,
@@ -106,8 +107,8 @@ async def serve(name: str, store: Callable[[Settings], str] | None, compose: Com
     token = service_token(settings)
     process.logs(settings, name)
     async with AsyncExitStack() as stack:
-        if store is not None and in_folder(store(settings)):
-            lock = FolderLock(settings.data, name)
+        if store is not None and in_folder(url := store(settings)):
+            lock = FolderLock(folder_of(url), name)
             lock.acquire(wait=LOCK_SECONDS)
             stack.callback(lock.release)
         overrides, keeper, settings = await _saved_settings(name, settings, stack)

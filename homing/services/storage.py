@@ -6,10 +6,13 @@ from homing import http_api
 from homing.admin_api import service_router, stats_router
 from homing.health import Health, identity_check, storage_check
 from homing.keepers import open_storage, patiently, storage_store
+from homing.ports import STORAGE
 from homing.scrub import Scrub
 from homing.services.base import Context, Parts
 from homing.services.calls import Calls
 from homing.turns import Turn
+from runtime.controlport import ServedPacked
+from storage import wire
 from storage.port_api import port_app
 from storage.service import StorageService
 
@@ -52,4 +55,5 @@ async def compose(context: Context) -> Parts:
             ),
         ]
     )
-    return Parts([health, scrub, *calls.services], calls.listeners)
+    further = {STORAGE: ServedPacked(wire.codec(), storage)}
+    return Parts([health, scrub, *calls.services], calls.listeners, further)

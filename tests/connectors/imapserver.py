@@ -34,6 +34,9 @@ class Message:
             out.append(b"BODYSTRUCTURE " + imapform.bodystructure(tree))
         if "X-GM-LABELS" in items:
             out.append(b"X-GM-LABELS (%b) X-GM-THRID 1278455344230334865" % self.labels.encode())
+        if "HEADER.FIELDS (MESSAGE-ID)" in items:
+            named = b"".join(line + b"\r\n" for line in self.raw.split(b"\r\n") if line.startswith(b"Message-ID"))
+            out.append(b"BODY[HEADER.FIELDS (MESSAGE-ID)] {%d}\r\n%b\r\n" % (len(named) + 2, named))
         for path, header, most in _SECTION.findall(items):
             numbers = tuple(int(one) for one in path.split(".") if one)
             where = parts.locate(parts.table(tree), numbers, header)
@@ -56,6 +59,7 @@ class ImapServer(Scripted):
         self.searches: list[bytes] = []
         self.read_only = False
         self.expunges: list[str] = []
+        self.subscribed: list[str] = []
 
     def add(self, raw: bytes, *flags: str, mailbox: str = "INBOX", labels: str = "") -> int:
         self.next_uid += 1
@@ -95,6 +99,13 @@ class ImapServer(Scripted):
                 for box in self.mailboxes:
                     line.write(f'* LIST ({self.attributes.get(box, "")}) "/" "{box}"')
                 line.write('* LIST (\\Noselect) "/" "Folder"')
+            elif verb == "LSUB":
+                for box in self.subscribed:
+                    line.write(f'* LSUB () "/" "{box}"')
+            elif verb == "NAMESPACE":
+                line.write('* NAMESPACE (("" "/")) (("Others/" "/")) NIL')
+            elif verb == "STATUS":
+                line.write(f"* STATUS {rest.decode().partition(' (')[0]} (UIDVALIDITY {self.validity})")
             elif verb in ("SELECT", "EXAMINE"):
                 box = _unquoted(rest)
                 if box not in self.mailboxes:

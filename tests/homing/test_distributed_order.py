@@ -144,6 +144,29 @@ def test_each_database_has_one_owner(cluster: Cluster) -> None:
         assert process.stop() == 0
 
 
+def test_a_database_outside_of_the_data_folder_has_one_owner_too(tmp_path: Path, cluster: Cluster) -> None:
+    storage = one(cluster, "storage")
+    storage.env["HOMING_STORAGE_URL"] = f"sqlite://{tmp_path}/elsewhere"
+    storage.start()
+    assert (tmp_path / "elsewhere" / "storage.db").exists()
+    second = again(storage)
+    second.env["HOMING_DATA"] = str(tmp_path / "another")
+    whole = Live(tmp_path / "third", HOMING_STORAGE_URL=storage.env["HOMING_STORAGE_URL"])
+    for process in (second, Process(whole.command, whole.env)):
+        status, told = ended(process)
+        assert (status, f"in use by process {storage.pid}" in told) == (69, True)
+    moving = cluster.cli(
+        "migrate", "--from", f"sqlite:{tmp_path}/elsewhere", "--to", f"sqlite:{tmp_path}/new", check=False
+    )
+    assert f"in use by process {storage.pid}" in moving.stderr
+    assert storage.stop() == 0
+    whole.start()
+    assert storage.env["HOMING_STORAGE_URL"]
+    status, told = ended(second)
+    assert (status, f"in use by process {whole.pid}" in told) == (69, True)
+    assert whole.stop() == 0
+
+
 def test_no_keeper_beside_the_whole_server(tmp_path: Path, cluster: Cluster) -> None:
     whole = Live(cluster.data).start()
     try:

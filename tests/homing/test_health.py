@@ -110,3 +110,24 @@ async def test_the_upkeep_of_one_store_is_one_process_es() -> None:
     await until(lambda: stores[1].sweeps > 5 and stores[1].reparses == 1)
     for service in services:
         await service.stop()
+
+
+async def test_the_upkeep_goes_on_after_a_bug() -> None:
+    class Broken(Store):
+        closed = False
+
+        async def reparse(self, after: str = "", limit: int = 100) -> str:
+            self.reparses += 1
+            if self.reparses < 3:
+                raise ZeroDivisionError
+            return ""
+
+        async def close(self) -> None:
+            self.closed = True
+
+    store = Broken()
+    service = StorageService(cast(Storage, store), sweep_seconds=0.01)
+    await service.start()
+    await until(lambda: store.reparses == 3)
+    await service.stop()
+    assert store.closed

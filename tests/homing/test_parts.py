@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 import pytest
 from rich.console import Console
 
-from homing import first_run
+from homing import control, first_run, sockets
 from homing.adapters.sqlite import open_sqlite
-from homing.overrides import OverrideRefused, SettingsKeeper
+from homing.keepers import check_urls
+from homing.overrides import OverrideRefused, Saved, SettingsKeeper
+from homing.purge import Purge
 from homing.scrub import Scrub
-from homing.settings import Settings
+from homing.settings import Settings, load_settings
+from identity.port import Unavailable as IdentityUnavailable
 from identity.service import FirstRun
+from runtime.lifecycle import StartError
+from storage.model import Operation
 from storage.port import Storage
+from storage.port import Unavailable as StorageUnavailable
+from tests.live import ROOT
 
 MADE = FirstRun("example.org", "admin@example.org", "admin-secret", "user@example.org", "user-secret")
 
@@ -55,6 +65,96 @@ async def test_several_overrides_are_kept_together_or_not_at_all(tmp_path: Path)
     store = await open_sqlite(tmp_path)
     assert (await SettingsKeeper(store, {}).open()).smtp.queue_max == 17
     await store.close()
+
+
+class Hanging:
+    """A store of overrides that does not answer."""
+
+    async def read(self) -> Saved:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def replace(self, revision: int, values: Mapping[str, str]) -> bool:
+        return False
+
+    async def close(self) -> None:
+        return None
+
+
+async def test_a_start_waits_for_saved_settings_as_long_as_it_was_told() -> None:
+    async with asyncio.timeout(10):
+        assert (await SettingsKeeper(Hanging(), {}).open(0.05)).smtp.max_workers == 4
+
+
+class Away:
+    """A storage that cannot answer."""
+
+    async def purge_account(self, op: Operation, account: str) -> bool:
+        raise StorageUnavailable("away")
+
+
+async def test_a_purge_without_storage_is_no_bug() -> None:
+    with pytest.raises(IdentityUnavailable):
+        await Purge(cast(Storage, Away()))("a")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"IDENTITY_URL": "http://[::1"},
+        {"STORAGE_URL": "nonsense"},
+        {"STORAGE_URL": "sqlite:///"},
+        {"MONGODB_URL": "mongodb[://"},
+    ],
+)
+def test_a_url_that_is_none_is_a_wrong_setting(values: dict[str, str]) -> None:
+    with pytest.raises(StartError) as told:
+        check_urls(load_settings({"HOMING_CONFIG": "", **values}).settings)
+    assert told.value.exit_code == 78
+
+
+OPENS = """
+import asyncio, importlib, sys
+for name in ("embedded", "services.smtp", "services.imap", "services.storage", "services.identity"):
+    importlib.import_module(f"homing.{name}")
+from homing.connect import connect_overrides, connect_turns
+from homing.keepers import open_identity, open_storage
+from homing.settings import load_settings
+
+async def go():
+    url = "sqlite://" + sys.argv[1]
+    settings = load_settings({}).settings
+    opened = [await open_identity(settings, url), await open_storage(settings, url),
+              await connect_overrides(url), await connect_turns(url)]
+    for one in opened:
+        await one.close()
+
+asyncio.run(go())
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"pymongo", "bson", "aiohttp", "sqlite3"}))
+"""
+
+
+def test_no_driver_is_imported_but_that_of_what_is_opened(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", OPENS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert told.stdout.strip() == "['sqlite3']"
+
+
+async def test_a_process_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "load_settings", lambda: load_settings({"HOMING_DATA": str(tmp_path)}))
+    monkeypatch.setattr(control, "ANSWER_SECONDS", 0.05)
+    place = sockets.prepare(tmp_path, "smtp", 1)
+    talks: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_unix_server(lambda _, writer: talks.append(writer), place.folder / place.name)
+    try:
+        for ask in (control.end(), control.restart(["smtp"])):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ask, 10)
+    finally:
+        server.close()
+        for talk in talks:
+            talk.close()
 
 
 class Blobs:

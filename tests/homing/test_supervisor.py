@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import imaplib
 import os
@@ -15,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from homing import supervisor as supervisor_module
+from homing.settings import load_settings
+from homing.supervisor import Supervisor
 from tests.live import DOMAIN, SERVED, Live, Process, free_ports, until
 
 pytestmark = pytest.mark.slow
@@ -153,6 +157,26 @@ def test_what_can_never_start_ends_all(start: Start) -> None:
     assert "ready\n" not in one.output
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", one.ports["IDENTITY"]), 5)
+
+
+async def test_a_child_that_cannot_be_started_now_is_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor = Supervisor(load_settings({"HOMING_DATA": str(tmp_path)}).settings, ["imap"], {})
+    tries = 0
+
+    async def none(*_: object, **__: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            await supervisor.end(restart=False)
+        raise BlockingIOError(11, "no more processes")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", none)
+    monkeypatch.setattr(supervisor_module, "FIRST_PAUSE", 0.01)
+    assert await asyncio.wait_for(supervisor.run(), 10) == 0
+    assert tries >= 3
+    assert "imap | could not be started (no more processes); it starts again in 0.01 s" in capsys.readouterr().out
 
 
 def test_doors_alone_want_a_secret(start: Start) -> None:

@@ -16,7 +16,10 @@ from tests.live import PASSWORD, free_ports, until
 
 @contextmanager
 def dovecot(program: str, doveadm: str, folder: Path) -> Iterator[int]:
-    """Its IMAP port; the process is ended by the pid in its own pid file."""
+    """Its IMAP port; the process is ended by the pid in its own pid file.
+
+    folder: not below pytest's own, which the next pytest that begins closes to other users: its mail is another's.
+    """
     user = pwd.getpwnam("mail")
     home = folder / "home"
     for path in (folder, home):

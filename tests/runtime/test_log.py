@@ -6,8 +6,10 @@ import json
 import logging
 from collections.abc import Iterator
 
+import pymongo.logger
 import pytest
 import structlog
+from pymongo.errors import BulkWriteError
 
 from runtime.log import MASK, BugCounter, RecentLines, configure, masked
 
@@ -70,6 +72,23 @@ def test_no_secret_is_told(json_form: bool) -> None:
         log.exception("bad")
     assert "hunter2" not in stream.getvalue()
     assert MASK in stream.getvalue()
+
+
+def test_no_document_of_the_database_is_told() -> None:
+    stream = io.StringIO()
+    configure(stream=stream, level="debug")
+    loggers = [one for one in vars(pymongo.logger).values() if isinstance(one, logging.Logger)]
+    assert {"pymongo.command", "pymongo.connection", "pymongo.topology"} <= {one.name for one in loggers}
+    for one in loggers:
+        one.debug("Command started: {'insert': 'account', 'documents': [{'subject': 'hunter2'}]}")
+    assert stream.getvalue() == ""
+    refused = BulkWriteError({"writeErrors": [{"index": 0, "code": 11000, "op": {"subject": "hunter2"}}]})
+    try:
+        raise refused
+    except BulkWriteError:
+        structlog.get_logger("storage").exception("bad")
+    assert "hunter2" not in stream.getvalue()
+    assert "BulkWriteError: batch op errors occurred" in stream.getvalue()
 
 
 def test_long_texts_are_cut() -> None:

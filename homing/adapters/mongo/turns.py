@@ -1,7 +1,8 @@
 """Turns in MongoDB: a document each, with who has it and until when.
 
-`turn` {_id: name, holder, until}: `until` by the holder's clock in Unix seconds, so clocks may differ by less than a
-turn is long, else two may work at the same time.
+`turn` {_id: name, holder, taken, until}: from when until when, by the holder's clock in Unix seconds. Clocks may differ
+by less than a turn is long, else two may work at the same time; and a turn that was taken in a future further away than
+that counts for nothing, so that a machine whose clock was wrong does not keep it for years.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from runtime.mongo import Mongo, told_unavailable
 
 COLLECTION = "turn"
 CLOSE_SECONDS = 2.0
+FUTURE_SECONDS = 300.0
+"""How far ahead of ours the clock of a turn's holder is believed to be."""
 
 log = structlog.get_logger("homing")
 
@@ -34,12 +37,13 @@ class MongoTurns:
 
     async def mine(self, name: str, seconds: float) -> bool:
         now = self._clock.now()
-        free = {"_id": name, "$or": [{"holder": self._holder}, {"until": {"$lte": now}}]}
+        turn = {"holder": self._holder, "taken": now, "until": now + seconds}
+        free = [{"holder": self._holder}, {"until": {"$lte": now}}, {"taken": {"$gt": now + FUTURE_SECONDS}}]
         with told_unavailable(TurnsUnavailable):
-            taken = await self._turns.update_one(free, {"$set": {"holder": self._holder, "until": now + seconds}})
+            taken = await self._turns.update_one({"_id": name, "$or": free}, {"$set": turn})
             if taken.matched_count == 0:
                 try:
-                    await self._turns.insert_one({"_id": name, "holder": self._holder, "until": now + seconds})
+                    await self._turns.insert_one({"_id": name, **turn})
                 except DuplicateKeyError:
                     self._held.discard(name)
                     return False

@@ -50,6 +50,22 @@ async def test_one_has_the_turn_until_it_is_over(pair: tuple[Turns, Turns], cloc
     assert not await first.mine("sweep", 10.0)
 
 
+async def test_a_clock_that_is_wrong_keeps_no_turn(pair: tuple[Turns, Turns], url: str, clock: ManualClock) -> None:
+    ahead = ManualClock()
+    third = MongoTurns(await open_mongo(url), ahead)
+    # A clock that is a little ahead is believed.
+    ahead.advance(60.0)
+    assert await third.mine("sweep", 10.0)
+    assert not await pair[0].mine("sweep", 10.0)
+    # Ten years are not: the upkeep does not wait for so long when this process has died.
+    ahead.advance(10 * 365 * 86400.0)
+    assert await third.mine("sweep", 10.0)
+    assert await pair[0].mine("sweep", 10.0)
+    assert not await pair[1].mine("sweep", 10.0)
+    await third.close()
+    assert not await pair[1].mine("sweep", 10.0)
+
+
 async def test_who_ends_gives_its_turns_back(url: str) -> None:
     first, second = await connect_turns(url), await connect_turns(url)
     assert await first.mine("sweep", 1000.0)

@@ -1,0 +1,1 @@
+"""Bringing an account's mail home from elsewhere: `bring` does it, `ledger` remembers it, `check` compares."""
