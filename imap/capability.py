@@ -14,13 +14,46 @@ FEATURES = (
     "CHILDREN",
     # RFC 6154 §2
     "SPECIAL-USE",
+    # RFC 4731 §3.1
+    "ESEARCH",
+    # RFC 5182 §2
+    "SEARCHRES",
+    # RFC 5032 §2
+    "WITHIN",
+    # RFC 9394 §3
+    "PARTIAL",
+    # RFC 8514 §3
+    "SAVEDATE",
+    # RFC 5255 §4
+    "I18NLEVEL=1",
+    # RFC 5957 §4
+    "SORT=DISPLAY",
+    # RFC 5267 §3.1
+    "ESORT",
+    # RFC 5256 §3
+    "THREAD=ORDEREDSUBJECT",
+    "THREAD=REFERENCES",
+    # RFC 7162 §3.1, §3.2
+    "CONDSTORE",
+    "QRESYNC",
+    # RFC 5819 §2
+    "LIST-STATUS",
+    # RFC 8438 §3
+    "STATUS=SIZE",
+    # RFC 8474 §4, §5
+    "OBJECTID",
+    # RFC 8970 §3
+    "PREVIEW",
 )
 """Extensions that are part of other commands; those that bring a command of their own are named in the table."""
+
+AFTER_SIGN_IN = frozenset(("COMPRESS=DEFLATE",))
+"""What is allowed and named only then."""
 
 MECHANISMS = ("PLAIN", "LOGIN")
 """SASL mechanisms (RFC 4616, and LOGIN as clients speak it)."""
 
-ENABLEABLE: frozenset[str] = frozenset()
+ENABLEABLE: frozenset[str] = frozenset(("CONDSTORE", "QRESYNC"))
 """Extensions that wait for ENABLE (RFC 5161 §3.1)."""
 
 
@@ -35,7 +68,7 @@ class Standing:
 
 def capabilities(standing: Standing, of_commands: Iterable[str]) -> tuple[str, ...]:
     """The names in a stable order; `of_commands`: those that the command table brings."""
-    names = [BASE, *FEATURES, *sorted(set(of_commands))]
+    names = [BASE, *FEATURES, *sorted(set(of_commands) - (frozenset() if standing.signed_in else AFTER_SIGN_IN))]
     if not standing.signed_in:
         # RFC 4959 §3
         names.append("SASL-IR")

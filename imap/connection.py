@@ -13,8 +13,10 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import cast
 
-from imap.dialogue import Dialogue, DialogueFactory, Gone, Peer, Tls
+from imap.deflate import Deflater, Intake
+from imap.dialogue import Dialogue, DialogueFactory, Gone, Peer
 from imap.limits import ConnectionLimits
+from imap.peers import peer_of
 from imap.wire.errors import BadSyntax
 from imap.wire.forms import Command
 from imap.wire.framer import (
@@ -22,7 +24,6 @@ from imap.wire.framer import (
     CommandLine,
     Event,
     Fatal,
-    Framer,
     Line,
     LiteralChunk,
     LiteralStart,
@@ -30,9 +31,8 @@ from imap.wire.framer import (
     Refusal,
 )
 from imap.wire.parser import parse
-from imap.wire.tokens import tag_of
 from imap.wire.writer import continuation, untagged
-from runtime.limits import ConnectionLimit, plain_address
+from runtime.limits import ConnectionLimit
 
 _GO_ON = continuation(b"OK")
 _FAIRNESS = 32
@@ -92,36 +92,18 @@ class Connections:
 class ImapConnection(asyncio.Protocol):
     """The one `imap.dialogue.Out`. Every method runs on the event loop's thread."""
 
+    # fmt: off
     __slots__ = (
-        "_active",
-        "_dialogue",
-        "_drainer",
-        "_ending",
-        "_eof",
-        "_farewell",
-        "_flooded",
-        "_framer",
-        "_left",
-        "_literal",
-        "_loop",
-        "_lost",
-        "_news",
-        "_owner",
-        "_peer",
-        "_reading_paused",
-        "_signed_in",
-        "_task",
-        "_timer",
-        "_transport",
-        "_waiter",
-        "_waits_for_line",
-        "_writing_paused",
+        "_active", "_behind", "_deflater", "_dialogue", "_drainer", "_ending", "_eof", "_farewell", "_flooded",
+        "_framer", "_left", "_literal", "_loop", "_lost", "_news", "_owner", "_peer", "_reading_paused", "_signed_in",
+        "_task", "_timer", "_transport", "_waiter", "_waits_for_line", "_writing_paused",
     )
+    # fmt: on
 
     def __init__(self, owner: Connections) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._framer = Framer(owner.limits.before)
+        self._framer = Intake(owner.limits.before)
         self._transport: asyncio.Transport | None = None
         self._dialogue: Dialogue | None = None
         self._peer = Peer("", 0, "", 0, None)
@@ -132,6 +114,8 @@ class ImapConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._active = 0.0
         self._literal: LiteralStart | None = None
+        self._behind = b""
+        self._deflater: Deflater | None = None  # after COMPRESS
         self._farewell = b""
         self._signed_in = self._ending = self._left = self._lost = self._eof = False
         self._flooded = False  # the client still sends what is not taken
@@ -170,12 +154,19 @@ class ImapConnection(asyncio.Protocol):
         if self._ending and self._task is None:
             return
         self._framer.feed(data)
+        if self._framer.pending:
+            # what is still compressed is held once, and not added to
+            self._pause_reading()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """There may be octets for whoever waits for them."""
         if self._waiter is not None:
             self._wake()
         elif self._task is not None:
-            if not self._reading_paused and len(self._framer) > self._owner.limits.backlog:
+            if len(self._framer) > self._owner.limits.backlog:
                 self._pause_reading()
-        else:
+        elif not self._ending:
             self._next_command()
 
     def eof_received(self) -> bool:
@@ -221,7 +212,7 @@ class ImapConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send; never waits."""
         if self._transport is not None and not self._left and not self._transport.is_closing():
-            self._transport.write(data)
+            self._transport.write(data if self._deflater is None else self._deflater.deflate(data))
 
     async def drain(self) -> None:
         """Wait until the client has read enough, and let the other connections have their turn. Raises Gone."""
@@ -267,15 +258,23 @@ class ImapConnection(asyncio.Protocol):
                 self._active = self._loop.time()
                 yield event.data
                 continue
-            if isinstance(event, LiteralStart):
-                self._framer.refuse()
             self._literal = None
-            if isinstance(event, Refusal):
-                raise event.error
-            if not isinstance(event, CommandEnd) or event.rest.strip(b" "):
-                text = "Expected the end of the command behind the literal"
-                raise BadSyntax(text, tag=tag_of(start.prefix))
+            match event:
+                case LiteralStart(prefix):
+                    # RFC 3502 §6
+                    self._literal, self._behind = event, prefix
+                case CommandEnd(rest):
+                    self._behind = rest
+                case Refusal(error):
+                    raise error
+                case _:
+                    raise AssertionError(f"the framer gave {event} behind a literal")
             return
+
+    @property
+    def behind_literal(self) -> bytes:
+        """What stood behind the literal read last."""
+        return self._behind
 
     async def start_tls(self, go_ahead: bytes) -> None:
         """Send the tagged OK and do the handshake. Raises Gone."""
@@ -302,6 +301,17 @@ class ImapConnection(asyncio.Protocol):
             raise Gone
         self._take_transport(transport)
         self._check()
+
+    @property
+    def compressed(self) -> bool:
+        """Whether `compress` was called."""
+        return self._framer.inflating
+
+    def compress(self, go_ahead: bytes) -> None:
+        """Send the tagged OK; all that comes and goes behind it is deflated."""
+        self.write(go_ahead)
+        self._framer.inflate()
+        self._deflater = Deflater()
 
     def signed_in(self) -> None:
         """The larger limits and the longer idle time from here on."""
@@ -377,6 +387,8 @@ class ImapConnection(asyncio.Protocol):
         elif self._ending or self._eof:
             self._leave()
         else:
+            if self._deflater is not None:
+                self._deflater.rest()
             self._resume_reading()
 
     async def _handle(self, dialogue: Dialogue, event: Event) -> None:
@@ -419,6 +431,8 @@ class ImapConnection(asyncio.Protocol):
 
     def _take_event(self) -> Event | None:
         event = self._framer.next_event()
+        if event is None and self._framer.pending:
+            self._loop.call_soon(self._go_on)
         if self._reading_paused and len(self._framer) < self._owner.limits.backlog // 2:
             self._resume_reading()
         return event
@@ -461,8 +475,10 @@ class ImapConnection(asyncio.Protocol):
 
     async def _more(self) -> None:
         """Wait for something to happen: octets, news, the end."""
-        if self._eof:
+        if self._eof and not self._framer.pending:
             raise Gone
+        if self._deflater is not None:
+            self._deflater.rest()
         self._resume_reading()
         self._waiter = self._loop.create_future()
         try:
@@ -479,11 +495,13 @@ class ImapConnection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def _pause_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._reading_paused and not self._transport.is_closing():
             self._reading_paused = True
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
+        if self._framer.pending and not self._left:
+            return
         if self._reading_paused and self._transport is not None and not self._transport.is_closing():
             self._reading_paused = False
             self._transport.resume_reading()
@@ -521,7 +539,7 @@ class ImapConnection(asyncio.Protocol):
         if self._transport is None or self._left or self._transport.is_closing():
             return
         if self._farewell:
-            self._transport.write(self._farewell)
+            self.write(self._farewell)
         self._left = True
         if self._flooded and not self._eof:
             # Closing with octets unread resets the connection, and the BYE would be lost: drop them for a while.
@@ -562,8 +580,7 @@ class ImapConnection(asyncio.Protocol):
         self._transport = transport
         unread = self._owner.limits.unread
         transport.set_write_buffer_limits(high=unread, low=unread // 4)
-        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        self._peer = Peer(*_host_port(peer), *_host_port(local), _tls_facts(transport))
+        self._peer = peer_of(transport)
 
 
 def _parsed(data: bytes) -> Command | BadSyntax:
@@ -571,18 +588,3 @@ def _parsed(data: bytes) -> Command | BadSyntax:
         return parse(data)
     except BadSyntax as error:
         return error
-
-
-def _host_port(name: object) -> tuple[str, int]:
-    """From a socket's name; a Unix socket has neither."""
-    if isinstance(name, tuple) and len(name) >= 2:
-        return plain_address(str(name[0])), int(name[1])
-    return "", 0
-
-
-def _tls_facts(transport: asyncio.BaseTransport) -> Tls | None:
-    tls = transport.get_extra_info("ssl_object")
-    if tls is None:
-        return None
-    cipher = tls.cipher()
-    return Tls(tls.version() or "", cipher[0] if cipher else "")

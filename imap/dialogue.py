@@ -77,15 +77,27 @@ class Out(Protocol):
 
         Beginning to iterate accepts the literal (the client gets its continuation). A command that ends without
         iterating refuses it: the connection skips the octets where the client sends them all the same. After the last
-        chunk the command's end has been read and seen to be empty. Raises Gone; BadSyntax where more follows: then
-        the message must not be kept.
+        chunk `behind_literal` is known, and where it ends with a further literal, that is the running one.
+        Raises Gone; BadSyntax where what follows cannot be taken: then the message must not be kept.
         """
+
+    @property
+    def behind_literal(self) -> bytes:
+        """What stood behind the literal read last: up to and with the ``{n}`` of the next one (RFC 3502), else the
+        end of the command without its line end."""
 
     async def start_tls(self, go_ahead: bytes) -> None:
         """Send the tagged OK, forget everything received behind STARTTLS (RFC 3501 §6.2.1), and do the handshake.
 
         Raises Gone where the handshake fails.
         """
+
+    @property
+    def compressed(self) -> bool:
+        """Whether `compress` was called."""
+
+    def compress(self, go_ahead: bytes) -> None:
+        """Send the tagged OK; all that comes and goes behind it is deflated (RFC 4978 §3)."""
 
     def signed_in(self) -> None:
         """The larger limits and the longer idle time from here on."""

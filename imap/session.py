@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from typing import Any, Generic, TypeVar
@@ -133,7 +133,10 @@ class Session:
         self.tag = "*"
         self.view: View | None = None
         self.device = ""
+        # by ENABLE
         self.enabled: set[str] = set()
+        # RFC 7162 §3.1: once the client has shown that it knows them, modification sequences are told with all flags
+        self.with_modseq = False
         # set while a response line is half written, so that no other can begin
         self.in_line = False
         self._principal: Principal | None = None
@@ -253,9 +256,41 @@ class Session:
                 self._quota_until = now + QUOTA_SECONDS
         return self._quota
 
+    def enable(self, names: Iterable[str]) -> None:
+        """What the client has enabled by name (RFC 5161 §3.1)."""
+        self.enabled.update(names)
+        # RFC 7162 §3.2.3: QRESYNC brings CONDSTORE with it
+        if not self.enabled.isdisjoint(("CONDSTORE", "QRESYNC")):
+            self.tell_modseq()
+        if self.view is not None:
+            self.view.vanishing = "QRESYNC" in self.enabled
+
+    def tell_modseq(self) -> None:
+        """The client has said something that enables CONDSTORE (RFC 7162 §3.1)."""
+        if self.with_modseq:
+            return
+        self.with_modseq = True
+        if self.view is not None:
+            self.view.with_modseq = True
+            # RFC 4551 §3: the first such command has it told
+            code = f"HIGHESTMODSEQ {self.view.settled}"
+            self.out.write(writer.untagged("OK", "Modification sequences are told", code))
+
+    async def highest_modseq(self, modseq: int) -> str | None:
+        """Response code of a command whose expunges have this modification sequence, once all is told that came up to
+        it (RFC 7162 §3.2.7); None where the client does not want to know."""
+        if not self.with_modseq:
+            return None
+        await self.tell_news(ask=False, may_expunge=True)
+        # where storage is away just now, the client is told less and asks for more the next time
+        return None if self.view is None else f"HIGHESTMODSEQ {min(modseq, self.view.settled)}"
+
     def capabilities(self) -> tuple[str, ...]:
         standing = Standing(self._principal is not None, self.out.can_start_tls, self.may_sign_in)
-        return capabilities(standing, (e.capability for e in self.house.table.values() if e.capability))
+        names = [entry.capability for entry in self.house.table.values() if entry.capability]
+        # RFC 7889 §3
+        names.append(f"APPENDLIMIT={self.house.limits.message}")
+        return capabilities(standing, names)
 
     def capability_code(self) -> str:
         """As a response code."""

@@ -29,19 +29,24 @@ class View:
     """One selected mailbox as one client knows it.
 
     `uids` holds the UID of sequence number n at index n - 1. `through` is the modification sequence up to which changes
-    are known. `told_recent`: messages came while the mailbox was open. 4 octets a message, and what is pending.
+    are known, `settled` the one up to which the client was told of all. `told_recent`: messages came while the mailbox
+    was open. `with_modseq`: flags are told with their modification sequence; `vanishing`: VANISHED stands for EXPUNGE
+    (RFC 7162 §3.1, §3.2.10). 4 octets a message, and what is pending.
     """
 
-    def __init__(self, opened: Opened, read_only: bool) -> None:
+    def __init__(self, opened: Opened, read_only: bool, *, with_modseq: bool = False, vanishing: bool = False) -> None:
         self.ref: MailboxRef = opened.mailbox.ref
         self.read_only = read_only
+        self.with_modseq = with_modseq
+        self.vanishing = vanishing
         self.uids = array("I")
         for low, high in opened.uids:
             self.uids.extend(range(low, high + 1))
         self.recent = Ranges(opened.recent)
-        self.through = opened.mailbox.highest_modseq
+        self.through = self.settled = opened.mailbox.highest_modseq
         self.keywords: dict[str, None] = dict.fromkeys(opened.keywords)
         self.told_recent = False
+        self._saved = array("I")
         self._last = max(opened.mailbox.uidnext - 1, self.uids[-1] if self.uids else 0)
         self._new: set[int] = set()
         self._gone = array("I")
@@ -54,6 +59,11 @@ class View:
         """How many messages the client believes in (its last EXISTS less the EXPUNGEs since)."""
         return len(self.uids)
 
+    @property
+    def last(self) -> int:
+        """The last UID that the mailbox had given when the client was last told; its message may be gone."""
+        return self._last
+
     def number(self, uid: int) -> int:
         """The sequence number of a UID; 0 where the client knows no such message."""
         at = bisect_left(self.uids, uid)
@@ -61,6 +71,8 @@ class View:
 
     def slices(self, numset: NumSet, by_uid: bool) -> Slices | None:
         """The messages that a set names. None: it names a sequence number that there is not (RFC 3501 §9)."""
+        if numset.saved:
+            return tuple(Ranges.numbers(self._saved).slices(self.uids))
         if by_uid:
             # RFC 3501 §6.4.8: `*` is the largest UID in use; UIDs without a message are no error
             wanted = numset.resolve(self.uids[-1] if self.uids else 0)
@@ -96,11 +108,19 @@ class View:
         """Whether this session alone was the first to be told of the message (RFC 3501 §2.3.2)."""
         return uid in self.recent
 
+    def save(self, positions: Iterable[int]) -> None:
+        """Messages, by their indices into `uids`, that ``$`` stands for from now on. Kept by UID: what is expunged
+        later is left out by itself (RFC 5182 §2.1)."""
+        uids = self.uids
+        self._saved = array("I", sorted([uids[at] for at in positions]))
+
     def skip_to(self, modseq: int) -> bool:
         """A change of the session's own, told already, has this modification sequence. True where it was the next one,
         so that there is nothing else to ask for."""
         if modseq > self.through + 1:
             return False
+        if self.settled == self.through:
+            self.settled = max(self.through, modseq)
         self.through = max(self.through, modseq)
         self._told.clear()
         return True
@@ -178,14 +198,20 @@ class View:
             self._changed.clear()
             gone = frozenset(self._gone)
             yield from self._fetch_flags([e for e in changed if e.uid not in gone and self.number(e.uid)])
+        if not self._gone:
+            self.settled = self.through
 
     def count_recent(self) -> int:
         """For the RECENT response."""
         return sum(stop - start for start, stop in self.recent.slices(self.uids))
 
     def _expunge(self) -> Iterator[bytes]:
-        numbers = self._take_out(self._gone)
-        self._gone = array("I")
+        gone, self._gone = self._gone, array("I")
+        numbers = self._take_out(gone)
+        if self.vanishing:
+            # RFC 7162 §3.2.10
+            yield writer.vanished(Ranges.numbers(gone).ranges, earlier=False)
+            return
         # from the last to the first, so that no number is moved by one before it
         numbers.reverse()
         for at in range(0, len(numbers), LINES):
@@ -213,6 +239,12 @@ class View:
             page = entries[at : at + LINES]
             keywords = self.new_keywords(keyword for entry in page for keyword in entry.keywords)
             # RFC 9051 §7.5.2: unasked FETCH responses have the UID
-            yield keywords + writer.fetch_flags(
-                [(self.number(e.uid), e.uid, e.flags, e.keywords, self.is_recent(e.uid)) for e in page], with_uid=True
-            )
+            yield keywords + self.flag_fetches([(self.number(e.uid), e) for e in page], with_uid=True)
+
+    def flag_fetches(self, entries: Iterable[tuple[int, Entry]], with_uid: bool) -> bytes:
+        """FETCH lines with the flags of numbered messages, and their modification sequence where it is told."""
+        recent = self.is_recent
+        if self.with_modseq:
+            rows = [(n, e.uid, e.flags, e.keywords, recent(e.uid), e.modseq) for n, e in entries]
+            return writer.fetch_flags_modseq(rows, with_uid)
+        return writer.fetch_flags([(n, e.uid, e.flags, e.keywords, recent(e.uid)) for n, e in entries], with_uid)

@@ -40,25 +40,29 @@ async def move(session: Session, form: Copy) -> Reply:
     if code is not None:
         # RFC 6851 §4.3: before the EXPUNGEs, so that the client knows where the messages have gone
         session.out.write(writer.untagged("OK", "Moved", code))
+        # RFC 6851 §4.4
+        return Reply("Moved", await session.highest_modseq(moved.modseq))
     return Reply("Moved")
 
 
 async def expunge(session: Session, form: Bare) -> Reply:
     """All that is flagged \\Deleted: RFC 3501 §6.4.3."""
     view = session.writable
-    done = await session.storage.expunge(session.operation(), view.ref, ALL_UIDS)
-    session.wrote(done.modseq)
-    return Reply("Expunged")
+    return await _expunge(session, view, ALL_UIDS)
 
 
 async def uid_expunge(session: Session, form: Expunge) -> Reply:
     """Those of a set that are flagged \\Deleted: RFC 4315 §2.1."""
     view = session.writable
     ranges = view.ranges(session.messages(form.uids, by_uid=True))
-    if ranges:
-        done = await session.storage.expunge(session.operation(), view.ref, ranges)
-        session.wrote(done.modseq)
-    return Reply("Expunged")
+    return await _expunge(session, view, ranges) if ranges else Reply("Expunged")
+
+
+async def _expunge(session: Session, view: View, ranges: Ranges) -> Reply:
+    done = await session.storage.expunge(session.operation(), view.ref, ranges)
+    session.wrote(done.modseq)
+    # RFC 7162 §3.2.7
+    return Reply("Expunged", await session.highest_modseq(done.modseq) if done.uids else None)
 
 
 def _named(session: Session, view: View, form: Copy) -> Ranges:

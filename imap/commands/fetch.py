@@ -5,10 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from imap.commands import sections
+from imap.commands import results, resync, sections
 from imap.commands.fetchplan import Plan, item_format, never
 from imap.commands.sections import Place
-from imap.errors import No
+from imap.errors import Bad, No
 from imap.session import Entry, News, Reply, Session, State
 from imap.view import Slices
 from imap.wire import writer
@@ -25,9 +25,22 @@ NARROW_PAGE = 4096
 
 
 async def fetch(session: Session, form: Fetch) -> Reply:
-    """The items asked for, of every message of the set: RFC 3501 §6.4.5."""
+    """The items asked for, of every message of the set: RFC 3501 §6.4.5, RFC 7162 §3.1.4."""
     view = session.selected
+    if form.vanished and "QRESYNC" not in session.enabled:
+        # RFC 7162 §3.2.6
+        raise Bad("VANISHED is for those who have enabled QRESYNC")
     slices = session.messages(form.numset, form.uid)
+    if form.window is not None:
+        # RFC 9394 §3.4: before CHANGEDSINCE
+        slices = results.cut_slices(slices, form.window)
+    if Attribute("MODSEQ") in form.items:
+        session.tell_modseq()
+    if form.changed_since is not None:
+        since = await resync.since(session, view, form.changed_since)
+        if form.vanished:
+            await resync.tell_vanished(session, since.vanished_of(form.numset.resolve(view.last)))
+        slices = since.changed_of(slices)
     plan = Plan(form.items, view)
     run = _Run(session, plan, slices)
     await (run.narrow() if plan.narrow else run.wide())
@@ -138,15 +151,16 @@ class _Run:
         view = self.view
         numbers = self._numbers(entries)
         recent = view.is_recent if view.recent else never
-        lines = [
-            (number, entry[0], entry[2], entry[3], recent(entry[0]))
-            for number, entry in zip(numbers, entries, strict=True)
-            if number
-        ]
+        numbered = [(number, entry) for number, entry in zip(numbers, entries, strict=True) if number]
         for entry in entries:
             if entry[1] > view.through:
                 view.told(entry[0], entry[1])
         known = view.new_keywords({keyword for keywords in {e[3] for e in entries} for keyword in keywords})
+        if self.plan.with_modseq:
+            rows = [(n, e[0], e[2], e[3], recent(e[0]), e[1]) for n, e in numbered]
+            await self._add(known + writer.fetch_flags_modseq(rows, self.plan.with_uid))
+            return
+        lines = [(n, e[0], e[2], e[3], recent(e[0])) for n, e in numbered]
         await self._add(known + writer.fetch_flags(lines, self.plan.with_uid))
 
     def _numbers(self, entries: Sequence[Message]) -> Sequence[int]:
@@ -214,7 +228,7 @@ class _Run:
                     await self._stream(row, place)
             space = b" "
         if tell_flags:
-            done.append(b" FLAGS " + plan.flags(row))
+            done.append(plan.flags_seen % plan.seen(row))
         done.append(writer.FETCH_CLOSE)
         await self._add(b"".join(done))
         if self.session.in_line:

@@ -20,10 +20,11 @@ _WANT = {
     "ENVELOPE": Want.ENVELOPE,
     "BODY": Want.BODY,
     "BODYSTRUCTURE": Want.BODYSTRUCTURE,
+    "PREVIEW": Want.PREVIEW,
 }
-_NARROW = frozenset(("UID", "FLAGS", "INTERNALDATE"))
-_COLUMNS = ("UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "prefix", "ENVELOPE", "BODY", "BODYSTRUCTURE")
-"""What ``Plan.lines`` has of a row, in order: three of its entry, then the row's own."""
+_NARROW = frozenset(("UID", "FLAGS", "INTERNALDATE", "SAVEDATE", "MODSEQ", "EMAILID", "THREADID"))
+_COLUMNS = ("UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "prefix", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ")
+"""What ``Plan.lines`` has of a row, in order: three of its entry, the row's own, one of its entry again."""
 
 
 class Plan:
@@ -34,13 +35,17 @@ class Plan:
     """
 
     def __init__(self, items: Sequence[FetchItem], view: View) -> None:
+        if view.with_modseq and Attribute("FLAGS") in items and Attribute("MODSEQ") not in items:
+            # RFC 7162 §3.1: with all flags. (Told without them, it would let the client believe that it has them.)
+            items = (*items, Attribute("MODSEQ"))
         self.items = items
         self.view = view
         self.want = Want(0)
         self.sections = [item for item in items if isinstance(item, Section)]
         self.narrow = all(isinstance(item, Attribute) and item.name in _NARROW for item in items)
-        self.columns = not self.sections
-        self.flags_only = self.narrow and Attribute("FLAGS") in items and Attribute("INTERNALDATE") not in items
+        self.columns = all(isinstance(item, Attribute) and item.name in _COLUMNS for item in items)
+        self.flags_only = set(items) - {Attribute("UID"), Attribute("MODSEQ")} == {Attribute("FLAGS")}
+        self.with_modseq = Attribute("MODSEQ") in items
         self.with_uid = Attribute("UID") in items
         # RFC 3501 §6.4.5: BODY[…], RFC822 and RFC822.TEXT set \Seen, where flags can be changed at all
         self.sets_seen = not view.read_only and any(not section.peek for section in self.sections)
@@ -52,9 +57,10 @@ class Plan:
         names = b" ".join(item_format(item) for item in items)
         self._template = b"* %d FETCH (" + names + b")\r\n"
         # RFC 3501 §6.4.5: flags that change by the fetch are told with it
-        self._template_seen = b"* %d FETCH (" + names + b" FLAGS %b)\r\n"
+        self.flags_seen = b" FLAGS %b MODSEQ (%d)" if view.with_modseq and not self.with_modseq else b" FLAGS %b"
+        self._template_seen = b"* %d FETCH (" + names + self.flags_seen + b")\r\n"
         # of at least two, so that it always gives a tuple
-        picked = [_COLUMNS.index(item.name) for item in items if isinstance(item, Attribute)]
+        picked = [_COLUMNS.index(item.name) for item in items if isinstance(item, Attribute)] if self.columns else [0]
         self._pick = itemgetter(*picked, 0)
         self.pieces = [(i, self._piece(i) if isinstance(i, Attribute) else sections.at_hand(i)) for i in items]
 
@@ -64,7 +70,7 @@ class Plan:
         flags = self.flags if self.has_flags else _uid
         date = self._internaldate if Attribute("INTERNALDATE") in self.items else _uid
         return [
-            template % (number, *pick((row[0][0], flags(row), date(row), *row[1:6]))[:-1])
+            template % (number, *pick((row[0][0], flags(row), date(row), *row[1:6], row[0][1]))[:-1])
             for number, row in zip(numbers, rows, strict=True)
             if number
         ]
@@ -75,7 +81,7 @@ class Plan:
         if None in values:
             return None
         if tell_flags:
-            return self._template_seen % (number, *values, self.flags(row))
+            return self._template_seen % (number, *values, *self.seen(row))
         return self._template % (number, *values)
 
     def _piece(self, item: Attribute) -> Piece:
@@ -86,6 +92,8 @@ class Plan:
                 return self.flags
             case "INTERNALDATE":
                 return self._internaldate
+            case "SAVEDATE":
+                return self._savedate
             case "RFC822.SIZE":
                 return _size
             case "ENVELOPE":
@@ -94,14 +102,33 @@ class Plan:
                 return _body
             case "BODYSTRUCTURE":
                 return _bodystructure
+            case "MODSEQ":
+                return _modseq
+            case "EMAILID":
+                return _email
+            case "THREADID":
+                return _thread
+            case "PREVIEW":
+                return _preview
         raise AssertionError(f"no FETCH item {item.name}")
+
+    def seen(self, row: Row) -> tuple[object, ...]:
+        """The values of `flags_seen`."""
+        flags = self.flags(row)
+        return (flags, row[0][1]) if b"MODSEQ" in self.flags_seen else (flags,)
 
     def flags(self, row: Row) -> bytes:
         entry = row[0]
         return writer.flags(entry[2], entry[3], self._recent(entry[0]))
 
     def _internaldate(self, row: Row) -> bytes:
-        day, second = divmod(row[0][5], 86400)
+        return self._date_time(row[0][5])
+
+    def _savedate(self, row: Row) -> bytes:
+        return self._date_time(row[0][6])
+
+    def _date_time(self, seconds: int) -> bytes:
+        day, second = divmod(seconds, 86400)
         date = self._days.get(day)
         if date is None:
             date = self._days[day] = format_date_time(day * 86400)[: len("dd-Mon-yyyy ")].encode()
@@ -128,10 +155,34 @@ def _bodystructure(row: Row) -> object:
     return row[5]
 
 
+def _modseq(row: Row) -> object:
+    return row[0][1]
+
+
+def _email(row: Row) -> object:
+    return row[0][4].encode()
+
+
+def _thread(row: Row) -> object:
+    # RFC 8474 §5.2: no thread ids are kept
+    return writer.NIL
+
+
+def _preview(row: Row) -> object:
+    # RFC 8970 §3.1: "" for a message of which there is nothing to show
+    return writer.string(row[8] or "")
+
+
 def item_format(item: FetchItem) -> bytes:
     """A template of one item's value with its name; a section brings its own name."""
     if isinstance(item, Section):
         return b"%b"
+    if item.name == "MODSEQ":
+        # RFC 7162 §3.1.4.2
+        return b"MODSEQ (%d)"
+    if item.name == "EMAILID":
+        # RFC 8474 §5.1
+        return b"EMAILID (%b)"
     return item.name.encode() + (b" %d" if item.name in ("UID", "RFC822.SIZE") else b" %b")
 
 

@@ -1,108 +1,50 @@
-"""Mailboxes as names: LIST LSUB CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE STATUS NAMESPACE."""
+"""Mailboxes as a whole: CREATE DELETE RENAME SUBSCRIBE UNSUBSCRIBE STATUS NAMESPACE."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Sequence
 
-from imap.commands.pattern import MailboxPattern
 from imap.errors import No
 from imap.session import SIGNED_IN, Entry, News, Reply, Session
 from imap.wire import writer
-from imap.wire.forms import Bare, List, OnMailbox, Rename, Status
+from imap.wire.forms import Bare, Create, OnMailbox, Rename, Status
 from storage.model import DELIMITER, INBOX, Mailbox
+from storage.port import Reason, Refused
 
-PIECE = 256
-"""Lines of LIST that are matched and written in one go."""
-
-
-async def list_mailboxes(session: Session, form: List) -> Reply:
-    """The names that match, with what they are: RFC 3501 §6.3.8."""
-    if not form.pattern:
-        # RFC 3501 §6.3.8: an empty name asks for the delimiter and the root of the reference
-        session.out.write(writer.list_line("LIST", ("\\Noselect",), ""))
-        return Reply("Listed")
-    listed = await session.storage.list_mailboxes(session.account)
-    mailboxes = {mailbox.name: mailbox for mailbox in listed.mailboxes}
-    superiors = _superiors(mailboxes)
-    # names that exist only by their inferiors come among the others, in the order of names
-    names = sorted({*mailboxes, *superiors}, key=_inbox_first)
-    pattern = MailboxPattern(form.reference, form.pattern)
-    await _write(
-        session, "LIST", ((name, _attributes(mailboxes.get(name), name in superiors)) for name in names), pattern
-    )
-    return Reply("Listed")
+USES = {use.lower(): use for use in ("\\Archive", "\\Drafts", "\\Junk", "\\Sent", "\\Trash")}
+"""Special uses that a mailbox can have here (RFC 6154 §2); \\All and \\Flagged would need mailboxes that are views."""
 
 
-async def list_subscribed(session: Session, form: List) -> Reply:
-    """The subscribed names that match: RFC 3501 §6.3.9."""
-    if not form.pattern:
-        session.out.write(writer.list_line("LSUB", ("\\Noselect",), ""))
-        return Reply("Listed")
-    subscribed = (await session.storage.list_mailboxes(session.account)).subscriptions
-    names: dict[str, tuple[str, ...]] = dict.fromkeys(subscribed, ())
-    if form.pattern.endswith("%"):
-        # RFC 3501 §6.3.9: "foo/bar" subscribed and "%" asked is answered with "foo", \Noselect
-        names = dict.fromkeys(_superiors(subscribed), ("\\Noselect",)) | names
-    pattern = MailboxPattern(form.reference, form.pattern)
-    await _write(session, "LSUB", ((name, names[name]) for name in sorted(names, key=_inbox_first)), pattern)
-    return Reply("Listed")
-
-
-async def _write(
-    session: Session,
-    command: Literal["LIST", "LSUB"],
-    names: Iterable[tuple[str, tuple[str, ...]]],
-    pattern: MailboxPattern,
-) -> None:
-    lines: list[bytes] = []
-    for seen, (name, attributes) in enumerate(names, 1):
-        if pattern.matches(name):
-            lines.append(writer.list_line(command, attributes, name))
-        if seen % PIECE == 0:
-            session.out.write(b"".join(lines))
-            lines.clear()
-            await session.out.drain()
-    session.out.write(b"".join(lines))
-
-
-def _attributes(mailbox: Mailbox | None, has_children: bool) -> tuple[str, ...]:
-    if mailbox is None:
-        return ("\\Noselect", "\\HasChildren")
-    # RFC 3348 §3
-    attributes = ["\\HasChildren" if has_children else "\\HasNoChildren"]
-    if mailbox.special_use is not None:
-        # RFC 6154 §2
-        attributes.append(mailbox.special_use)
-    return tuple(attributes)
-
-
-def _superiors(names: Iterable[str]) -> set[str]:
-    """All names that are above one of these in the hierarchy."""
-    found: set[str] = set()
-    for name in names:
-        while DELIMITER in name:
-            name = name.rpartition(DELIMITER)[0]
-            if name in found:
-                break
-            found.add(name)
-    return found
-
-
-def _inbox_first(name: str) -> tuple[bool, str]:
-    return name != INBOX, name
-
-
-async def create(session: Session, form: OnMailbox) -> Reply:
-    """Make a mailbox, and those above it: RFC 3501 §6.3.3."""
+async def create(session: Session, form: Create) -> Reply:
+    """Make a mailbox, and those above it: RFC 3501 §6.3.3, RFC 6154 §3."""
     # RFC 3501 §6.3.3: a delimiter at the end says that inferiors will follow
     name = form.mailbox.removesuffix(DELIMITER)
     if not name:
         raise No("A mailbox needs a name", "CANNOT")
     if name.isascii() and name.upper() == INBOX:
         raise No("INBOX is there already", "ALREADYEXISTS")
-    await session.storage.create_mailbox(session.operation(), session.account, name)
-    return Reply("Created")
+    use = _use(form)
+    try:
+        made = await session.storage.create_mailbox(session.operation(), session.account, name, use)
+    except Refused as error:
+        if use is not None and error.reason is Reason.CANNOT:
+            # RFC 6154 §3: another mailbox has that use
+            raise No(f"There is a mailbox for {use} already", "USEATTR") from error
+        raise
+    # RFC 8474 §4.1
+    return Reply("Created", f"MAILBOXID ({made.ref.mailbox})")
+
+
+def _use(form: Create) -> str | None:
+    if len(form.uses) > 1:
+        raise No("A mailbox has one special use here", "USEATTR")
+    if not form.uses:
+        return None
+    use = USES.get(form.uses[0].lower())
+    if use is None:
+        # RFC 6154 §3
+        raise No("There is no such special use here", "USEATTR")
+    return use
 
 
 async def delete(session: Session, form: OnMailbox) -> Reply:
@@ -145,15 +87,31 @@ def _subscribed(form: OnMailbox) -> str:
 async def status(session: Session, form: Status) -> Reply:
     """A mailbox's counters: RFC 3501 §6.3.10."""
     mailbox = await session.storage.mailbox(session.account, form.mailbox)
-    values = {
+    session.out.write(writer.status(form.mailbox, status_of(session, mailbox, form.items)))
+    return Reply("Done")
+
+
+def status_of(session: Session, mailbox: Mailbox, items: Sequence[str]) -> list[tuple[str, int | str]]:
+    """The items with their values. One that tells of modification sequences enables them."""
+    if "HIGHESTMODSEQ" in items:
+        session.tell_modseq()
+    values: dict[str, int | str] = {
         "MESSAGES": mailbox.messages,
         "RECENT": mailbox.recent,
         "UIDNEXT": mailbox.uidnext,
         "UIDVALIDITY": mailbox.uidvalidity,
         "UNSEEN": mailbox.unseen,
+        "DELETED": mailbox.deleted,
+        # RFC 8438 §3
+        "SIZE": mailbox.size,
+        # RFC 7162 §3.1.7
+        "HIGHESTMODSEQ": mailbox.highest_modseq,
+        # RFC 7889 §4
+        "APPENDLIMIT": session.house.limits.message,
+        # RFC 8474 §4.3
+        "MAILBOXID": f"({mailbox.ref.mailbox})",
     }
-    session.out.write(writer.status(form.mailbox, [(item, values[item]) for item in form.items]))
-    return Reply("Done")
+    return [(item, values[item]) for item in items]
 
 
 async def namespace(session: Session, form: Bare) -> Reply:
@@ -165,9 +123,7 @@ async def namespace(session: Session, form: Bare) -> Reply:
 _N = News.IF_ANY
 
 ENTRIES = (
-    Entry("LIST", SIGNED_IN, List, list_mailboxes, _N, may_expunge=True),
-    Entry("LSUB", SIGNED_IN, List, list_subscribed, _N, may_expunge=True),
-    Entry("CREATE", SIGNED_IN, OnMailbox, create, _N, may_expunge=True),
+    Entry("CREATE", SIGNED_IN, Create, create, _N, may_expunge=True, capability="CREATE-SPECIAL-USE"),
     Entry("DELETE", SIGNED_IN, OnMailbox, delete, _N, may_expunge=True),
     Entry("RENAME", SIGNED_IN, Rename, rename, News.ASK, may_expunge=True),
     Entry("SUBSCRIBE", SIGNED_IN, OnMailbox, subscribe, _N, may_expunge=True),

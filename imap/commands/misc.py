@@ -1,11 +1,12 @@
-"""Commands of any state, and those that change nothing: CAPABILITY NOOP CHECK LOGOUT ID ENABLE."""
+"""Commands of any state, and those that change nothing: CAPABILITY NOOP CHECK LOGOUT ID COMPRESS ENABLE."""
 
 from __future__ import annotations
 
 from imap.capability import ENABLEABLE
+from imap.errors import Bad, No
 from imap.session import ANY, SIGNED_IN, Entry, News, Reply, Session, State
 from imap.wire import writer
-from imap.wire.forms import Bare, Enable, Id
+from imap.wire.forms import Bare, Compress, Enable, Id
 
 
 async def capability(session: Session, form: Bare) -> Reply:
@@ -45,9 +46,20 @@ DEVICE_MAX = 64
 async def enable(session: Session, form: Enable) -> Reply:
     """RFC 5161 §3.1: names that are not known, or cannot be enabled, are passed over."""
     news = [name for name in dict.fromkeys(form.capabilities) if name in ENABLEABLE and name not in session.enabled]
-    session.enabled.update(news)
     session.out.write(writer.data(" ".join(("ENABLED", *news)).encode()))
+    session.enable(news)
     return Reply("Done")
+
+
+async def compress(session: Session, form: Compress) -> Reply | None:
+    """Go on compressed: RFC 4978 §3. Only for those who have signed in, since it costs memory."""
+    out = session.out
+    if form.mechanism != "DEFLATE":
+        raise Bad("DEFLATE is the one mechanism")
+    if out.compressed:
+        raise No("Compressed already", "COMPRESSIONACTIVE")
+    out.compress(writer.tagged(session.tag, "OK", "Compressed from here"))
+    return None
 
 
 ENTRIES = (
@@ -56,5 +68,6 @@ ENTRIES = (
     Entry("CHECK", State.SELECTED, Bare, noop, News.ASK, may_expunge=True),
     Entry("LOGOUT", ANY, Bare, logout),
     Entry("ID", ANY, Id, identification, News.IF_ANY, may_expunge=True, capability="ID"),
+    Entry("COMPRESS", SIGNED_IN, Compress, compress, capability="COMPRESS=DEFLATE"),
     Entry("ENABLE", SIGNED_IN, Enable, enable, capability="ENABLE"),
 )

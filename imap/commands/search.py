@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+from array import array
 from datetime import UTC, date, datetime, time, timedelta
 
+from imap.commands import results, searchkeys
 from imap.commands.store import split_flags
+from imap.errors import No
 from imap.session import Entry, News, Reply, Session, State
+from imap.view import Slices
 from imap.wire import forms, writer
 from imap.wire.numset import Ranges as NumRanges
 from storage import model
 from storage.model import DateField, DateRange, Query, SizeRange, Uids
 
+_DATES = {"internal": DateField.INTERNAL, "sent": DateField.SENT, "saved": DateField.SAVED}
+
 
 async def search(session: Session, form: forms.Search) -> Reply:
-    """The messages that match, by number or UID: RFC 3501 §6.4.4."""
-    view = session.selected
-    found = await session.storage.search(view.ref, query(session, form.key))
-    numbers: list[int] = []
-    # what came since the client was last told has no number yet
-    for start, stop in NumRanges(found.uids).slices(view.uids):
-        numbers.extend(view.uids[start:stop] if form.uid else range(start + 1, stop + 1))
-    session.out.write(writer.search(numbers))
-    await session.out.drain()
+    """The messages that match, by number or UID: RFC 3501 §6.4.4, RFC 4731 §3.1, RFC 5182 §2.1."""
+    with results.saving(session, form):
+        slices = await find(session, form)
+        positions = array("I", [at for start, stop in slices for at in range(start, stop)])
+        await results.answer(session, form, positions, writer.search)
     return Reply("Searched")
+
+
+async def find(session: Session, form: forms.Search) -> Slices:
+    """The messages that match, of those that the client knows: what came since it was last told has no number yet.
+
+    Raises No for a charset that is not known, Bad for a sequence number that there is not.
+    """
+    if not form.known_charset:
+        # RFC 3501 §6.4.4, RFC 5256 §3
+        raise No("Strings can be in US-ASCII or UTF-8", writer.code_badcharset())
+    view = session.selected
+    if searchkeys.names_modseq(form.key):
+        session.tell_modseq()
+    found = await session.storage.search(view.ref, query(session, await searchkeys.resolved(session, form.key)))
+    return tuple(NumRanges(found.uids).slices(view.uids))
 
 
 def query(session: Session, key: forms.SearchKey) -> Query:
@@ -40,7 +57,9 @@ def query(session: Session, key: forms.SearchKey) -> Query:
             has = _has_flag(session, flag)
             return has if present else model.Not(has)
         case forms.OnDate(of, when, day):
-            return _on_date(DateField.INTERNAL if of == "internal" else DateField.SENT, when, day)
+            return _on_date(_DATES[of], when, day)
+        case forms.Within(when, seconds):
+            return _within(session, when, seconds)
         case forms.Larger(size):
             return SizeRange(size, None)
         case forms.Smaller(size):
@@ -53,6 +72,10 @@ def query(session: Session, key: forms.SearchKey) -> Query:
             return model.TextContains(value)
         case forms.InSet(numset, uid):
             return Uids(session.selected.ranges(session.messages(numset, uid)))
+        case forms.Modseq(modseq):
+            return model.ModseqFrom(modseq)
+        case forms.EmailId() | forms.ThreadId():
+            raise AssertionError("an id that was not resolved")
 
 
 def _has_flag(session: Session, flag: str) -> Query:
@@ -64,7 +87,7 @@ def _has_flag(session: Session, flag: str) -> Query:
 
 
 def _on_date(field: DateField, when: str, day: date) -> Query:
-    # RFC 3501 §6.4.4: dates are compared without time and time zone; INTERNALDATE is shown in UTC here
+    # RFC 3501 §6.4.4, RFC 8514 §4.3: compared without time and time zone; INTERNALDATE and SAVEDATE are shown in UTC
     start = _midnight(day)
     end = _midnight(day + timedelta(days=1)) if day < date.max else None
     match when:
@@ -74,6 +97,14 @@ def _on_date(field: DateField, when: str, day: date) -> Query:
             return DateRange(field, start, end)
         case _:
             return DateRange(field, start, None)
+
+
+def _within(session: Session, when: str, seconds: int) -> Query:
+    # RFC 5032 §3: a message of exactly that age is both
+    moment = int(session.house.clock.now()) - seconds
+    if when == "older":
+        return DateRange(DateField.INTERNAL, None, moment + 1)
+    return DateRange(DateField.INTERNAL, moment, None)
 
 
 def _midnight(day: date) -> int:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from imap.commands.resync import resync
+from imap.errors import Bad
 from imap.session import SIGNED_IN, Entry, Reply, Session, State
 from imap.view import View
 from imap.wire import writer
 from imap.wire.forms import Bare, Select
-from storage.model import ALL_UIDS
-from storage.port import Reason, Refused
+from storage.model import ALL_UIDS, Expunged
+from storage.port import Reason, Refused, Unavailable
 
 
 async def select(session: Session, form: Select) -> Reply:
-    """Open a mailbox: RFC 3501 §6.3.1, RFC 3501 §6.3.2."""
+    """Open a mailbox: RFC 3501 §6.3.1, RFC 3501 §6.3.2, RFC 7162 §3.1.8, RFC 7162 §3.2.5."""
+    if form.resync is not None and "QRESYNC" not in session.enabled:
+        # RFC 7162 §3.2.5
+        raise Bad("QRESYNC is for those who have enabled it")
     # RFC 3501 §6.3.1: whatever comes of it, the mailbox selected before is not so any more
-    await session.leave_mailbox()
+    if session.view is not None:
+        await session.leave_mailbox()
+        # RFC 7162 §3.2.11: what follows is of the mailbox selected now
+        session.out.write(writer.untagged("OK", "The mailbox selected before is closed", "CLOSED"))
     mailbox = await session.storage.mailbox(session.account, form.mailbox)
     opened = await session.storage.open_mailbox(session.operation(), mailbox.ref, not form.read_only)
-    view = View(opened, form.read_only)
+    if form.condstore:
+        session.tell_modseq()
+    view = View(opened, form.read_only, with_modseq=session.with_modseq, vanishing="QRESYNC" in session.enabled)
     session.enter_mailbox(view)
     lines = [
         view.flags_lines(),
@@ -28,23 +38,45 @@ async def select(session: Session, form: Select) -> Reply:
         lines.append(writer.untagged("OK", "First unseen", f"UNSEEN {number}"))
     lines.append(writer.untagged("OK", "UIDs are valid", f"UIDVALIDITY {opened.mailbox.uidvalidity}"))
     lines.append(writer.untagged("OK", "Predicted next UID", f"UIDNEXT {opened.mailbox.uidnext}"))
+    # RFC 8474 §4.2
+    lines.append(writer.untagged("OK", "Mailbox", f"MAILBOXID ({opened.mailbox.ref.mailbox})"))
+    # RFC 7162 §3.1.2.1
+    lines.append(writer.untagged("OK", "Highest", f"HIGHESTMODSEQ {opened.mailbox.highest_modseq}"))
     session.out.write(b"".join(lines))
+    if form.resync is not None and form.resync.uidvalidity == opened.mailbox.uidvalidity:
+        # RFC 7162 §3.2.5: of a mailbox that is another one the client knows nothing
+        await resync(session, view, form.resync)
     return Reply("Selected", "READ-ONLY" if form.read_only else "READ-WRITE")
 
 
 async def close(session: Session, form: Bare) -> Reply:
     """RFC 3501 §6.4.2: expunges without a word, where it may."""
     view = session.selected
+    code: str | None = None
     if not view.read_only:
         try:
             done = await session.storage.expunge(session.operation(), view.ref, ALL_UIDS)
             session.wrote(done.modseq)
+            if done.uids and session.with_modseq:
+                code = await _closed_at(session, view, done)
         except Refused as error:
             # RFC 3501 §6.4.2 has no NO: of a mailbox that another session deleted there is nothing left to expunge
             if error.reason is not Reason.NO_SUCH_MAILBOX:
                 raise
     await session.leave_mailbox()
-    return Reply("Closed")
+    return Reply("Closed", code)
+
+
+async def _closed_at(session: Session, view: View, done: Expunged) -> str:
+    """RFC 7162 §3.2.8: the modification sequence after CLOSE. Of other changes that came before, the client is not
+    told any more: where there are some, it is given the one before them, and will ask."""
+    settled = view.settled
+    try:
+        since = await session.storage.changes(view.ref, settled)
+    except Unavailable:
+        since = None
+    alone = since is not None and not since.more and not since.entries and since.vanished == done.uids
+    return f"HIGHESTMODSEQ {done.modseq if alone else settled}"
 
 
 async def unselect(session: Session, form: Bare) -> Reply:

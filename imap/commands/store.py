@@ -12,7 +12,7 @@ from imap.wire.forms import Store
 from imap.wire.numset import Ranges as NumRanges
 from mail.flags import bit_of, is_keyword
 from storage.model import Entry as Message
-from storage.model import FlagMode
+from storage.model import FlagMode, Ranges
 
 STORE_PAGE = 16 * 1024
 """Messages whose flags are changed in one change; a larger set takes several, so that others get their turn."""
@@ -40,44 +40,75 @@ def split_flags(names: Iterable[str]) -> tuple[int, tuple[str, ...]]:
 
 
 async def store(session: Session, form: Store) -> Reply:
-    """Change flags, and tell the new ones but for .SILENT: RFC 3501 §6.4.6."""
+    """Change flags, and tell the new ones but for .SILENT: RFC 3501 §6.4.6, RFC 7162 §3.1.3."""
     view = session.writable
+    if form.unchanged_since is not None:
+        session.tell_modseq()
     bits, keywords = split_flags(form.flags)
     slices = session.messages(form.numset, form.uid)
     missing = 0
+    refused: list[tuple[int, int]] = []
     for page in _pages(slices):
         missing += sum(stop - start for start, stop in page)
-        missing -= await _store(session, view, form, page, bits, keywords)
+        there, modified = await _store(session, view, form, page, bits, keywords)
+        missing -= there
+        refused.extend(modified)
+    code = _modified(view, NumRanges.of(refused), form.uid) if refused else None
     if missing and not form.uid:
-        # RFC 2180 §4.2.1, RFC 5530 §3
-        raise No("Some of the messages have been expunged", "EXPUNGEISSUED")
-    return Reply("Stored")
+        # RFC 2180 §4.2.1, RFC 5530 §3; RFC 7162 §3.1.3 where the store was conditional
+        raise No("Some of the messages have been expunged", code or "EXPUNGEISSUED")
+    return Reply("Stored" if code is None else "Some of the messages were changed meanwhile", code)
 
 
-async def _store(session: Session, view: View, form: Store, page: Slices, bits: int, keywords: tuple[str, ...]) -> int:
-    """One change of some of the messages; how many of them there are."""
+def _modified(view: View, uids: NumRanges, by_uid: bool) -> str:
+    """The response code with what a conditional STORE left alone (RFC 7162 §3.1.3)."""
+    if not by_uid:
+        uids = NumRanges(tuple((start + 1, stop) for start, stop in uids.slices(view.uids)))
+    return f"MODIFIED {uids.format().decode()}"
+
+
+async def _store(
+    session: Session, view: View, form: Store, page: Slices, bits: int, keywords: tuple[str, ...]
+) -> tuple[int, Ranges]:
+    """One change of some of the messages; how many of them there are, and which have been left alone."""
     mode = _MODES[form.mode]
+    known, limit = view.through, form.unchanged_since
     storage = session.storage
     # Messages that are as this client was told come first. Only of those can it compute the new flags itself, as
     # .SILENT has it do; and what is new of them is this command's doing.
     done = await storage.store_flags(
-        session.operation(), view.ref, view.ranges(page), mode, bits, keywords, unchanged_since=view.through
+        session.operation(),
+        view.ref,
+        view.ranges(page),
+        mode,
+        bits,
+        keywords,
+        unchanged_since=known if limit is None else min(known, limit),
     )
     modified = NumRanges(done.modified)
     own = [entry for entry in done.entries if entry.uid not in modified] if modified else done.entries
     others: tuple[Message, ...] = ()
-    if modified:
-        again = await storage.store_flags(session.operation(), view.ref, done.modified, mode, bits, keywords)
-        others = again.entries
+    refused: Ranges = ()
+    if modified and limit is not None and limit <= known:
+        # RFC 7162 §3.1.3: with the client told how they are now, it can decide anew
+        others, refused = tuple(entry for entry in done.entries if entry.uid in modified), done.modified
+    elif modified:
+        again = await storage.store_flags(
+            session.operation(), view.ref, done.modified, mode, bits, keywords, unchanged_since=limit
+        )
+        others, refused = again.entries, again.modified
         session.wrote(again.modseq)
     if form.silent:
+        if view.with_modseq:
+            # RFC 7162 §3.1.3: the new modification sequence is told even so
+            await _tell_modseq(session, view, own, form.uid)
         for entry in own:
             view.told(entry.uid, entry.modseq)
         await _tell(session, view, others, form.uid)
     else:
         await _tell(session, view, sorted((*own, *others)) if others else own, form.uid)
     session.wrote(done.modseq, told=not modified and any(entry.modseq == done.modseq for entry in own))
-    return len(own) + len(others)
+    return len(own) + len(others), refused
 
 
 def _pages(slices: Slices) -> Iterator[Slices]:
@@ -101,11 +132,18 @@ def _pages(slices: Slices) -> Iterator[Slices]:
 async def _tell(session: Session, view: View, entries: Sequence[Message], with_uid: bool) -> None:
     for at in range(0, len(entries), PAGE):
         page = [(view.number(e.uid), e) for e in entries[at : at + PAGE]]
-        rows = [(n, e.uid, e.flags, e.keywords, view.is_recent(e.uid)) for n, e in page if n]
+        rows = [(n, e) for n, e in page if n]
         for _, entry in page:
             view.told(entry.uid, entry.modseq)
-        known = view.new_keywords(keyword for row in rows for keyword in row[3])
-        session.out.write(known + writer.fetch_flags(rows, with_uid))
+        known = view.new_keywords(keyword for _, entry in rows for keyword in entry.keywords)
+        session.out.write(known + view.flag_fetches(rows, with_uid))
+        await session.out.drain()
+
+
+async def _tell_modseq(session: Session, view: View, entries: Sequence[Message], with_uid: bool) -> None:
+    for at in range(0, len(entries), PAGE):
+        page = [(view.number(e.uid), e.uid, e.modseq) for e in entries[at : at + PAGE]]
+        session.out.write(writer.fetch_modseq([row for row in page if row[0]], with_uid))
         await session.out.drain()
 
 

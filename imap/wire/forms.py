@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
-from imap.wire.numset import NumSet
+from imap.wire.numset import NumSet, Ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,13 @@ class Id:
 
 
 @dataclass(frozen=True, slots=True)
+class Compress:
+    """COMPRESS (RFC 4978 §3)."""
+
+    mechanism: str
+
+
+@dataclass(frozen=True, slots=True)
 class Enable:
     """ENABLE (RFC 5161 §3.1): the capability names, upper-case."""
 
@@ -63,21 +70,44 @@ class Enable:
 
 
 @dataclass(frozen=True, slots=True)
+class Resync:
+    """QRESYNC of SELECT and EXAMINE (RFC 7162 §3.2.5): what the client knows of the mailbox.
+
+    `known`: the UIDs it has, None for all. `numbers`, `uids`: message sequence match data, two sets of the same size
+    whose members belong together in ascending order; both empty where there is none.
+    """
+
+    uidvalidity: int
+    modseq: int
+    known: Ranges | None
+    numbers: Ranges
+    uids: Ranges
+
+
+@dataclass(frozen=True, slots=True)
 class Select:
-    """SELECT and EXAMINE (RFC 3501 §6.3.1, §6.3.2)."""
+    """SELECT and EXAMINE (RFC 3501 §6.3.1, §6.3.2), with the parameters of RFC 7162 §3.1.8 and §3.2.5."""
 
     mailbox: str
     read_only: bool
+    condstore: bool = False
+    resync: Resync | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OnMailbox:
-    """CREATE DELETE SUBSCRIBE UNSUBSCRIBE (RFC 3501 §6.3.3, §6.3.4, §6.3.6, §6.3.7).
-
-    For CREATE a trailing hierarchy delimiter is left in the name.
-    """
+    """DELETE SUBSCRIBE UNSUBSCRIBE (RFC 3501 §6.3.4, §6.3.6, §6.3.7)."""
 
     mailbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """CREATE (RFC 3501 §6.3.3): a trailing hierarchy delimiter is left in the name. `uses`: the attributes of USE
+    (RFC 6154 §3) as the client wrote them."""
+
+    mailbox: str
+    uses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,34 +119,55 @@ class Rename:
 
 
 @dataclass(frozen=True, slots=True)
+class ListOptions:
+    """What makes a LIST an extended one (RFC 5258 §3): all its patterns, options out of SUBSCRIBED REMOTE
+    RECURSIVEMATCH SPECIAL-USE that select, out of SUBSCRIBED CHILDREN SPECIAL-USE that ask for more, and the items of
+    RETURN (STATUS …) (RFC 5819 §2)."""
+
+    patterns: tuple[str, ...]
+    selection: frozenset[str]
+    returns: frozenset[str]
+    status: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class List:
     """LIST and LSUB (RFC 3501 §6.3.8, §6.3.9): reference and pattern decoded, wildcards `%` and `*` left in the
-    pattern. INBOX is not normalised in either: matching it without case is the matcher's part."""
+    pattern. INBOX is not normalised in either: matching it without case is the matcher's part. `options`: of an
+    extended LIST, whose first pattern `pattern` is."""
 
     reference: str
     pattern: str
+    options: ListOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """STATUS (RFC 3501 §6.3.10): items out of MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN, each once."""
+    """STATUS (RFC 3501 §6.3.10): items out of `imap.wire.parse_mailboxes.STATUS_ITEMS`, each once."""
 
     mailbox: str
     items: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Append:
-    """APPEND (RFC 3501 §6.3.11) up to its literal: the message follows as a stream of `size` octets.
+class AppendPart:
+    """What stands before a message of APPEND, up to its literal: the message follows as a stream of `size` octets.
 
     `date_time` has the time zone that the client gave. `synchronizing`: the client waits for a continuation.
     """
 
-    mailbox: str
     flags: tuple[str, ...]
     date_time: datetime | None
     size: int
     synchronizing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """APPEND (RFC 3501 §6.3.11) up to its first literal; behind its message others may come (RFC 3502)."""
+
+    mailbox: str
+    first: AppendPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +188,14 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """STORE (RFC 3501 §6.4.6)."""
+    """STORE (RFC 3501 §6.4.6); `unchanged_since` as RFC 7162 §3.1.3 has it."""
 
     numset: NumSet
     mode: Literal["set", "add", "remove"]
     silent: bool
     flags: tuple[str, ...]
     uid: bool
+    unchanged_since: int | None = None
 
 
 # --- FETCH ---------------------------------------------------------------------------------------
@@ -151,7 +203,8 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A FETCH item without arguments: FLAGS UID INTERNALDATE RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE.
+    """A FETCH item without arguments: FLAGS UID INTERNALDATE RFC822.SIZE ENVELOPE BODY BODYSTRUCTURE MODSEQ
+    EMAILID THREADID PREVIEW.
 
     The macros ALL, FAST and FULL have been replaced by what they stand for (RFC 3501 §6.4.5).
     """
@@ -184,12 +237,29 @@ FetchItem = Attribute | Section
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """PARTIAL first:last (RFC 9394 §4): the `first` to the `last` of a list, counted from 1, first ≤ last; from its end
+    where `from_end`. `label` is the range as the client wrote it."""
+
+    first: int
+    last: int
+    from_end: bool
+    label: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch:
-    """FETCH (RFC 3501 §6.4.5): items in the client's order, each once. For UID FETCH the UID item is always there."""
+    """FETCH (RFC 3501 §6.4.5): items in the client's order, each once. For UID FETCH the UID item is always there.
+
+    `changed_since` and `vanished` are the modifiers of RFC 7162 §3.1.4.1 and §3.2.6, `window` that of RFC 9394 §3.3.
+    """
 
     numset: NumSet
     items: tuple[FetchItem, ...]
     uid: bool
+    changed_since: int | None = None
+    vanished: bool = False
+    window: Window | None = None
 
 
 # --- SEARCH --------------------------------------------------------------------------------------
@@ -235,12 +305,20 @@ class HasFlag:
 
 @dataclass(frozen=True, slots=True)
 class OnDate:
-    """BEFORE, ON, SINCE (`of` "internal": INTERNALDATE) and SENTBEFORE, SENTON, SENTSINCE (`of` "sent": the Date
-    field)."""
+    """BEFORE, ON, SINCE (`of` "internal": INTERNALDATE), SENTBEFORE, SENTON, SENTSINCE (`of` "sent": the Date field)
+    and SAVEDBEFORE, SAVEDON, SAVEDSINCE (`of` "saved": RFC 8514 §4.3)."""
 
-    of: Literal["internal", "sent"]
+    of: Literal["internal", "sent", "saved"]
     when: Literal["before", "on", "since"]
     day: date
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """OLDER n and YOUNGER n (RFC 5032 §3): INTERNALDATE against `seconds` ago."""
+
+    when: Literal["older", "younger"]
+    seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,15 +365,92 @@ class InSet:
     uid: bool
 
 
-SearchKey = All | And | Or | Not | HasFlag | OnDate | Larger | Smaller | Header | Body | Text | InSet
+@dataclass(frozen=True, slots=True)
+class Modseq:
+    """MODSEQ n (RFC 7162 §3.1.5): the modification sequence is n or more. (That of a flag alone is the message's.)"""
+
+    modseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmailId:
+    """EMAILID id (RFC 8474 §6)."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadId:
+    """THREADID id (RFC 8474 §6)."""
+
+    id: str
+
+
+SearchKey = (
+    All
+    | And
+    | Or
+    | Not
+    | HasFlag
+    | OnDate
+    | Within
+    | Larger
+    | Smaller
+    | Header
+    | Body
+    | Text
+    | InSet
+    | Modseq
+    | EmailId
+    | ThreadId
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """RETURN (…) of SEARCH and SORT: options out of MIN MAX ALL COUNT (RFC 4731 §3.1) and SAVE (RFC 5182 §2.1), each
+    once, and `window` for PARTIAL (RFC 9394 §3.1). ``RETURN ()`` is ALL."""
+
+    options: frozenset[str]
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """SEARCH (RFC 3501 §6.4.4): strings are decoded; `uid` says what numbers the answer has."""
+    """SEARCH (RFC 3501 §6.4.4): strings are decoded; `uid` says what numbers the answer has.
+
+    `known_charset`: False where the client named a charset that is not known here, so that its keys were not read.
+    `returns`: what an extended SEARCH (RFC 4731) asks for.
+    """
 
     key: SearchKey
     uid: bool
+    known_charset: bool = True
+    returns: Return | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One of SORT's: ARRIVAL CC DATE FROM SIZE SUBJECT TO (RFC 5256 §3), DISPLAYFROM DISPLAYTO (RFC 5957 §4)."""
+
+    name: str
+    reverse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """SORT (RFC 5256 §3) and extended SORT (RFC 5267 §3): which messages, and in what order."""
+
+    search: Search
+    criteria: tuple[Criterion, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """THREAD (RFC 5256 §3): algorithm ORDEREDSUBJECT or REFERENCES."""
+
+    search: Search
+    algorithm: Literal["ORDEREDSUBJECT", "REFERENCES"]
 
 
 Form = (
@@ -303,9 +458,11 @@ Form = (
     | Login
     | Authenticate
     | Id
+    | Compress
     | Enable
     | Select
     | OnMailbox
+    | Create
     | Rename
     | List
     | Status
@@ -315,4 +472,6 @@ Form = (
     | Store
     | Fetch
     | Search
+    | Sort
+    | Thread
 )

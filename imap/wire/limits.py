@@ -32,5 +32,9 @@ SECTION_DEPTH = 64
 """Numbers in a section's part path."""
 LIST_ITEMS = 1000
 """Members of any parenthesised list: flags, FETCH items, header field names, STATUS items, ID fields."""
+LIST_PATTERNS = 100
+"""Patterns in one LIST."""
+MODSEQ_MAX = 2**63 - 1
+"""The largest modification sequence (RFC 7162 §7)."""
 SEARCH_KEYS = 5000
 """Keys in one SEARCH."""

@@ -9,6 +9,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from imap.wire.errors import BadSyntax
 
@@ -79,11 +80,13 @@ class NumSet:
 
     Every part ``n:*`` holds the largest number L and all between it and n (RFC 3501 §6.4.8), so several together are
     the one range from the least of (n…, L) to the greatest of (n…, L). `open` is (least n, greatest n); a lone ``*``
-    has no n, and alone is (LARGEST + 1, 0).
+    has no n, and alone is (LARGEST + 1, 0). `saved`: the client wrote ``$``, the result that SEARCH kept (RFC 5182
+    §2.1), which only the session knows; the rest is empty then.
     """
 
     fixed: Ranges
     open: tuple[int, int] | None = None
+    saved: bool = False
 
     def resolve(self, largest: int) -> Ranges:
         """The set where `*` is `largest`; largest 0 (nothing there) leaves a lone `*` out."""
@@ -99,8 +102,14 @@ class NumSet:
         return max(named, self.open[1]) if self.open else named
 
 
+SAVED = NumSet(Ranges(), saved=True)
+"""``$``."""
+
+
 def parse_numset(text: bytes) -> NumSet:
-    """A sequence-set, e.g. b"1,3:5,7:*". Raises BadSyntax."""
+    """A sequence-set, e.g. b"1,3:5,7:*" or b"$". Raises BadSyntax."""
+    if text == b"$":
+        return SAVED
     pairs: list[tuple[int, int]] = []
     least, greatest, has_star = LARGEST + 1, 0, False
     at = parts = 0
@@ -134,6 +143,20 @@ def parse_numset(text: bytes) -> NumSet:
 def format_numbers(numbers: Iterable[int]) -> bytes:
     """Ascending numbers, compactly: b"1:3,7"."""
     return b",".join(b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in _runs(numbers))
+
+
+def format_sequence(numbers: Iterable[int]) -> bytes:
+    """Numbers in an order that is kept: ranges stand for what ascends by one alone (RFC 5267 §3.2)."""
+    parts: list[bytes] = []
+    low = high = 0
+    for number in chain(numbers, (0,)):
+        if low and number == high + 1:
+            high = number
+            continue
+        if low:
+            parts.append(b"%d" % low if low == high else b"%d:%d" % (low, high))
+        low = high = number
+    return b",".join(parts)
 
 
 def _runs(ascending: Iterable[int]) -> Iterator[tuple[int, int]]:

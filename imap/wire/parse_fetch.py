@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
-from imap.wire.forms import Attribute, Fetch, FetchItem, Section, SectionText, Store
-from imap.wire.limits import SECTION_DEPTH
+from imap.wire.errors import BadSyntax
+from imap.wire.forms import Attribute, Fetch, FetchItem, Section, SectionText, Store, Window
+from imap.wire.limits import MODSEQ_MAX, SECTION_DEPTH
+from imap.wire.parse_search import parse_window
 from imap.wire.tokens import Scanner, unique
 from imap.wire.writer import astring
 
 _NAME = re.compile(rb"[A-Za-z0-9.]+")
 _PATH = re.compile(rb"[1-9][0-9]{0,9}(?:\.[1-9][0-9]{0,9})*")
+_LAZY = re.compile(rb" \(LAZY\)", re.IGNORECASE)
 _FIELD = re.compile(rb"[\x21-\x39\x3b-\x7e]{1,255}")
 _LARGEST_OFFSET = 2**63 - 1
 
@@ -25,7 +28,7 @@ MACROS: Mapping[str, tuple[str, ...]] = {
 
 
 def parse_fetch(scanner: Scanner, *, uid: bool) -> Fetch:
-    """``numset item``, ``numset (item item)`` or ``numset macro``."""
+    """``numset item``, ``numset (item item)`` or ``numset macro``, and perhaps ``(modifier modifier)``."""
     scanner.space()
     numset = scanner.numset()
     scanner.space()
@@ -40,14 +43,55 @@ def parse_fetch(scanner: Scanner, *, uid: bool) -> Fetch:
     if uid:
         # RFC 3501 §6.4.8: UID FETCH implies the UID item
         items.insert(0, Attribute("UID"))
-    return Fetch(numset, tuple(dict.fromkeys(items)), uid)
+    changed_since, vanished, window = _modifiers(scanner, uid) if scanner.skip(b" (") else (None, False, None)
+    if changed_since is not None:
+        # RFC 7162 §3.1.4.1: CHANGEDSINCE implies the MODSEQ item
+        items.append(Attribute("MODSEQ"))
+    return Fetch(numset, tuple(dict.fromkeys(items)), uid, changed_since, vanished, window)
+
+
+def _modifiers(scanner: Scanner, uid: bool) -> tuple[int | None, bool, Window | None]:
+    """``(CHANGEDSINCE n VANISHED PARTIAL -1:-30)`` in any order (RFC 4466 §2.4, RFC 7162 §7, RFC 9394 §4)."""
+    changed_since: int | None = None
+    vanished = False
+    window: Window | None = None
+    while True:
+        match scanner.word("CHANGEDSINCE, VANISHED or PARTIAL"):
+            case "CHANGEDSINCE" if changed_since is None:
+                scanner.space()
+                # Tolerance: 0, which the grammar has not, is before everything
+                changed_since = scanner.number("a modification sequence", MODSEQ_MAX)
+            case "VANISHED" if uid and not vanished:
+                vanished = True
+            case "PARTIAL" if uid and window is None:
+                # RFC 9394 §3.3: of UID FETCH alone
+                scanner.space()
+                window = parse_window(scanner)
+            case name:
+                raise BadSyntax(f"{name[:40]} is no modifier here, or stands here twice")
+        if scanner.skip(b")"):
+            break
+        scanner.space()
+    if vanished and changed_since is None:
+        # RFC 7162 §3.2.6
+        raise BadSyntax("VANISHED goes with CHANGEDSINCE")
+    return changed_since, vanished, window
 
 
 def parse_store(scanner: Scanner, *, uid: bool) -> Store:
-    """``numset [+-]FLAGS[.SILENT] flags``."""
+    """``numset [(UNCHANGEDSINCE n)] [+-]FLAGS[.SILENT] flags``."""
     scanner.space()
     numset = scanner.numset()
     scanner.space()
+    unchanged_since: int | None = None
+    if scanner.skip(b"("):
+        # RFC 7162 §3.1.3
+        if scanner.word("UNCHANGEDSINCE") != "UNCHANGEDSINCE":
+            raise BadSyntax("UNCHANGEDSINCE is the one modifier of STORE")
+        scanner.space()
+        unchanged_since = scanner.number("a modification sequence", MODSEQ_MAX)
+        scanner.expect(b")")
+        scanner.space()
     mode: Literal["set", "add", "remove"] = "set"
     if scanner.skip(b"+"):
         mode = "add"
@@ -58,7 +102,7 @@ def parse_store(scanner: Scanner, *, uid: bool) -> Store:
         raise scanner.wrong("FLAGS or FLAGS.SILENT before this")
     scanner.space()
     flags = scanner.flag_list() if scanner.sees(b"(") else unique(scanner.items(scanner.flag))
-    return Store(numset, mode, name.endswith(".SILENT"), flags, uid)
+    return Store(numset, mode, name.endswith(".SILENT"), flags, uid, unchanged_since)
 
 
 def _item(scanner: Scanner) -> FetchItem:
@@ -73,6 +117,12 @@ def _item(scanner: Scanner) -> FetchItem:
 
 def _attribute(name: str, scanner: Scanner) -> FetchItem:
     return Attribute(name)
+
+
+def _preview(scanner: Scanner) -> FetchItem:
+    # RFC 8970 §3.2: with LAZY as without, since the preview was made when the message came
+    scanner.match(_LAZY)
+    return Attribute("PREVIEW")
 
 
 def _body(peek: bool, scanner: Scanner) -> FetchItem:
@@ -151,8 +201,20 @@ def _label(path: tuple[int, ...], text: str, fields: tuple[str, ...], partial_ra
 ITEMS: Mapping[str, Callable[[Scanner], FetchItem]] = {
     **{
         name: partial(_attribute, name)
-        for name in ("FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE")
+        for name in (
+            "FLAGS",
+            "UID",
+            "INTERNALDATE",
+            "SAVEDATE",
+            "RFC822.SIZE",
+            "ENVELOPE",
+            "BODYSTRUCTURE",
+            "MODSEQ",
+            "EMAILID",
+            "THREADID",
+        )
     },
+    "PREVIEW": _preview,
     "BODY": partial(_body, False),
     "BODY.PEEK": partial(_body, True),
     "RFC822": partial(_old_section, "RFC822", "", False),

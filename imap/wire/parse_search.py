@@ -1,4 +1,4 @@
-"""SEARCH (RFC 3501 §6.4.4). A new search key is one entry in KEYS."""
+"""SEARCH (RFC 3501 §6.4.4), SORT and THREAD (RFC 5256 §3). A new search key is one entry in KEYS."""
 
 from __future__ import annotations
 
@@ -12,38 +12,141 @@ from imap.wire.forms import (
     All,
     And,
     Body,
+    Criterion,
+    EmailId,
     HasFlag,
     Header,
     InSet,
     Larger,
+    Modseq,
     Not,
     OnDate,
     Or,
+    Return,
     Search,
     SearchKey,
     Smaller,
+    Sort,
     Text,
+    Thread,
+    ThreadId,
+    Window,
+    Within,
 )
-from imap.wire.limits import SEARCH_DEPTH, SEARCH_KEYS
+from imap.wire.limits import MODSEQ_MAX, SEARCH_DEPTH, SEARCH_KEYS
+from imap.wire.numset import LARGEST
 from imap.wire.tokens import Scanner
-from imap.wire.writer import code_badcharset
 
 _KEY = re.compile(rb"[A-Za-z0-9]+")
-_SET = re.compile(rb"[0-9*]")
+_FLAG_ENTRY = re.compile(rb"/flags/[\x21-\x7e]{1,255}")
+_OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}(?![A-Za-z0-9_-])")
+_SET = re.compile(rb"[0-9*$]")
+_RETURN = re.compile(rb"RETURN (?=\()", re.IGNORECASE)
+_CHARSET = re.compile(rb"CHARSET ", re.IGNORECASE)
+_WINDOW = re.compile(rb"(-?)([1-9][0-9]{0,9}):(-?)([1-9][0-9]{0,9})")
 
-CHARSETS = ("US-ASCII", "UTF-8")
+CHARSETS = (b"US-ASCII", b"UTF-8")
+
+RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
+"""RETURN options without an argument: RFC 4731 §3.1, RFC 5182 §2.1."""
+
+CRITERIA = frozenset(("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"))
+"""RFC 5256 §3, RFC 5957 §4."""
 
 
 def parse_search(scanner: Scanner, *, uid: bool) -> Search:
-    """``[CHARSET name] key key…``. BadSyntax is NO [BADCHARSET] for a charset that is not in CHARSETS."""
+    """``[RETURN (option option…)] [CHARSET name] key key…``."""
     scanner.space()
-    if scanner.data[scanner.at : scanner.at + 8].upper() == b"CHARSET ":
-        scanner.at += 8
-        charset = scanner.astring("a charset").upper().decode("ascii", "replace")
-        if charset not in CHARSETS:
-            raise BadSyntax("strings can be in US-ASCII or UTF-8", condition="NO", code=code_badcharset())
+    returns = _returns(scanner)
+    if scanner.match(_CHARSET) is not None:
+        return _keys_in_charset(scanner, uid, returns)
+    return Search(SearchParser(scanner).keys(SEARCH_DEPTH), uid, returns=returns)
+
+
+def parse_sort(scanner: Scanner, *, uid: bool) -> Sort:
+    """``[RETURN (option option…)] (criterion criterion…) charset key key…``."""
+    scanner.space()
+    returns = _returns(scanner)
+    criteria = scanner.parenthesised(lambda: _criterion(scanner))
+    scanner.space()
+    return Sort(_keys_in_charset(scanner, uid, returns), tuple(dict.fromkeys(criteria)))
+
+
+def parse_thread(scanner: Scanner, *, uid: bool) -> Thread:
+    """``algorithm charset key key…``."""
+    scanner.space()
+    start = scanner.at
+    match scanner.word("a threading algorithm"):
+        case "ORDEREDSUBJECT" | "REFERENCES" as algorithm:
+            scanner.space()
+            return Thread(_keys_in_charset(scanner, uid, None), algorithm)
+    scanner.at = start
+    raise scanner.wrong("ORDEREDSUBJECT or REFERENCES")
+
+
+def parse_window(scanner: Scanner) -> Window:
+    """``1:500`` or ``-1:-500`` (RFC 9394 §4 partial-range)."""
+    match = scanner.match(_WINDOW)
+    if match is None or match[1] != match[3]:
+        raise scanner.wrong("a range such as 1:500 or -1:-500 before this" if match else "a range such as 1:500")
+    first, last = sorted((int(match[2]), int(match[4])))
+    if last > LARGEST:
+        raise scanner.wrong(f"a range up to {LARGEST} before this")
+    return Window(first, last, bool(match[1]), match[0])
+
+
+def _returns(scanner: Scanner) -> Return | None:
+    """RFC 4466 §2.6.1: ``RETURN (…)`` and a space, where it is there."""
+    if scanner.match(_RETURN) is None:
+        return None
+    options: set[str] = set()
+    window: Window | None = None
+
+    def option() -> None:
+        nonlocal window
+        start = scanner.at
+        name = scanner.word("a result option", _KEY)
+        if name == "PARTIAL" and window is None:
+            scanner.space()
+            window = parse_window(scanner)
+        elif name in RETURNS:
+            options.add(name)
+        else:
+            scanner.at = start
+            raise scanner.wrong("a result option")
+
+    scanner.parenthesised(option, empty=True)
+    if window is not None and "ALL" in options:
+        # RFC 9394 §3.1
+        raise scanner.wrong("PARTIAL or ALL, not both, before this")
+    scanner.space()
+    # RFC 4731 §3.1: no options are as good as ALL
+    return Return(frozenset(options) if options or window is not None else frozenset(("ALL",)), window)
+
+
+def _keys_in_charset(scanner: Scanner, uid: bool, returns: Return | None) -> Search:
+    """A charset and keys whose strings are in it."""
+    charset = scanner.astring("a charset")
+    scanner.space()
+    if charset.upper() not in CHARSETS:
+        # the command's strings cannot be read; RFC 5182 §2.1 has the session answer that, which may forget a result
+        scanner.at = len(scanner.data)
+        return Search(All(), uid, known_charset=False, returns=returns)
+    return Search(SearchParser(scanner).keys(SEARCH_DEPTH), uid, returns=returns)
+
+
+def _criterion(scanner: Scanner) -> Criterion:
+    start = scanner.at
+    name = scanner.word("a sort criterion", _KEY)
+    reverse = name == "REVERSE"
+    if reverse:
         scanner.space()
-    return Search(SearchParser(scanner).keys(SEARCH_DEPTH), uid)
+        start = scanner.at
+        name = scanner.word("a sort criterion", _KEY)
+    if name not in CRITERIA:
+        scanner.at = start
+        raise scanner.wrong("a sort criterion")
+    return Criterion(name, reverse)
 
 
 class SearchParser:
@@ -117,10 +220,19 @@ def _text(parser: SearchParser, depth: int) -> SearchKey:
 
 
 def _on_date(
-    of: Literal["internal", "sent"], when: Literal["before", "on", "since"], parser: SearchParser, depth: int
+    of: Literal["internal", "sent", "saved"], when: Literal["before", "on", "since"], parser: SearchParser, depth: int
 ) -> SearchKey:
     parser.scanner.space()
     return OnDate(of, when, parser.scanner.date())
+
+
+def _within(when: Literal["older", "younger"], parser: SearchParser, depth: int) -> SearchKey:
+    parser.scanner.space()
+    seconds = parser.scanner.number("a number of seconds")
+    if not seconds:
+        # RFC 5032 §3: nz-number
+        raise parser.scanner.wrong("a number of seconds that is not 0 before this")
+    return Within(when, seconds)
 
 
 def _larger(parser: SearchParser, depth: int) -> SearchKey:
@@ -136,6 +248,28 @@ def _smaller(parser: SearchParser, depth: int) -> SearchKey:
 def _uid(parser: SearchParser, depth: int) -> SearchKey:
     parser.scanner.space()
     return InSet(parser.scanner.numset(), uid=True)
+
+
+def _modseq(parser: SearchParser, depth: int) -> SearchKey:
+    """``["/flags/name" type] n`` (RFC 7162 §7)."""
+    scanner = parser.scanner
+    scanner.space()
+    if scanner.sees(b'"'):
+        entry = scanner.string("a metadata entry")
+        scanner.space()
+        if not _FLAG_ENTRY.fullmatch(entry) or scanner.word("priv, shared or all") not in ("PRIV", "SHARED", "ALL"):
+            raise scanner.wrong('"/flags/name" and priv, shared or all before this')
+        scanner.space()
+    # RFC 7162 §3.1.5: sequences are not kept by flag, so that the message's own is compared
+    return Modseq(scanner.number("a modification sequence", MODSEQ_MAX))
+
+
+def _object_id(form: type[EmailId] | type[ThreadId], parser: SearchParser, depth: int) -> SearchKey:
+    parser.scanner.space()
+    match = parser.scanner.match(_OBJECT_ID)
+    if match is None:
+        raise parser.scanner.wrong("an object id")
+    return form(match[0].decode("ascii"))
 
 
 def _not(parser: SearchParser, depth: int) -> SearchKey:
@@ -178,9 +312,19 @@ KEYS: Mapping[str, Parse] = {
     "SENTBEFORE": partial(_on_date, "sent", "before"),
     "SENTON": partial(_on_date, "sent", "on"),
     "SENTSINCE": partial(_on_date, "sent", "since"),
+    "SAVEDBEFORE": partial(_on_date, "saved", "before"),
+    "SAVEDON": partial(_on_date, "saved", "on"),
+    "SAVEDSINCE": partial(_on_date, "saved", "since"),
+    # RFC 8514 §4.3: all messages, where the mailbox has save dates, as all of ours have
+    "SAVEDATESUPPORTED": partial(_constant, All()),
+    "OLDER": partial(_within, "older"),
+    "YOUNGER": partial(_within, "younger"),
     "LARGER": _larger,
     "SMALLER": _smaller,
     "UID": _uid,
+    "MODSEQ": _modseq,
+    "EMAILID": partial(_object_id, EmailId),
+    "THREADID": partial(_object_id, ThreadId),
     "NOT": _not,
     "OR": _or,
 }

@@ -12,32 +12,29 @@ from functools import partial
 
 from imap.wire.errors import BadSyntax
 from imap.wire.forms import (
-    Append,
     Authenticate,
     Bare,
     Command,
+    Compress,
     Copy,
     Enable,
     Expunge,
     Form,
     Id,
-    List,
     Login,
     OnMailbox,
     Rename,
-    Select,
-    Status,
 )
+from imap.wire.parse_append import parse_append
 from imap.wire.parse_fetch import parse_fetch, parse_store
-from imap.wire.parse_search import parse_search
+from imap.wire.parse_mailboxes import parse_create, parse_list, parse_lsub, parse_status
+from imap.wire.parse_search import parse_search, parse_sort, parse_thread
+from imap.wire.parse_select import parse_select
 from imap.wire.tokens import Scanner, tag_of, unique
 
 _NAME = re.compile(rb" ([A-Za-z][A-Za-z0-9-]*)")
-_MESSAGE = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _INITIAL = re.compile(rb"[A-Za-z0-9+/=]+")
-
-STATUS_ITEMS = frozenset(("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"))
 
 
 def parse(data: bytes) -> Command:
@@ -127,14 +124,14 @@ def _id_field(scanner: Scanner) -> tuple[str, str | None]:
     return name.decode("utf-8", "replace"), None if value is None else value.decode("utf-8", "replace")
 
 
+def _compress(scanner: Scanner) -> Form:
+    scanner.space()
+    return Compress(scanner.word("a compression mechanism"))
+
+
 def _enable(scanner: Scanner) -> Form:
     scanner.space()
     return Enable(unique(scanner.items(lambda: scanner.word("a capability"))))
-
-
-def _select(scanner: Scanner, *, read_only: bool) -> Form:
-    scanner.space()
-    return Select(scanner.mailbox(), read_only)
 
 
 def _on_mailbox(scanner: Scanner) -> Form:
@@ -147,48 +144,6 @@ def _rename(scanner: Scanner) -> Form:
     old = scanner.mailbox()
     scanner.space()
     return Rename(old, scanner.mailbox())
-
-
-def _list(scanner: Scanner) -> Form:
-    scanner.space()
-    # Tolerance: wildcards in the reference, which some clients send; they are matched as in the pattern.
-    reference = scanner.pattern()
-    scanner.space()
-    return List(reference, scanner.pattern())
-
-
-def _status(scanner: Scanner) -> Form:
-    scanner.space()
-    mailbox = scanner.mailbox()
-    scanner.space()
-    return Status(mailbox, unique(scanner.parenthesised(lambda: _status_item(scanner))))
-
-
-def _status_item(scanner: Scanner) -> str:
-    start = scanner.at
-    name = scanner.word("a STATUS item")
-    if name not in STATUS_ITEMS:
-        scanner.at = start
-        raise scanner.wrong("a STATUS item")
-    return name
-
-
-def _append(scanner: Scanner) -> Form:
-    scanner.space()
-    mailbox = scanner.mailbox()
-    scanner.space()
-    flags: tuple[str, ...] = ()
-    date_time = None
-    if scanner.sees(b"("):
-        flags = scanner.flag_list()
-        scanner.space()
-    if scanner.sees(b'"'):
-        date_time = scanner.date_time()
-        scanner.space()
-    message = scanner.match(_MESSAGE)
-    if message is None:
-        raise scanner.wrong("the message as a literal")
-    return Append(mailbox, flags, date_time, int(message[1]), not message[2])
 
 
 def _uid_expunge(scanner: Scanner) -> Form:
@@ -214,22 +169,25 @@ COMMANDS: Mapping[str, Callable[[Scanner], Form]] = {
     "LOGIN": _login,
     "AUTHENTICATE": _authenticate,
     "ID": _id,
+    "COMPRESS": _compress,
     "ENABLE": _enable,
-    "SELECT": partial(_select, read_only=False),
-    "EXAMINE": partial(_select, read_only=True),
-    "CREATE": _on_mailbox,
+    "SELECT": partial(parse_select, read_only=False),
+    "EXAMINE": partial(parse_select, read_only=True),
+    "CREATE": parse_create,
     "DELETE": _on_mailbox,
     "SUBSCRIBE": _on_mailbox,
     "UNSUBSCRIBE": _on_mailbox,
     "RENAME": _rename,
-    "LIST": _list,
-    "LSUB": _list,
-    "STATUS": _status,
-    "APPEND": _append,
+    "LIST": parse_list,
+    "LSUB": parse_lsub,
+    "STATUS": parse_status,
+    "APPEND": parse_append,
     "UID EXPUNGE": _uid_expunge,
     **_with_uid("COPY", _copy),
     **_with_uid("MOVE", _copy),
     **_with_uid("FETCH", parse_fetch),
     **_with_uid("STORE", parse_store),
     **_with_uid("SEARCH", parse_search),
+    **_with_uid("SORT", parse_sort),
+    **_with_uid("THREAD", parse_thread),
 }

@@ -28,7 +28,8 @@ _TAG = re.compile(rb"([%b\]]{1,%d})(?: |\r?\n|\Z)" % (_ATOM_CHARS.replace(rb"+",
 _QUOTED = re.compile(rb'"([^"\\\r\n]*(?:\\["\\][^"\\\r\n]*)*)"')
 _QUOTED_PAIR = re.compile(rb'\\(["\\])')
 _LITERAL = re.compile(rb"\{([0-9]{1,20})\+?\}\r\n")
-_NUMSET = re.compile(rb"[0-9*:,]+")
+# RFC 5182 §3: `$` stands alone
+_NUMSET = re.compile(rb"[0-9*:,]+|\$")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _FLAG = re.compile(rb"\\?[%b]+" % _ATOM_CHARS)
 _DATE = re.compile(rb'("?)([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})\1')

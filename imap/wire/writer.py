@@ -8,7 +8,7 @@ slice by slice, then `FETCH_CLOSE`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from imap.wire import utf7
@@ -23,6 +23,8 @@ NIL = b"NIL"
 
 _TEXT_LIMIT = 800
 _QUOTED_LIMIT = 1000
+_SET_PARTS = 500
+_PIECES = 8192
 _NOT_TEXT = re.compile(rb"[^\x20-\x7e]")
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _QUOTABLE = re.compile(rb"[\x20-\x7e]*")
@@ -122,9 +124,63 @@ def expunges(numbers: Iterable[int]) -> bytes:
     return b"".join([b"* %d EXPUNGE\r\n" % number for number in numbers])
 
 
-def search(numbers: Iterable[int]) -> bytes:
-    """RFC 3501 §7.2.5: one line, however many."""
-    return b"* SEARCH%b\r\n" % b"".join([b" %d" % number for number in numbers])
+def vanished(uids: Sequence[tuple[int, int]], *, earlier: bool) -> bytes:
+    """VANISHED lines for a set of UIDs, of bounded length each; none for the empty set (RFC 7162 §3.2.10)."""
+    opening = b"* VANISHED (EARLIER) %b\r\n" if earlier else b"* VANISHED %b\r\n"
+    pieces = (Ranges(tuple(uids[at : at + _SET_PARTS])) for at in range(0, len(uids), _SET_PARTS))
+    return b"".join([opening % piece.format() for piece in pieces])
+
+
+def search(numbers: Iterable[int], modseq: int | None = None) -> bytes:
+    """RFC 3501 §7.2.5: one line, however many; with the highest modification sequence (RFC 7162 §3.1.6)."""
+    return _numbers(b"SEARCH", numbers, modseq)
+
+
+def _numbers(name: bytes, numbers: Iterable[int], modseq: int | None) -> bytes:
+    end = b"" if modseq is None else b" (MODSEQ %d)" % modseq
+    return b"* %b%b%b\r\n" % (name, b"".join([b" %d" % number for number in numbers]), end)
+
+
+def sort(numbers: Iterable[int], modseq: int | None = None) -> bytes:
+    """As `search`: RFC 5256 §4."""
+    return _numbers(b"SORT", numbers, modseq)
+
+
+def thread(
+    heads: Sequence[int], children: Mapping[int, Sequence[int]], number: Callable[[int], int]
+) -> Iterator[bytes]:
+    """RFC 5256 §4, in pieces: the nodes at the top, those below a node, and the number of a node's message (0: a dummy,
+    which has two children or more)."""
+    yield b"* THREAD " if heads else b"* THREAD"
+    pieces: list[bytes] = []
+    for head in heads:
+        # nodes still to be written, and what closes those that are; chains are as long as they like
+        todo: list[int | bytes] = [b")", head]
+        pieces.append(b"(")
+        while todo:
+            at = todo.pop()
+            if isinstance(at, bytes):
+                pieces.append(at)
+                continue
+            below = children.get(at, ())
+            if named := number(at):
+                pieces.append(b"%d " % named if below else b"%d" % named)
+            if len(below) == 1:
+                todo.append(below[0])
+            else:
+                for child in reversed(below):
+                    todo.extend((b")", child, b"("))
+        if len(pieces) >= _PIECES:
+            yield b"".join(pieces)
+            pieces.clear()
+    yield b"".join(pieces) + b"\r\n"
+
+
+def esearch(tag: str, uid: bool, items: Iterable[bytes]) -> bytes:
+    """RFC 4466 §2.6.2: the tag of the command that is answered, whether numbers are UIDs, and items such as
+    b"COUNT 3"."""
+    head = b"(TAG %b)%b" % (string(tag), b" UID" if uid else b"")
+    return b"* ESEARCH %b\r\n" % b" ".join((head, *items))
 
 
 def capability(names: Iterable[str]) -> bytes:
@@ -133,14 +189,21 @@ def capability(names: Iterable[str]) -> bytes:
 
 
 def list_line(
-    command: Literal["LIST", "LSUB"], attributes: Iterable[str], name: str, delimiter: str | None = "/"
+    command: Literal["LIST", "LSUB"],
+    attributes: Iterable[str],
+    name: str,
+    delimiter: str | None = "/",
+    child_info: Iterable[str] = (),
 ) -> bytes:
-    """RFC 3501 §7.2.2: attributes with their backslash; delimiter None is NIL (a flat name)."""
+    """RFC 3501 §7.2.2: attributes with their backslash; delimiter None is NIL (a flat name). child_info: the selection
+    options that inferiors satisfy (RFC 5258 §3.5)."""
     parts = (command.encode(), " ".join(attributes).encode(), nstring(delimiter), mailbox(name))
-    return b"* %b (%b) %b %b\r\n" % parts
+    options = b" ".join(map(string, child_info))
+    extended = b' ("CHILDINFO" (%b))' % options if options else b""
+    return b"* %b (%b) %b %b%b\r\n" % (*parts, extended)
 
 
-def status(name: str, items: Iterable[tuple[str, int]]) -> bytes:
+def status(name: str, items: Iterable[tuple[str, int | str]]) -> bytes:
     """RFC 3501 §7.2.4."""
     return b"* STATUS %b (%b)\r\n" % (mailbox(name), " ".join(f"{item} {n}" for item, n in items).encode())
 
@@ -198,6 +261,23 @@ def fetch_flags(rows: Iterable[tuple[int, int, int, tuple[str, ...], bool]], wit
         else:
             lines.append(b"* %d FETCH (FLAGS %b)\r\n" % (number, formatted))
     return b"".join(lines)
+
+
+def fetch_flags_modseq(rows: Iterable[tuple[int, int, int, tuple[str, ...], bool, int]], with_uid: bool) -> bytes:
+    """As `fetch_flags`, with the modification sequence of each message, which comes last in a row (RFC 7162 §3.1.4)."""
+    template = b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" if with_uid else b"* %d FETCH (FLAGS %b MODSEQ (%d))\r\n"
+    lines: list[bytes] = []
+    for number, uid, bits, keywords, recent, modseq in rows:
+        formatted = flags(bits, keywords, recent)
+        lines.append(template % ((number, uid, formatted, modseq) if with_uid else (number, formatted, modseq)))
+    return b"".join(lines)
+
+
+def fetch_modseq(rows: Iterable[tuple[int, int, int]], with_uid: bool) -> bytes:
+    """FETCH lines with the modification sequence alone, of rows (sequence number, uid, modseq)."""
+    if with_uid:
+        return b"".join([b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % row for row in rows])
+    return b"".join([b"* %d FETCH (MODSEQ (%d))\r\n" % (number, modseq) for number, _, modseq in rows])
 
 
 _BARE_FLAGS = tuple(b"(%b)" % names for names in _FLAGS)

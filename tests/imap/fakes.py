@@ -27,6 +27,7 @@ from mail.ingestform import Described, describe
 from mail.text import fold
 from runtime.clock import ManualClock
 from storage import model, ranges
+from storage.ingest import keys_json, keys_of
 from storage.model import (
     INBOX,
     INLINE_MAX,
@@ -54,6 +55,8 @@ from storage.model import (
 from storage.names import canonical, checked, is_under, superiors
 from storage.port import Reason, Refused, Unavailable
 
+SAVED = 1_700_000_000
+"""When all messages came to be where they are: 14-Nov-2023 22:13:20 UTC."""
 SPECIAL = {name: f"\\{name}" for name in ("Drafts", "Sent", "Trash", "Junk", "Archive")}
 
 
@@ -182,6 +185,8 @@ class FakeStorage:
         name = checked(name)
         if name in self.named(account):
             raise Refused(Reason.ALREADY_EXISTS)
+        if special_use is not None and any(b.special_use == special_use for b in self.named(account).values()):
+            raise Refused(Reason.CANNOT)
         for above in superiors(name):
             if above not in self.named(account):
                 self.make(account, above)
@@ -254,8 +259,8 @@ class FakeStorage:
             d.bodystructure if want & Want.BODYSTRUCTURE else None,
             d.parts if want & Want.PARTS else None,
             d.usual if want & Want.HEADERS else None,
-            None,
-            None,
+            d.preview if want & Want.PREVIEW else None,
+            keys_of(keys_json(d.keys), entry.internaldate) if want & Want.KEYS else None,
             email.raw if want & Want.CONTENT and len(email.raw) <= INLINE_MAX else None,
         )
 
@@ -289,8 +294,10 @@ class FakeStorage:
                 size = self.size(e)
                 return (larger is None or size > larger) and (smaller is None or size < smaller)
             case model.DateRange(which, start, end):
-                at = d.keys.sent if which is model.DateField.SENT else e.internaldate
+                at = {"sent": d.keys.sent, "internaldate": e.internaldate, "savedate": e.savedate}[which.value]
                 return at is not None and (start is None or at >= start) and (end is None or at < end)
+            case model.ModseqFrom(modseq):
+                return e.modseq >= modseq
             case model.HeaderContains(name, text):
                 fields = d.part.fields
                 assert fields is not None
@@ -336,7 +343,7 @@ class FakeStorage:
     def add(self, box: Box, email: Email, flags: int, keywords: tuple[str, ...], date: int, modseq: int) -> int:
         uid = box.uidnext
         box.uidnext += 1
-        box.entries[uid] = Entry(uid, modseq, flags, tuple(sorted(keywords)), email.id, date, date)
+        box.entries[uid] = Entry(uid, modseq, flags, tuple(sorted(keywords)), email.id, date, SAVED)
         box.modseq = modseq
         return uid
 
@@ -493,6 +500,9 @@ class FakeOut:
         self.sent = bytearray()
         self.lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.literal_octets: bytes | None = None
+        self.behind_literal = b""
+        self.more_literals: list[bytes] = []
+        self.compressed = False
         self.literal_taken = False
         self.is_signed_in = False
         self.said_bye: str | None = None
@@ -530,10 +540,18 @@ class FakeOut:
         self.literal_taken = True
         for at in range(0, len(self.literal_octets), 100_000):
             yield self.literal_octets[at : at + 100_000]
+        self.behind_literal = b""
+        if self.more_literals:
+            self.literal_octets = self.more_literals.pop(0)
+            self.behind_literal = b" {%d}" % len(self.literal_octets)
 
     async def start_tls(self, go_ahead: bytes) -> None:
         self.write(go_ahead)
         self.peer = replace(self.peer, tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384"))
+
+    def compress(self, go_ahead: bytes) -> None:
+        self.write(go_ahead)
+        self.compressed = True
 
     def signed_in(self) -> None:
         self.is_signed_in = True

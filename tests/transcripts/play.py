@@ -6,6 +6,7 @@ C: EHLO client.example       the client sends the line and CRLF; \\r \\n \\0 \\t
 C+ QUI                       the same without CRLF
 S: 250 <[a-z]+> greets       the server's next line: <...> is a regular expression, \\< a plain angle bracket
 STARTTLS                     the client starts TLS here
+DEFLATE                      from here on both sides are deflated (RFC 1951), flushed after each line
 EOF                          the server closes the connection
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ _PLAIN = {"r": "\r", "n": "\n", "0": "\0", "t": "\t"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """kind: "C", "S", "STARTTLS" or "EOF". number: line in the file."""
+    """kind: "C", "S", "STARTTLS", "DEFLATE" or "EOF". number: line in the file."""
 
     kind: str
     text: str
@@ -48,7 +50,7 @@ def read(path: Path) -> Script:
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if line.startswith("LISTENER "):
             listener = line.removeprefix("LISTENER ").strip()
-        elif line in ("STARTTLS", "EOF"):
+        elif line in ("STARTTLS", "DEFLATE", "EOF"):
             steps.append(Step(line, "", number))
         elif line.startswith("C: ") or line == "C:":
             steps.append(Step("C", line[3:] + "\r\n", number))
@@ -91,17 +93,58 @@ def pattern(text: str) -> re.Pattern[str]:
     return re.compile(made)
 
 
+class Inflated:
+    """A reader of what the server deflates."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._stream = zlib.decompressobj(-15)
+        self._held = b""
+
+    async def readline(self) -> bytes:
+        while b"\n" not in self._held:
+            data = await self._reader.read(4096)
+            if not data:
+                break
+            self._held += self._stream.decompress(data)
+        line, end, self._held = self._held.partition(b"\n")
+        return line + end
+
+    async def read(self, size: int) -> bytes:
+        return self._held or self._stream.decompress(await self._reader.read(size))
+
+
+class Deflated:
+    """A writer that deflates."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._stream = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self.drain = writer.drain
+        self.close = writer.close
+
+    def write(self, data: bytes) -> None:
+        self._writer.write(self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH))
+
+
 async def play(
     script: Script, port: int, *, tls: ssl.SSLContext | None = None, implicit: bool = False, cut: int | None = None
 ) -> None:
     """Play the script; cut: octets of each packet (None: a whole line each). Raises Differs."""
+    reader: asyncio.StreamReader | Inflated
+    writer: asyncio.StreamWriter | Deflated
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls if implicit else None)
     try:
         for step in script.steps:
             place = f"{script.name}:{step.number}"
             try:
                 async with asyncio.timeout(DEADLINE):
-                    await _step(step, place, reader, writer, tls, cut)
+                    if step.kind == "DEFLATE":
+                        assert isinstance(reader, asyncio.StreamReader)
+                        assert isinstance(writer, asyncio.StreamWriter)
+                        reader, writer = Inflated(reader), Deflated(writer)
+                    else:
+                        await _step(step, place, reader, writer, tls, cut)
             except TimeoutError:
                 raise Differs(f"{place}: nothing came for {step.kind}: {step.text!r}") from None
     finally:
@@ -111,8 +154,8 @@ async def play(
 async def _step(
     step: Step,
     place: str,
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
+    reader: asyncio.StreamReader | Inflated,
+    writer: asyncio.StreamWriter | Deflated,
     tls: ssl.SSLContext | None,
     cut: int | None,
 ) -> None:
@@ -130,6 +173,7 @@ async def _step(
                 raise Differs(f"{place}: expected {step.text!r}, got {line!r}")
         case "STARTTLS":
             assert tls is not None, "the script needs a TLS context"
+            assert isinstance(writer, asyncio.StreamWriter)
             await writer.start_tls(tls, server_hostname="localhost")
         case "EOF":
             rest = await reader.read(1000)

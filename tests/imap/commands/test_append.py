@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from imap.commands.append import HELD, MESSAGES
 from imap.session import House, Limits
 from storage.model import INLINE_MAX
 from tests.imap.fakes import Client, FakeIdentity, FakeStorage, make_house
@@ -52,3 +53,31 @@ async def test_a_large_message_is_staged_and_comes_back_whole(any_house: House, 
     await client("x SELECT INBOX")
     await client.run("x FETCH 1 BODY.PEEK[]")
     assert big in client.out.sent
+
+
+async def test_several_messages_are_held_up_to_a_limit_and_staged_beyond(alice: Client, storage: FakeStorage) -> None:
+    bodies = [b"Subject: %d\r\n\r\n" % n + b"x" * (INLINE_MAX - 20) for n in range(HELD // INLINE_MAX + 3)]
+    alice.out.more_literals = bodies[1:]
+    assert f"1:{len(bodies)}] Appended" in await alice("a APPEND INBOX", bodies[0])
+    held = HELD // len(bodies[0])
+    assert storage.calls.count("stage") == len(bodies) - held
+    assert storage.calls.count("append") == 1
+    assert [email.raw for email in storage.emails.values()] == bodies
+
+
+async def test_the_number_of_messages_has_a_limit(alice: Client, storage: FakeStorage) -> None:
+    alice.out.more_literals = [MESSAGE] * (MESSAGES - 1)
+    assert f"1:{MESSAGES}] Appended" in await alice("a APPEND INBOX", MESSAGE)
+    alice.out.more_literals = [MESSAGE] * MESSAGES
+    assert "a NO [LIMIT]" in await alice("a APPEND INBOX", MESSAGE)
+    assert len(storage.emails) == MESSAGES
+
+
+async def test_the_quota_counts_all_messages_of_the_command(
+    house: House, who: FakeIdentity, storage: FakeStorage
+) -> None:
+    who.quotas["alice"] = len(MESSAGE) * 2
+    client = await Client(house).signed_in()
+    client.out.more_literals = [MESSAGE, MESSAGE]
+    assert "a NO [OVERQUOTA]" in await client("a APPEND INBOX", MESSAGE)
+    assert not storage.emails

@@ -105,6 +105,8 @@ class Talk:
                     await self.world.gate.wait()
         except BadSyntax as error:
             return f"more followed {error.tag}"
+        if self.out.behind_literal:
+            return f"{size} then {self.out.behind_literal.decode()}"
         return f"{size} {digest.hexdigest()}"
 
     def closed(self) -> None:

@@ -90,7 +90,7 @@ async def test_append_refused_or_left_in_the_middle(start: Any) -> None:
     assert [await client.line() for _ in range(2)] == [b"d OK half\r\n", b"e OK done\r\n"]
     client.send(b"f APPEND x {2+}\r\nab (more)\r\ng APPEND x {2+}\r\nab {3+}\r\nabc\r\nh NOOP\r\n")
     answers = [await client.line() for _ in range(3)]
-    assert answers == [b"f OK more followed f\r\n", b"g OK more followed g\r\n", b"h OK done\r\n"]
+    assert answers == [b"f OK 2 then  (more)\r\n", b"g OK 2 then  {3+}\r\n", b"h OK done\r\n"]
     assert (await client.ask(b"i APPEND\r\n")).startswith(b"i BAD ")
     assert (await client.ask(b"j APPEND ( {5}\r\n")).startswith(b"j BAD ")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imap.wire.errors import BadSyntax
-from imap.wire.numset import LARGEST, MAX_PARTS, NumSet, Ranges, format_numbers, parse_numset
+from imap.wire.numset import LARGEST, MAX_PARTS, NumSet, Ranges, format_numbers, format_sequence, parse_numset
 
 NUMBERS = st.integers(1, 60)
 END = st.one_of(NUMBERS, st.just("*"))
@@ -91,3 +91,19 @@ def test_as_many_parts_as_allowed_and_no_more() -> None:
     assert len(ranges.ranges) == MAX_PARTS
     with pytest.raises(BadSyntax):
         parse_numset(full + b",1")
+
+
+def test_an_order_that_is_kept() -> None:
+    # RFC 5267 §3.2: 3:1 would be 1:3
+    assert format_sequence([5, 4, 3, 7, 8, 9, 1]) == b"5,4,3,7:9,1"
+    assert format_sequence([]) == b""
+    assert format_sequence([1]) == b"1"
+
+
+@given(st.lists(st.integers(1, 12), unique=True))
+def test_a_kept_order_reads_back(numbers: list[int]) -> None:
+    read: list[int] = []
+    for part in format_sequence(numbers).decode().split(","):
+        low, _, high = part.partition(":")
+        read.extend(range(int(low), int(high or low) + 1) if part else ())
+    assert read == numbers

@@ -13,10 +13,12 @@ from imap.wire import forms, writer
 from imap.wire.errors import BadSyntax
 from imap.wire.forms import (
     Append,
+    AppendPart,
     Attribute,
     Authenticate,
     Bare,
     Copy,
+    Create,
     Enable,
     Expunge,
     Fetch,
@@ -32,7 +34,7 @@ from imap.wire.forms import (
     Store,
 )
 from imap.wire.limits import LIST_ITEMS, SEARCH_DEPTH, SEARCH_KEYS, SECTION_DEPTH
-from imap.wire.numset import parse_numset
+from imap.wire.numset import SAVED, parse_numset
 from imap.wire.parser import COMMANDS, decode_base64, parse
 
 ONE = parse_numset(b"1")
@@ -73,7 +75,7 @@ def parsed(data: bytes) -> forms.Command | BadSyntax:
         (b"ENABLE CONDSTORE x-good", Enable(("CONDSTORE", "X-GOOD"))),
         (b"SELECT inBox", Select("INBOX", False)),
         (b"EXAMINE Entw&APw-rfe", Select("Entwürfe", True)),
-        (b'CREATE "a b/"', OnMailbox("a b/")),
+        (b'CREATE "a b/"', Create("a b/")),
         (b"RENAME a {1}\r\nb", Rename("a", "b")),
         (b'LIST "" %/*', List("", "%/*")),
         (b'LSUB a/ "*"', List("a/", "*")),
@@ -87,20 +89,22 @@ def parsed(data: bytes) -> forms.Command | BadSyntax:
             Store(ONE, "remove", True, ("\\Seen", "$Work", "\\Odd"), True),
         ),
         (b"STORE 1 +FLAGS \\Deleted a", Store(ONE, "add", False, ("\\Deleted", "a"), False)),
-        (b"APPEND x {0}", Append("x", (), None, 0, True)),
+        (b"APPEND x {0}", Append("x", AppendPart((), None, 0, True))),
         (
             b'APPEND {5}\r\ninbox (\\Draft) " 1-Feb-1994 21:52:25 -0830" {310+}',
             Append(
                 "INBOX",
-                ("\\Draft",),
-                datetime(1994, 2, 1, 21, 52, 25, tzinfo=timezone(-timedelta(hours=8, minutes=30))),
-                310,
-                False,
+                AppendPart(
+                    ("\\Draft",),
+                    datetime(1994, 2, 1, 21, 52, 25, tzinfo=timezone(-timedelta(hours=8, minutes=30))),
+                    310,
+                    False,
+                ),
             ),
         ),
         (
             b'APPEND x "31-Dec-2016 23:59:60 +0000" {1}',
-            Append("x", (), datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC), 1, True),
+            Append("x", AppendPart((), datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC), 1, True)),
         ),
     ],
 )
@@ -161,9 +165,37 @@ def test_search_keys() -> None:
     assert key(b'BODY a TEXT "b c"') == forms.And((forms.Body("a"), forms.Text("b c")))
 
 
+def test_search_results() -> None:
+    all_, count = frozenset(("ALL",)), frozenset(("COUNT",))
+    assert form(b"SEARCH RETURN () ALL") == Search(forms.All(), False, returns=forms.Return(all_))
+    assert form(b"UID SEARCH RETURN (count Count) CHARSET UTF-8 ALL") == Search(
+        forms.All(), True, returns=forms.Return(count)
+    )
+    window = forms.Window(1, 9, True, b"-9:-1")
+    assert form(b"SEARCH RETURN (partial -9:-1) ALL") == Search(
+        forms.All(), False, returns=forms.Return(frozenset(), window)
+    )
+    assert form(b"UID FETCH 1 UID (PARTIAL -9:-1)") == Fetch(ONE, (Attribute("UID"),), True, window=window)
+    assert key(b"$") == forms.InSet(SAVED, False)
+    assert key(b"UID $") == forms.InSet(SAVED, True)
+    assert form(b"COPY $ x") == forms.Copy(SAVED, "x", False)
+    for wrong in (b"$,1", b"1,$", b"$:3", b"$$"):
+        assert refusal(b"FETCH " + wrong + b" UID").condition == "BAD"
+
+
+def test_sort_and_thread() -> None:
+    everything = Search(forms.All(), False)
+    criteria = (forms.Criterion("DATE", True), forms.Criterion("DISPLAYTO", False))
+    assert form(b'sort (reverse date displayto reverse DATE) "us-ascii" all') == forms.Sort(everything, criteria)
+    assert form(b"THREAD references utf-8 ALL") == forms.Thread(everything, "REFERENCES")
+    for wrong in (b"SORT DATE UTF-8 ALL", b"SORT (REVERSE) UTF-8 ALL", b"THREAD REFS UTF-8 ALL", b"SORT (DATE) UTF-8"):
+        assert refusal(wrong).condition == "BAD"
+
+
 def test_search_charsets() -> None:
-    error = refusal(b"SEARCH CHARSET ISO-8859-1 ALL")
-    assert (error.condition, error.code) == ("NO", "BADCHARSET (US-ASCII UTF-8)")
+    # the session answers it: strings in it cannot be read
+    assert form(b"SEARCH CHARSET ISO-8859-1 BODY {1}\r\n\xe9") == Search(forms.All(), False, known_charset=False)
+    assert refusal(b"SORT (DATE) ISO-8859-1").condition == "BAD"
     assert refusal(b"SEARCH CHARSET UTF-8 BODY {1}\r\n\xe9").condition == "BAD"
 
 
@@ -230,6 +262,7 @@ WORDS += (
     b'UID ( ) [ ] < > "a" {1}\r\nx {9}\r\n {3+} 1:* 1,2 FLAGS +FLAGS BODY[ BODY.PEEK[ HEADER.FIELDS TEXT 1.2'.split()
 )
 WORDS += b"OR NOT SINCE 1-Feb-1994 CHARSET UTF-8 KEYWORD \\Seen INBOX &AOk- & * % NIL = FULL <0.1> \xff \0".split(b" ")
+WORDS += b"RETURN (SAVE) PARTIAL -1:-2 REVERSE DATE REFERENCES $".split(b" ")
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12), st.sampled_from([b" ", b""]))

@@ -98,3 +98,23 @@ def test_ten_thousand_flags_are_quick() -> None:
     assert octets.count(b"\r\n") == 10_000
     assert octets.startswith(b"* 1 FETCH (UID 6 FLAGS (\\Seen))\r\n* 2 FETCH (UID 7 FLAGS (\\Answered))\r\n")
     assert writer.fetch_flags([(1, 9, 0, (), True)], with_uid=False) == b"* 1 FETCH (FLAGS (\\Recent))\r\n"
+
+
+def test_threads() -> None:
+    def written(heads: list[int], children: dict[int, list[int]]) -> bytes:
+        # nodes from 100 on are dummies
+        return b"".join(writer.thread(heads, children, lambda node: node if node < 100 else 0))
+
+    assert written([], {}) == b"* THREAD\r\n"
+    # RFC 5256 §4
+    below = {3: [6], 6: [4, 44], 4: [23], 44: [7], 7: [96]}
+    assert written([2, 3], below) == b"* THREAD (2)(3 6 (4 23)(44 7 96))\r\n"
+    assert written([100], {100: [3, 5]}) == b"* THREAD ((3)(5))\r\n"
+    assert written([100, 9], {100: [3, 5], 3: [4]}) == b"* THREAD ((3 4)(5))(9)\r\n"
+    chain = {n: [n + 1] for n in range(1, 99)}
+    assert written([1], chain) == b"* THREAD (%b)\r\n" % b" ".join(b"%d" % n for n in range(1, 100))
+
+
+def test_results_of_extended_searches() -> None:
+    assert writer.esearch("a1", False, []) == b'* ESEARCH (TAG "a1")\r\n'
+    assert writer.esearch("a1", True, [b"MIN 2", b"COUNT 3"]) == b'* ESEARCH (TAG "a1") UID MIN 2 COUNT 3\r\n'
