@@ -116,6 +116,16 @@ def test_an_item_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused.value.reason is Reason.LIMIT
 
 
+def test_an_items_outcome_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "ITEM_OCTETS", 40)
+    item = Item()
+    item.end("op", ObjectId(), "outcome", "[" + "1," * 10 + "1]", [{"data": "x" * 10}])
+    assert item.document["done"]
+    item.end("other", ObjectId(), "outcome", "[1]", [{"data": "x" * 10}])
+    with pytest.raises(Refused):
+        _ = item.document
+
+
 def test_an_item_can_be_read_back() -> None:
     item, entries = Item(), [ObjectId() for _ in range(5)]
     item.enter("M1", 9, 40, entries)

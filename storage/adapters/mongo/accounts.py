@@ -29,6 +29,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 COMMIT_SECONDS: Final = 20.0
 """Seconds for which a change is tried while other processes are always quicker; then it is Unavailable."""
+BEHIND_SECONDS: Final = 5.0
+"""Seconds for which a read waits for a database that is behind what this process has seen of the account."""
 KNOWN_MAX: Final = 2_000
 KNOWN_MAILBOXES: Final = 50_000
 """Accounts of which the last state is kept in memory, and their mailboxes together (1 KiB each, about)."""
@@ -103,10 +105,20 @@ class Accounts:
     async def find(self, account: str) -> Document | None:
         """The account with its journal carried out: the state at its modseq, in which nothing below appears later.
         None when it was never opened."""
-        doc = await self._database.first(queries.account(account))
-        if doc is None:
-            return None
-        return await self.settle(doc)
+        seen = self._known.get(account)
+        least = 0 if seen is None else seen.doc["rev"]
+        deadline = monotonic() + BEHIND_SECONDS
+        while True:
+            doc = await self._database.first(queries.account(account))
+            if doc is None:
+                return None
+            if doc["rev"] >= least:
+                return await self.settle(doc)
+            # A new primary may for a moment answer from before what the old one had acknowledged.
+            if monotonic() > deadline:
+                self._forget(account)
+                raise Unavailable("the database is behind what it has told before")
+            await asyncio.sleep(PAUSE_MAX)
 
     async def settle(self, doc: Document) -> Document:
         """The same state with its journal carried out."""
@@ -140,6 +152,14 @@ class Accounts:
         if doc is None or not is_open(doc):
             raise Refused(Reason.NO_SUCH_MAILBOX)
         return doc, box_of(doc, ref)
+
+    async def was_cut(self, ref: MailboxRef, box: Mapping[str, Any], after: int) -> bool:
+        """Asked when the mailbox's history after that modseq has been read: had some of it been forgotten by then?
+        box: as it was before."""
+        if not box["vanished"]:
+            return False
+        now = await self._database.first(queries.history_from(ref.account, ref.mailbox)) or {}
+        return bool(now.get("mailboxes", {}).get(ref.mailbox, box).get("history_from", 0) > after)
 
     # -- committing
 

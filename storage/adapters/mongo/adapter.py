@@ -26,7 +26,7 @@ from storage.adapters.mongo.entries import Entries, made
 from storage.adapters.mongo.events import Trace
 from storage.adapters.mongo.indexes import INDEXES
 from storage.adapters.mongo.mailboxes import Opening
-from storage.adapters.mongo.moves import Copy, Expunge, Moves, Store, stored_again
+from storage.adapters.mongo.moves import Copy, Expunge, Moves, Store, Stored, stored_again
 from storage.adapters.mongo.operations import PATIENCE, Operations
 from storage.adapters.mongo.recovery import Recovery
 from storage.adapters.mongo.release import Release
@@ -304,16 +304,17 @@ class MongoStorage:
         keywords: tuple[str, ...] = (),
         unchanged_since: int | None = None,
     ) -> FlagsStored:
-        async def again(known: Any) -> FlagsStored:
+        async def again(known: Any) -> Stored:
             return stored_again(made(*await self._entries.page(ref, uids)), known)
 
-        return await self._commits.once(
+        stored = await self._commits.once(
             op,
             ref.account,
             lambda: Store(self._moves, ref, uids, mode, flags, keywords, unchanged_since),
             lambda stored: [stored.modified, stored.modseq],
             again,
         )
+        return FlagsStored(stored.shown(), stored.modified, stored.modseq)
 
     async def copy(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None) -> Copied:
         return await self._copy_or_move(op, ref, uids, target, quota, move=False)

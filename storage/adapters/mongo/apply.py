@@ -9,7 +9,7 @@ meanwhile, but events (by ids of their own) and notes of deleted mailboxes, whic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from storage.adapters.mongo import queries
@@ -20,7 +20,6 @@ from storage.adapters.mongo.uidsets import exact
 
 async def carry_out(database: Database, account: str, item: Mapping[str, Any]) -> None:
     """All of the item. When this returns nothing of it is left to do; when it raises, it can be done again."""
-    entries = _entries(account, item)
     history = _history(account, item)
     done = _done(item)
     events = [event for one in item.get("done", ()) for event in one["events"]]
@@ -28,7 +27,7 @@ async def carry_out(database: Database, account: str, item: Mapping[str, Any]) -
         {"_id": one["mailbox"], "account": account, "removed": one["removed"]} for one in item.get("removed", ())
     ]
     work = [
-        database.update(entries) if entries else None,
+        database.update(_entries(account, item)),
         database.update(history) if history else None,
         database.update(done) if done else None,
         database.insert("event", events) if events else None,
@@ -44,12 +43,12 @@ async def carry_out(database: Database, account: str, item: Mapping[str, Any]) -
             await database.delete(queries.vanished_until(account, one["mailbox"], one["forget"]))
 
 
-def _entries(account: str, item: Mapping[str, Any]) -> list[Change]:
-    changes: list[Change] = []
+def _entries(account: str, item: Mapping[str, Any]) -> Iterator[Change]:
+    # One after the other as they are sent: ten thousand at once would hold everybody else up.
     for part in item.get("publish", ()):
         for entry, uid in entries_of(part):
             place = {"mailbox": part["mailbox"], "uid": uid, "modseq": part["modseq"]}
-            changes.append(Change(queries.unpublished(account, entry), {"$set": place, "$unset": {"pending": ""}}))
+            yield Change(queries.unpublished(account, entry), {"$set": place, "$unset": {"pending": ""}})
     for part in item.get("flags", ()):
         update: Document = {"$set": {"flags": part["flags"], "modseq": part["modseq"]}}
         if part["kw"]:
@@ -57,16 +56,11 @@ def _entries(account: str, item: Mapping[str, Any]) -> list[Change]:
         else:
             update["$unset"] = {"kw": ""}
         for uids in exact(uids_of(part)):
-            changes.append(
-                Change(queries.entries_unchanged(account, part["mailbox"], uids, part["modseq"]), update, many=True)
-            )
+            yield Change(queries.entries_unchanged(account, part["mailbox"], uids, part["modseq"]), update, many=True)
     for part in item.get("expunge", ()):
         gone = {"$set": {"gone": part["modseq"], "lost": part["lost"]}}
         for uids in exact(uids_of(part)):
-            changes.append(
-                Change(queries.entries_unchanged(account, part["mailbox"], uids, part["modseq"]), gone, many=True)
-            )
-    return changes
+            yield Change(queries.entries_unchanged(account, part["mailbox"], uids, part["modseq"]), gone, many=True)
 
 
 def _history(account: str, item: Mapping[str, Any]) -> list[Change]:

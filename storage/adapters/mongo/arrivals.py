@@ -23,6 +23,8 @@ from storage.port import Reason, Refused
 
 COMBINED: Final = 256
 """Messages that are committed to one account together."""
+EVENTS_OCTETS: Final = 1024 * 1024
+"""Octets of their events, about; those of one message may be more."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +90,8 @@ class Arrivals:
         try:
             async with self._accounts.lane(account):
                 while waiting := self._waiting[account]:
-                    taken, self._waiting[account] = waiting[:COMBINED], waiting[COMBINED:]
+                    end = _reach(waiting)
+                    taken, self._waiting[account] = waiting[:end], waiting[end:]
                     await self._commit(account, taken)
                 del self._waiting[account]
                 await self._accounts.empty(account)
@@ -185,6 +188,16 @@ def place(doc: Mapping[str, Any], name: str) -> tuple[str, Document]:
         return box_named(doc, name)
     except Refused:
         return box_named(doc, INBOX)
+
+
+def _reach(waiting: Sequence[Arrival]) -> int:
+    """How many of those that wait are committed together."""
+    octets = 0
+    for n, arrival in enumerate(waiting[:COMBINED]):
+        octets += sum([len(str(value)) for event in arrival.events for value in event.detail.values()])
+        if octets > EVENTS_OCTETS:
+            return max(n, 1)
+    return min(len(waiting), COMBINED)
 
 
 def _tell(arrival: Arrival, error: BaseException) -> None:

@@ -47,17 +47,20 @@ class History:
             history = await self._database.find(queries.vanished_after(ref.account, ref.mailbox, modseq, end))
         there = [entry for entry in entries if entry["modseq"] <= end and entry.get("gone", newest + 1) > newest]
         there.sort(key=lambda entry: (entry["modseq"], entry["uid"]))
-        vanished = await self._vanished(doc, ref, modseq, [one for one in history if one["modseq"] <= end])
+        # Another process may have cut the history while it was read.
+        cut = modseq < box["history_from"] or await self._accounts.was_cut(ref, box, modseq)
+        vanished = await self._vanished(doc, ref, None if cut else [one for one in history if one["modseq"] <= end])
         return Changes(made(doc, there), vanished, end, more=end < box["modseq"])
 
     async def _changed(self, ref: MailboxRef, after: int, through: int, limit: int) -> list[Document]:
         return await self._database.find(queries.entries_changed(ref.account, ref.mailbox, after, through, limit))
 
-    async def _vanished(self, doc: Document, ref: MailboxRef, modseq: int, history: list[Document]) -> Ranges:
-        box = doc["mailboxes"][ref.mailbox]
-        if modseq < box["history_from"]:
+    async def _vanished(self, doc: Document, ref: MailboxRef, history: list[Document] | None) -> Ranges:
+        """history: None where it was cut."""
+        if history is None:
             # RFC 7162 §3.2.6: where the history is gone, every uid that is not there may be told.
-            return ranges.outside(await self._entries.all_uids(doc, ref), box["uidnext"])
+            uidnext = doc["mailboxes"][ref.mailbox]["uidnext"]
+            return ranges.outside(await self._entries.all_uids(doc, ref), uidnext)
         return ranges.union([pair for one in history for pair in unpack(one["ranges"])])
 
 

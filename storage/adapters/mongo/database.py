@@ -4,9 +4,10 @@ words."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from pymongo import UpdateMany, UpdateOne
@@ -91,11 +92,11 @@ class Database:
             first += len(batch)
         return known
 
-    async def update(self, changes: Sequence[Change]) -> int:
+    async def update(self, changes: Iterable[Change]) -> int:
         """Make the changes, all to the same collection, in no particular order: how many documents they found."""
         found = 0
-        for start in range(0, len(changes), BULK_CHANGES):
-            batch = changes[start : start + BULK_CHANGES]
+        rest = iter(changes)
+        while batch := list(islice(rest, BULK_CHANGES)):
             collection = batch[0].shape.collection
             async with self._step(collection, "update"):
                 written = await self._collection(collection).bulk_write(
@@ -150,17 +151,18 @@ def _projection(shape: Shape) -> dict[str, int] | None:
     return None if shape.fields is None else dict.fromkeys(shape.fields, 1)
 
 
-def _batches(documents: Sequence[Document]) -> list[list[Document]]:
-    batches: list[list[Document]] = []
-    room = 0
+def _batches(documents: Sequence[Document]) -> Iterator[list[Document]]:
+    batch: list[Document] = []
+    room = BULK_OCTETS
     for document in documents:
         weight = _weight(document)
-        if weight > room or len(batches[-1]) >= BULK_CHANGES:
-            batches.append([])
-            room = BULK_OCTETS
-        batches[-1].append(document)
+        if batch and (weight > room or len(batch) >= BULK_CHANGES):
+            yield batch
+            batch, room = [], BULK_OCTETS
+        batch.append(document)
         room -= weight
-    return batches
+    if batch:
+        yield batch
 
 
 def _weight(document: Document) -> int:

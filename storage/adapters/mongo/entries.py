@@ -54,11 +54,11 @@ class Entries:
                 raise Unavailable("the mailbox changes faster than it can be read")
             before = doc["modseq"]
             doc, box = await self._accounts.place(ref)
-            if box["history_from"] > before:
+            found = await self._later(doc, ref, found, before, uids if last is None else _through(uids, last))
+            if box["history_from"] > before or await self._accounts.was_cut(ref, box, before):
                 found = await self.present(doc, ref, uids, limit)
                 last = found[-1]["uid"] if limit and len(found) >= limit else None
                 continue
-            found = await self._later(doc, ref, found, before, uids if last is None else _through(uids, last))
             if last is None:
                 found = found[: limit or None]
             elif len(found) < limit:

@@ -6,14 +6,14 @@ expunged in that mailbox since (``touched``): else it begins anew. Messages that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import getrandbits
 from typing import Any
 
 from bson import ObjectId
 
-from mail.flags import ALL, DELETED
+from mail.flags import ALL, DELETED, SEEN
 from storage import names, ranges
 from storage.adapters.mongo import queries
 from storage.adapters.mongo.database import Database
@@ -21,7 +21,7 @@ from storage.adapters.mongo.entries import Entries, made
 from storage.adapters.mongo.state import Count, Document, Draft, Item, box_named, box_of, is_open, ranges_of
 from storage.adapters.mongo.uidsets import pack
 from storage.limits import VANISHED_PER_MAILBOX
-from storage.model import Copied, Entry, Expunged, FlagMode, FlagsStored, MailboxRef, Ranges
+from storage.model import Copied, Entry, Expunged, FlagMode, MailboxRef, Ranges
 from storage.port import Reason, Refused
 
 
@@ -242,8 +242,34 @@ class Expunge:
         return Expunged(ranges_of(entries), modseq)
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a STORE came to; ``shown`` is as long as the set, and so made once, after the commit."""
+
+    modified: Ranges
+    modseq: int
+    shown: Callable[[], tuple[Entry, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What a STORE of these keywords (numbers) makes of the messages that were read. groups: what messages get (flags,
+    keywords), and which. modified: see ``FlagsStored``. unseen, deleted: what it adds to these counters."""
+
+    chosen: frozenset[int]
+    groups: list[tuple[int, tuple[int, ...], Ranges]]
+    changed: dict[int, tuple[int, tuple[int, ...]]]
+    modified: Ranges
+    unseen: int
+    deleted: int
+
+
 class Store:
-    """STORE: flags and keywords of many messages in one change; those that change get one new modseq."""
+    """STORE: flags and keywords of many messages in one change; those that change get one new modseq.
+
+    What it makes of the messages is worked out once: the moment between reading the account and the commit, in which
+    other processes may be quicker, is as short for ten thousand messages as for one.
+    """
 
     # RFC 3501 §6.4.6
 
@@ -265,21 +291,43 @@ class Store:
         self._words = words
         self._since = unchanged_since
         self._read: Removal | None = None
+        self._changes: _Changes | None = None
 
     async def prepare(self, base: Document) -> None:
+        self._changes = None
         self._read = Removal(self._ref, base["modseq"], await self._moves.present(base, self._ref, self._uids))
 
     def stands(self, base: Document) -> bool:
         return self._read is not None and self._read.stands(base)
 
-    def commit(self, draft: Draft, item: Item) -> FlagsStored:
+    def commit(self, draft: Draft, item: Item) -> Stored:
         if self._read is None:
             raise ValueError("nothing was prepared")
         box = box_of(draft.doc, self._ref)
         chosen = frozenset(draft.keywords(self._words, make=self._mode is not FlagMode.REMOVE))
+        if self._changes is None or self._changes.chosen != chosen:
+            self._changes = self._decide(self._read.entries, chosen)
+        changes, entries, doc = self._changes, self._read.entries, draft.doc
+        if not changes.groups:
+            return Stored(changes.modified, box["modseq"], lambda: made(doc, entries))
+        modseq = draft.next_modseq()
+        for flags, words, uids in changes.groups:
+            item.flag(self._ref.mailbox, modseq, flags, words, uids)
+        draft.change(
+            self._ref.mailbox,
+            modseq=modseq,
+            touched=modseq,
+            unseen=box["unseen"] + changes.unseen,
+            deleted=box["deleted"] + changes.deleted,
+        )
+        return Stored(changes.modified, modseq, lambda: made(doc, _changed(entries, changes.changed, modseq)))
+
+    def _decide(self, entries: Sequence[Document], chosen: frozenset[int]) -> _Changes:
         modified: list[int] = []
-        groups: dict[tuple[int, tuple[int, ...]], list[Document]] = {}
-        for entry in self._read.entries:
+        groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        changed: dict[int, tuple[int, tuple[int, ...]]] = {}
+        unseen = deleted = 0
+        for entry in entries:
             if self._since is not None and entry["modseq"] > self._since:
                 # RFC 7162 §3.1.3: left alone, though it may have the flags already
                 modified.append(entry["uid"])
@@ -287,23 +335,12 @@ class Store:
             had = (entry["flags"], tuple(entry.get("kw", ())))
             new = self._combine(*had, chosen)
             if new != had:
-                groups.setdefault(new, []).append(entry)
-        if not groups:
-            entries = made(draft.doc, self._read.entries)
-            return FlagsStored(entries, ranges.of(modified), box["modseq"])
-        modseq = draft.next_modseq()
-        after: dict[int, Document] = {}
-        unseen, deleted = box["unseen"], box["deleted"]
-        for (flags, words), entries_before in groups.items():
-            now_have = [{**entry, "flags": flags, "kw": words, "modseq": modseq} for entry in entries_before]
-            was, now = Count(entries_before), Count(now_have)
-            unseen += now.unseen - was.unseen
-            deleted += now.deleted - was.deleted
-            after.update({entry["uid"]: entry for entry in now_have})
-            item.flag(self._ref.mailbox, modseq, flags, words, ranges_of(entries_before))
-        draft.change(self._ref.mailbox, modseq=modseq, touched=modseq, unseen=unseen, deleted=deleted)
-        entries = made(draft.doc, [after.get(entry["uid"], entry) for entry in self._read.entries])
-        return FlagsStored(entries, ranges.of(modified), modseq)
+                changed[entry["uid"]] = new
+                groups.setdefault(new, []).append(entry["uid"])
+                unseen += (not new[0] & SEEN) - (not had[0] & SEEN)
+                deleted += bool(new[0] & DELETED) - bool(had[0] & DELETED)
+        told = [(flags, words, ranges.of(uids)) for (flags, words), uids in groups.items()]
+        return _Changes(chosen, told, changed, ranges.of(modified), unseen, deleted)
 
     def _combine(self, flags: int, words: tuple[int, ...], chosen: frozenset[int]) -> tuple[int, tuple[int, ...]]:
         if self._mode is FlagMode.REPLACE:
@@ -313,7 +350,18 @@ class Store:
         return flags & ~self._flags, tuple(word for word in words if word not in chosen)
 
 
-def stored_again(entries: tuple[Entry, ...], known: Any) -> FlagsStored:
+def _changed(
+    entries: Sequence[Document], changed: Mapping[int, tuple[int, tuple[int, ...]]], modseq: int
+) -> list[Document]:
+    return [
+        {**entry, "flags": new[0], "kw": new[1], "modseq": modseq}
+        if (new := changed.get(entry["uid"])) is not None
+        else entry
+        for entry in entries
+    ]
+
+
+def stored_again(entries: tuple[Entry, ...], known: Any) -> Stored:
     """The outcome of a repeat: what it was, with the messages' state read anew."""
     modified, modseq = known
-    return FlagsStored(entries, tuple((first, last) for first, last in modified), modseq)
+    return Stored(tuple((first, last) for first, last in modified), modseq, lambda: entries)

@@ -10,6 +10,7 @@ whether the claim is still its own.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,15 +84,23 @@ class Operations:
             "operation", [self._document(claim, accounts) for claim, (_, accounts) in zip(claims, ops, strict=True)]
         )
         found: list[Claim | Ended] = list(claims)
-        for place in sorted(known):
-            found[place] = await self._again(*ops[place])
+        # Together: each may have to wait for a process that died, which had all of them.
+        again = await asyncio.gather(*[self._again(*ops[place]) for place in sorted(known)], return_exceptions=True)
+        for place, claim in zip(sorted(known), again, strict=True):
+            if isinstance(claim, BaseException):
+                # The caller gets none of them, so nobody need wait for those that were to be had.
+                for one in (*found, *again):
+                    if isinstance(one, Claim):
+                        self.give_up(one)
+                raise claim
+            found[place] = claim
         return found
 
     async def check(self, claim: Claim, account: str, epoch: int) -> bool:
         """Whether the account has another epoch than it had; raises ClaimLost unless the claim stands all the same."""
         if claim.epochs[account] == epoch:
             return False
-        if await self._database.first(queries.held(claim.op, claim.mine)) is None:
+        if not await self._still_held(claim.op, claim.mine):
             raise ClaimLost
         claim.epochs[account] = epoch
         return True
@@ -116,12 +125,18 @@ class Operations:
             return None
         epochs = {account: await self._accounts.fence(account) for account in doc["accounts"]}
         # After the epochs: whoever takes it from now on raises them again.
+        held = await self._still_held(op, mine)
         now = await self._database.first(queries.operation(op))
         if now is None or now["claim"] != mine:
             return None
         if "outcome" in now:
             return Ended(now["outcome"])
-        return Claim(op, now["nonce"], mine, epochs, now.get("parts"))
+        return Claim(op, now["nonce"], mine, epochs, now.get("parts")) if held else None
+
+    async def _still_held(self, op: str, claim: ObjectId) -> bool:
+        """Whether the operation is this claimant's and has no outcome. Asked by a write that changes nothing: a new
+        primary may for a moment answer reads from before what the old one had acknowledged, never writes."""
+        return await self._database.swap(queries.held(op, claim), {"$set": {"claim": claim}})
 
     async def _again(self, op: str, accounts: Sequence[str]) -> Claim | Ended:
         """An operation that was begun before."""
@@ -135,6 +150,7 @@ class Operations:
                 claim = self._new(op, {account: await self._accounts.epoch(account) for account in accounts})
                 if not await self._database.insert("operation", [self._document(claim, accounts)]):
                     return claim
+                await asyncio.sleep(random.uniform(0, LOOK))
             elif "outcome" in doc:
                 if not self._old(doc):
                     return Ended(doc["outcome"])
@@ -150,6 +166,8 @@ class Operations:
                     await self._accounts.find(account)
             elif (taken := await self.take(doc)) is not None:
                 return taken
+            else:
+                await asyncio.sleep(random.uniform(0, LOOK))
             if monotonic() > deadline:
                 raise Unavailable("the operation is being tried by others")
 

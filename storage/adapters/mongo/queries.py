@@ -199,6 +199,11 @@ def vanished_unpublished(account_id: str, vanished: ObjectId) -> Shape:
     return Shape("vanished", {"account": account_id, "_id": vanished, "modseq": 0})
 
 
+def history_from(account_id: str, mailbox: str) -> Shape:
+    """The account with the modseq alone up to which the mailbox's history was cut."""
+    return Shape("account", {"_id": account_id}, fields=(f"mailboxes.{mailbox}.history_from",))
+
+
 def vanished_until(account_id: str, mailbox: str, through: int) -> Shape:
     """History that is to be forgotten."""
     return Shape(
@@ -339,7 +344,9 @@ def entries_of_mailbox(account_id: str, mailbox: str, limit: int) -> Shape:
 
 
 def entries_of_account(account_id: str, limit: int) -> Shape:
-    return Shape("entry", {"account": account_id}, "uid", fields=_ROOT, limit=limit)
+    """Those that were ever seen."""
+    asked = {"account": account_id, "pending": {"$exists": False}}
+    return Shape("entry", asked, "uid", fields=_ROOT, limit=limit)
 
 
 def entries_named(accounts: Sequence[str], names: Sequence[ObjectId]) -> Shape:

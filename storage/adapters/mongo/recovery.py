@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+
 import structlog
 
 from storage.adapters.mongo import queries
@@ -9,7 +12,7 @@ from storage.adapters.mongo.accounts import Accounts
 from storage.adapters.mongo.commits import Commits
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.deliver import Deliveries
-from storage.adapters.mongo.operations import Claim, ClaimLost, Operations
+from storage.adapters.mongo.operations import LOOK, ClaimLost, Ended, Operations
 from storage.port import Unavailable
 
 log = structlog.get_logger("storage")
@@ -61,15 +64,18 @@ class Recovery:
                 if doc is None or "outcome" in doc:
                     return
                 claim = await self._operations.take(doc)
-                if not isinstance(claim, Claim) or claim.parts is None:
-                    return
-                doc = await self._database.first(queries.operation(op))
-                if doc is None or "parts" not in doc:
+                if isinstance(claim, Ended) or (claim is not None and claim.parts is None):
                     return
                 try:
-                    await self._deliveries.finish(claim, doc)
+                    if claim is not None:
+                        doc = await self._database.first(queries.operation(op))
+                        if doc is None or "parts" not in doc:
+                            return
+                        await self._deliveries.finish(claim, doc)
+                        return
                 except ClaimLost:
-                    continue
-                return
+                    pass
+                # Another has it now, and may finish a committed delivery: what is unseen of that is still needed.
+                await asyncio.sleep(random.uniform(0, LOOK))
         finally:
             self._commits.end_alone([op])

@@ -105,6 +105,8 @@ class Search:
         if len(changed) >= LATER_MAX or box["history_from"] > before:
             return None
         history = await self._database.find(queries.vanished_after(ref.account, ref.mailbox, before, later["modseq"]))
+        if await self._accounts.was_cut(ref, box, before):
+            return None
         matches.difference_update([entry["uid"] for entry in changed])
         here = sorted((entry for entry in changed if entry["uid"] < box["uidnext"]), key=lambda entry: entry["uid"])
         matches.update(await self._matching(ref.account, here, plan(root, later["keywords"])))

@@ -147,6 +147,7 @@ class Item:
         """LIMIT when it is more than an account's document can hold."""
         octets = sum(len(one["entries"]) for one in self.publish)
         octets += sum(len(one["uids"]) for one in (*self.flags, *self.expunge))
+        octets += sum(len(one["value"]) + sum(len(event["data"]) for event in one["events"]) for one in self.done)
         if octets > ITEM_OCTETS:
             raise Refused(Reason.LIMIT, "These are too many messages for one change.")
         parts = {

@@ -84,7 +84,8 @@ class Upkeep:
         return not left
 
     async def _purge_step(self, account: str) -> bool:
-        """False when nothing was left."""
+        """False when nothing was left. What a writer has just inserted unseen, and can commit no more, is left to the
+        sweep: its parents may come after it, and are found by it alone."""
         entries = await self._database.find(queries.entries_of_account(account, SWEEP_ENTRIES))
         if entries:
             await self._release.entries(entries)

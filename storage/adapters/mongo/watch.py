@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any, Final
 
 import structlog
+from pymongo.errors import OperationFailure
 
 from runtime.mongo import MongoUnavailable, told_unavailable
 from storage.adapters.mongo import queries
@@ -25,6 +26,11 @@ PAUSE: Final = 1.0
 """Seconds until the next question, while the server cannot be had."""
 POLLED: Final = 1_000
 """Accounts in one question."""
+AWAIT_MILLISECONDS: Final = 1_000
+"""How long the server waits for a change before it answers that there is none."""
+FELL_BEHIND: Final = (136, 280, 286)
+"""CappedPositionLost, ChangeStreamFatalError, ChangeStreamHistoryLost: the oplog does not reach back to where the
+stream was. A new one begins now, after a look at what happened until then."""
 RETRY: Final = 30.0
 """Seconds for which the modseqs are asked for instead, after a change stream broke off or could not be had."""
 
@@ -49,6 +55,8 @@ class Watch:
             if self._listening is None and seconds > 0:
                 self._listening = asyncio.create_task(self._listen(), name="storage watch")
             self._hub.learn(accounts, await self._look(list(accounts)))
+            if self._closed:
+                raise Unavailable("the store is closed")
             return await self._hub.wait(accounts, min(seconds, WATCH_MAX))
         finally:
             self._waited_for.subtract(list(accounts))
@@ -78,8 +86,13 @@ class Watch:
             try:
                 if streams:
                     await self._stream()
-            except MongoUnavailable as error:
+            except (MongoUnavailable, Unavailable) as error:
                 log.warning("the change stream broke off", reason=str(error))
+            except OperationFailure as error:
+                if error.code not in FELL_BEHIND:
+                    log.exception("the change stream failed")
+                else:
+                    log.warning("the change stream fell off the oplog", reason=str(error))
             except Exception:
                 log.exception("the change stream failed")
             await self._poll(RETRY)
@@ -94,19 +107,32 @@ class Watch:
                 except Unavailable as error:
                     log.warning("news of other processes wait", reason=str(error))
                     await asyncio.sleep(PAUSE)
+                except Exception:
+                    # Without this task no news of other processes would ever come again.
+                    log.exception("looking for news of other processes failed")
+                    await asyncio.sleep(PAUSE)
 
     async def _stream(self) -> None:
-        """Follow the changes of all accounts; each comes with the account's modseq alone."""
+        """Follow the changes of all accounts, each of which comes with the account's modseq alone, until the stream is
+        closed, as it is when the collection is dropped."""
         steps: list[Mapping[str, Any]] = [
             {"$match": {"operationType": {"$in": ["insert", "update", "replace"]}}},
             {"$project": {"documentKey": 1, "fullDocument.modseq": 1, "updateDescription.updatedFields.modseq": 1}},
         ]
         with told_unavailable(MongoUnavailable):
-            async with await self._database.mongo.database["account"].watch(steps) as stream:
+            accounts = self._database.mongo.database["account"]
+            async with await accounts.watch(steps, max_await_time_ms=AWAIT_MILLISECONDS) as stream:
                 # What happened before the stream began.
                 self._hub.publish(await self._look(list(self._waited_for)))
-                async for change in stream:
-                    account = change["documentKey"]["_id"]
-                    told = change.get("fullDocument") or change.get("updateDescription", {}).get("updatedFields", {})
-                    if account in self._waited_for and "modseq" in told:
-                        self._hub.publish({account: told["modseq"]})
+                # Not "async for": the driver's time for one operation would be that for the next change, however long
+                # nothing happens.
+                while stream.alive:
+                    change = await stream.try_next()
+                    if change is not None:
+                        self._tell(change)
+
+    def _tell(self, change: Mapping[str, Any]) -> None:
+        account = change["documentKey"]["_id"]
+        told = change.get("fullDocument") or change.get("updateDescription", {}).get("updatedFields", {})
+        if account in self._waited_for and "modseq" in told:
+            self._hub.publish({account: told["modseq"]})
