@@ -69,12 +69,14 @@ interop: $(VENV)/dev.stamp       ## real clients and peers against the running s
 test-all: $(VENV)/dev.stamp      ## everything but soak and bench
 	@$(BIN)/pytest -q
 
-soak: $(VENV)/dev.stamp          ## fifty kills under load; the figures go to bench/SOAK.md
+soak: $(VENV)/dev.stamp          ## kills under load, of one process and of eight; the figures go to bench/SOAK.md
 	@$(BIN)/python -m bench.soak --kills 50 --write bench/SOAK.md
+	@$(BIN)/python -m bench.soak_distributed --write bench/SOAK.md
 
-bench: $(VENV)/dev.stamp         ## beside Postfix + Dovecot in one run; the figures go to bench/RESULTS.md
+bench: $(VENV)/dev.stamp         ## beside Postfix + Dovecot, and distributed; the figures go to bench/RESULTS.md
 	@$(BIN)/python -m bench.compare --write
 	@$(BIN)/python -m bench.loop_lag --write
+	@$(BIN)/python -m bench.distributed --write
 
 docs: $(VENV)/run.stamp          ## make docs/config.md and docs/rfc.md again
 	@$(BIN)/python docs/generate.py
