@@ -85,7 +85,7 @@ def test_a_database_that_stops_for_a_while_costs_nothing_but_time(tmp_path: Path
                     ]
                     time.sleep(STOPPED_SECONDS)
                 back = time.monotonic()
-                until(lambda: all(records.last(kind) > back for kind in KINDS), AGAIN_SECONDS, "all works again")
+                again(cluster, records, back)
                 load.pause()
                 assert [member.pid for member in cluster.members if member.running] == pids
                 for probe in probes:
@@ -113,6 +113,17 @@ def test_a_database_that_stops_for_a_while_costs_nothing_but_time(tmp_path: Path
             cluster.kill()
 
 
+def again(cluster: Cluster, records: Records, back: float) -> None:
+    """Returns when every kind of work is acknowledged again; says which is not."""
+    deadline = time.monotonic() + AGAIN_SECONDS
+    while missing := [kind for kind in KINDS if records.last(kind) <= back]:
+        ended = {str(member): member.output[-20:] for member in cluster.members if not member.running}
+        assert not ended, f"processes have ended: {ended}"
+        heard = dict(records.answers)
+        assert time.monotonic() < deadline, f"{missing} not acknowledged within {AGAIN_SECONDS} s again: {heard}"
+        time.sleep(0.05)
+
+
 class Probe:
     """One thing tried while the database is away: it hears so, or it waits until the database is back."""
 
@@ -138,7 +149,8 @@ class Probe:
         """Was it answered as it must be?"""
         self._thread.join(60)
         refused = self.told in UNAVAILABLE[self.name]
-        waited = self.told == "OK" and self.after >= STOPPED_SECONDS - 1 and self.name.startswith("IMAP")
+        # smtplib tries to sign in a second time by itself, which may wait until the database is back.
+        waited = self.told == "OK" and self.after >= STOPPED_SECONDS - 1 and self.name != "SMTP"
         assert refused or waited, f"{self.name}: {self.told} after {self.after:.1f} s"
 
 

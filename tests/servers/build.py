@@ -20,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 BUILD_SECONDS = 900.0
 """How long one build may take, downloads included."""
-JAVA_HEAP = "1g"
+JAVA_HEAP = "4g"
 
 
 class ServerMissing(Exception):

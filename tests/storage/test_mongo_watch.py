@@ -16,7 +16,7 @@ from storage.adapters.mongo.watch import Watch
 from storage.hub import Hub
 from storage.port import Unavailable
 
-INVALIDATE = object()
+INVALIDATE = "invalidate"
 
 
 class Stream:
