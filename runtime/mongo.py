@@ -49,6 +49,12 @@ OPERATION_SECONDS = 10.0
 """How long any operation may take, with all its retries and the wait for a server (an election, say)."""
 INDEX_SECONDS = 3600.0
 """How long the making of one index may take: it reads the whole collection."""
+LONE: Mapping[str, Any] = {"retryWrites": False}
+"""What the client of a server that is no replica set is told. Such a server knows no repeated writes, which the driver
+(pymongo 4.20) sees only when it has a connection for the repeat: it then raises the first error as if this one had
+failed, takes the server for unknown, closes all connections, and tries again, every half second until the operation's
+time is over. A write is repeated when its connection pool was closed while it waited, so that each one brings about
+others: under load a client did not come back from a pause of a server that was long well again."""
 TEXT_LIMIT = 200
 """Characters of the driver's words that an error carries on: its whole view of the cluster follows them."""
 
@@ -146,11 +152,7 @@ async def open_mongo(url: str, *, app: str = "homing") -> Mongo:
     """
     if not url.startswith(SCHEMES):
         raise ValueError("not a MongoDB URL: it begins with mongodb:// or mongodb+srv://")
-    try:
-        client: AsyncMongoClient[Document] = AsyncMongoClient(url, tz_aware=True, **_options(url, app))
-    except (PyMongoError, ValueError, TypeError) as error:
-        # What the driver quotes of a URL that it took apart wrongly can be the password.
-        raise ValueError(f"not a MongoDB URL: {_QUOTED.sub('…', _words(error))}") from None
+    client = _client(url, app)
     try:
         # the time for an operation is the driver's time for choosing a server too, and here that would be long
         with told_unavailable(MongoUnavailable), pymongo.timeout(client.options.server_selection_timeout):
@@ -162,6 +164,9 @@ async def open_mongo(url: str, *, app: str = "homing") -> Mongo:
         await client.close()
         raise
     many = "setName" in hello or hello.get("msg") == "isdbgrid"
+    if not many:
+        await client.close()
+        client = _client(url, app, **LONE)
     database: AsyncDatabase[Document] = client.get_default_database(
         DATABASE,
         codec_options=CodecOptions(tz_aware=True, tzinfo=UTC, uuid_representation=UuidRepresentation.STANDARD),
@@ -170,6 +175,15 @@ async def open_mongo(url: str, *, app: str = "homing") -> Mongo:
         read_concern=ReadConcern("majority") if many else ReadConcern(),
     )
     return Mongo(database, many)
+
+
+def _client(url: str, app: str, **sure: Any) -> AsyncMongoClient[Document]:
+    """A client that connects when it is first used. sure: options that the URL cannot change. ValueError."""
+    try:
+        return AsyncMongoClient(url, tz_aware=True, **_options(url, app) | sure)
+    except (PyMongoError, ValueError, TypeError) as error:
+        # What the driver quotes of a URL that it took apart wrongly can be the password.
+        raise ValueError(f"not a MongoDB URL: {_QUOTED.sub('…', _words(error))}") from None
 
 
 def _options(url: str, app: str) -> dict[str, Any]:

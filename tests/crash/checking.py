@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 from runtime.clock import ManualClock
-from runtime.mongo import open_mongo
+from runtime.mongo import Mongo, open_mongo
 from storage.adapters.mongo.adapter import MongoStorage
 from storage.limits import SWEEP_SECONDS
 from storage.model import ALL_UIDS, Entry, MailboxRef
@@ -155,21 +155,32 @@ async def verify_documents(url: str) -> int:
         await storage.open()
         accounts = [one["_id"] for one in await mongo.database["account"].find({}).to_list()]
         before = {place: entry for account in accounts async for place, entry in _everything(storage, account)}
+        # After it: who reads an account carries out what was committed to it.
+        owed = await _owed(mongo)
         for _ in range(ROUNDS_MAX):
             if not (await storage.sweep()).more:
                 break
         else:
             raise AssertionError("the sweep finds no end")
         after = {place: entry for account in accounts async for place, entry in _everything(storage, account)}
-        # What it adds are deliveries that were committed and not carried out.
         odd = {place: (entry, after.get(place)) for place, entry in before.items() if after.get(place) != entry}
         assert not odd, f"the sweep has taken or changed messages: {odd}"
+        added = Counter((place[0], entry.email) for place, entry in after.items() if place not in before)
+        assert added == owed, f"the sweep was to finish {owed - added}, and has added {added - owed}"
         wrong = await problems(mongo, swept=True)
         assert not wrong, "\n".join(wrong)
         return len(after)
     finally:
         await storage.close()
         await mongo.close()
+
+
+async def _owed(mongo: Mongo) -> Counter[tuple[str, str]]:
+    """(account, email) of what is still to be put into mailboxes, of deliveries that were committed."""
+    undone = await mongo.database["operation"].find({"undone": {"$exists": True}}).to_list()
+    return Counter(
+        (part["account"], part["email"]) for one in undone for part in one["parts"].values() if "at" not in part
+    )
 
 
 async def _everything(storage: Storage, account: str) -> AsyncIterator[tuple[tuple[str, str, int], Entry]]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
+from typing import Any
 
 import pytest
+from pymongo import AsyncMongoClient
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -26,6 +29,8 @@ from pymongo.errors import (
     WriteError,
     WTimeoutError,
 )
+from pymongo.event_loggers import ConnectionPoolLogger
+from pymongo.monitoring import ConnectionCheckOutStartedEvent, PoolClearedEvent
 
 from runtime.mongo import (
     OPERATION_SECONDS,
@@ -193,6 +198,67 @@ async def test_errors_over_the_wire() -> None:
         with pytest.raises(DuplicateKeyError), told_unavailable(Later):
             await client.database.c.insert_one({"_id": 1})
         await client.close()
+
+
+class Pool(ConnectionPoolLogger):
+    """Counts how often the client has given up all its connections; told when so many more are asked for."""
+
+    def __init__(self) -> None:
+        self.cleared = self.awaited = 0
+        self.asked = asyncio.Event()
+
+    def connection_check_out_started(self, event: ConnectionCheckOutStartedEvent) -> None:
+        self.awaited -= 1
+        if not self.awaited:
+            self.asked.set()
+
+    def pool_cleared(self, event: PoolClearedEvent) -> None:
+        self.cleared += 1
+
+
+@pytest.mark.parametrize("replica_set", [True, False], ids=["replica set", "lone server"])
+async def test_of_one_broken_connection_the_others_suffer_once(
+    replica_set: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for a connection when one breaks is told so; that must not count as another one that breaks."""
+    pool = Pool()
+    monkeypatch.setattr("runtime.mongo.AsyncMongoClient", partial(AsyncMongoClient, event_listeners=[pool]))
+    inserts: list[dict[str, Any]] = []
+
+    def break_the_first(command: dict[str, Any]) -> dict[str, Any]:
+        inserts.append(command)
+        if len(inserts) == 1:
+            raise ConnectionResetError
+        return {"ok": 1, "n": 1}
+
+    async with fake_mongo(**{"setName": "rs0"} if replica_set else {}) as fake:
+        fake.answers["insert"] = break_the_first
+        client = await open_mongo(fake.url + "?maxPoolSize=1&retryWrites=true")
+        await client.ping()
+        fake.awake.clear()
+        pool.awaited = 2
+        both = [asyncio.create_task(insert(client, number)) for number in (1, 2)]
+        await pool.asked.wait()
+        fake.awake.set()
+        told = await asyncio.gather(*both)
+        await client.database.c.insert_one({"_id": 3})
+        if replica_set:
+            assert told == ["done", "done"]
+            assert [one["txnNumber"] for one in inserts[:2]] == [1, 1]
+        else:
+            assert told == ["unavailable", "unavailable"]
+            assert len(inserts) == 2
+        assert pool.cleared == 1
+        await client.close()
+
+
+async def insert(client: Mongo, number: int) -> str:
+    try:
+        with told_unavailable(MongoUnavailable):
+            await client.database.c.insert_one({"_id": number})
+    except MongoUnavailable:
+        return "unavailable"
+    return "done"
 
 
 async def test_a_server_that_hangs_is_told_in_time_and_used_again_when_it_wakes() -> None:
