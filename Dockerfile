@@ -1,7 +1,7 @@
 FROM python:3.12-slim
 WORKDIR /app
 COPY requirements/run.txt requirements/run.txt
-RUN pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements/run.txt \
+RUN pip install --no-cache-dir --only-binary :all: --no-binary dkimpy --require-hashes -r requirements/run.txt \
     && useradd --system --uid 1000 --home-dir /data homing && install -d -o homing -g homing -m 0700 /data
 COPY pyproject.toml README.md LICENSE ./
 COPY connectors connectors

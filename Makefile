@@ -15,15 +15,15 @@ help:            ## this list
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	@$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements/run.txt
+	@$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --no-binary dkimpy --require-hashes -r requirements/run.txt
 	@$(BIN)/python -c "import pathlib, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'homing-checkout.pth').write_text('$(CURDIR)\n')"
 	@printf '#!/bin/sh\nexec "$(CURDIR)/$(BIN)/python" -m homing "$$@"\n' > $(BIN)/homing && chmod +x $(BIN)/homing
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@echo "installing the tools of the checks into $(VENV) ..."
-	@# forbiddenfruit (of blockbuster) comes as source alone; it is pure Python
-	@$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --no-binary forbiddenfruit --require-hashes -r requirements/dev.txt
+	@# forbiddenfruit (of blockbuster) and dkimpy come as source alone; they are pure Python
+	@$(BIN)/pip install -q --disable-pip-version-check --only-binary :all: --no-binary forbiddenfruit,dkimpy --require-hashes -r requirements/dev.txt
 	@touch $@
 
 up: $(VENV)/run.stamp            ## install and run the server in the foreground, or the services named, a process each
@@ -53,15 +53,15 @@ format: $(VENV)/dev.stamp        ## let ruff format and fix what it can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-test: $(VENV)/dev.stamp          ## the quick suite (under two minutes); lists what was not run
+test: $(VENV)/dev.stamp          ## the quick suite; lists what was not run
 	@$(BIN)/pytest -q -n 3 --dist loadfile -m "not slow and not interop and not crash"
 
 test-servers: $(VENV)/dev.stamp  ## the quick suite with the two stand-ins for MongoDB (needs java, mvn, go)
 	@$(BIN)/python -m tests.servers.run -- $(MAKE) --no-print-directory test
 
 test-distributed: $(VENV)/dev.stamp  ## integration and interop against the services as processes of their own
-	@HOMING_TEST_MODE=sqlite $(BIN)/pytest -q tests/integration tests/interop
-	@HOMING_TEST_MODE=mongo $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q tests/integration tests/interop
+	@HOMING_TEST_MODE=sqlite $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" tests/integration tests/interop
+	@HOMING_TEST_MODE=mongo $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" tests/integration tests/interop
 
 interop: $(VENV)/dev.stamp       ## real clients and peers against the running server
 	@$(BIN)/pytest -q -m interop
@@ -69,9 +69,11 @@ interop: $(VENV)/dev.stamp       ## real clients and peers against the running s
 test-all: $(VENV)/dev.stamp      ## everything but soak and bench
 	@$(BIN)/pytest -q
 
-soak: $(VENV)/dev.stamp          ## kills under load, of one process and of eight; the figures go to bench/SOAK.md
+soak: $(VENV)/dev.stamp          ## kills under load, of one process, of eight, and of those that send mail on; the figures go to bench/SOAK.md
 	@$(BIN)/python -m bench.soak --kills 50 --write bench/SOAK.md
 	@$(BIN)/python -m bench.soak_distributed --write bench/SOAK.md
+	@$(BIN)/python -m bench.soak_outbound --write bench/SOAK.md
+	@$(BIN)/python -m bench.soak_outbound --kind sqlite --write bench/SOAK.md
 
 bench: $(VENV)/dev.stamp         ## beside Postfix + Dovecot, and distributed; the figures go to bench/RESULTS.md
 	@$(BIN)/python -m bench.compare --write

@@ -27,13 +27,13 @@ SAID_MAX = 300
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
-def said(words: bytes | str, secrets: Collection[str] = ()) -> str:
-    """What a server said, on one line, cut to SAID_MAX, without our secrets, which some servers repeat."""
+def said(words: bytes | str, secrets: Collection[str] = (), *, most: int = SAID_MAX) -> str:
+    """What a server said, on one line, cut to so many characters, without our secrets, which some servers repeat."""
     text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
     for form in _forms(secrets):
         text = text.replace(form, "***")
     text = _CONTROLS.sub(" ", text).strip()
-    return text if len(text) <= SAID_MAX else text[:SAID_MAX] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _forms(secrets: Collection[str]) -> list[str]:

@@ -36,6 +36,27 @@ TITLES = {
     "7162": "IMAP CONDSTORE and QRESYNC", "7504": "SMTP 521 and 556", "7888": "IMAP LITERAL+ and LITERAL-",
     "8314": "TLS for submission and access", "8474": "IMAP OBJECTID", "8514": "IMAP SAVEDATE", "8601":
     "Authentication-Results", "8970": "IMAP PREVIEW", "9051": "IMAP4rev2", "9106": "Argon2",
+    "4865": "SMTP FUTURERELEASE",
+    "8689": "SMTP REQUIRETLS",
+    "9422": "SMTP LIMITS",
+    "4013": "SASLprep", "4422": "SASL", "5801": "GS2 mechanisms", "5802": "SCRAM", "5929": "TLS channel bindings",
+    "7628": "OAUTHBEARER", "7677": "SCRAM-SHA-256", "9266": "tls-exporter",
+    "3339": "Date and time on the internet",
+    "1035": "DNS", "1047": "Duplicate messages and SMTP", "1951": "DEFLATE", "2181": "Clarifications to the DNS",
+    "2308": "DNS negative caching", "3462": "multipart/report (2003)", "3464": "Delivery status notifications",
+    "3596": "DNS AAAA", "3834": "Automatic responses", "4035": "DNSSEC protocol", "5280": "X.509 certificates",
+    "5248": "Registry of enhanced status codes", "5782": "DNS lists", "6125": "Service identity in TLS (2011)",
+    "6376": "DKIM", "6522": "multipart/report", "6533": "Internationalised delivery status", "6698": "DANE TLSA",
+    "6840": "Clarifications to DNSSEC", "6890": "Special-purpose addresses", "6891": "EDNS(0)", "7208": "SPF",
+    "7218": "Names for TLSA parameters", "7435": "Opportunistic security", "7489": "DMARC", "7505": "Null MX",
+    "7671": "DANE operation", "7672": "DANE for SMTP", "7766": "DNS over TCP", "8301": "DKIM algorithms",
+    "8305": "Happy Eyeballs", "8446": "TLS 1.3", "8460": "TLS reporting", "8461": "MTA-STS", "8463": "DKIM Ed25519",
+    "8659": "CAA", "8996": "TLS 1.0 and 1.1 deprecated", "9110": "HTTP", "9208": "IMAP QUOTA", "9394": "IMAP PARTIAL",
+    "9525": "Service identity in TLS", "4551": "IMAP CONDSTORE (2006)", "4978": "IMAP COMPRESS", "5032": "IMAP WITHIN",
+    "5182": "IMAP SEARCHRES", "5267": "IMAP CONTEXT", "5819": "IMAP LIST-STATUS", "8438": "IMAP STATUS=SIZE",
+    "7889": "IMAP APPENDLIMIT", "4155": "mbox", "4648": "Base encodings", "5233": "Subaddressing",
+    "8615": "Well-known URIs", "3282": "Content-Language", "2978": "Charset registration",
+    "1912": "Common DNS errors",
 }  # fmt: skip
 
 

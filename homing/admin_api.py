@@ -40,9 +40,9 @@ class Restarting(BaseModel):
 
 
 GROUPS = {
-    "identity": ("identity.", "signin.", "log."),
-    "storage": ("storage.", "log."),
-    "imap": ("imap.", "imaps.", "signin.", "limits.", "log."),
+    "identity": ("identity.", "signin.", "metrics.", "log."),
+    "storage": ("storage.", "trace.", "metrics.", "log."),
+    "imap": ("imap.", "imaps.", "trace.reads", "signin.", "limits.", "rates.connections", "bans.", "metrics.", "log."),
 }
 """What begins the keys of the settings that a service shows."""
 

@@ -16,7 +16,8 @@ def show(settings: Settings, listeners: Sequence[Listening], console: Console, n
     title = name.capitalize() if name == "homing" else f"Homing: {name}"
     table = Table("Service", "Port", "Security", title=title, title_justify="left", box=None, pad_edge=False)
     for one in listeners:
-        table.add_row(one.name, str(one.port), one.security)
+        # A Unix socket has a path and no port.
+        table.add_row(one.name, str(one.port or one.host), one.security)
     table.add_section()
     table.add_row("Address", "", settings.host or "all addresses of this machine")
     table.add_row("Domain", "", settings.domain)

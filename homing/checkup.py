@@ -57,6 +57,7 @@ async def examine() -> list[Finding]:
         findings.append(Finding("data folder", True, f"{settings.data.absolute()}, in use by process {error.pid}"))
     except StartError as error:
         findings.append(Finding("data folder and overrides", False, str(error)))
+    findings += _connectors(settings)
     findings.append(_certificate(settings))
     findings += await _services(settings)
     if not running:
@@ -116,6 +117,19 @@ async def _ask(name: str, settings: Settings, url: str) -> None:
         await storage_check(storage).ask()
     finally:
         await storage.close()
+
+
+def _connectors(settings: Settings) -> list[Finding]:
+    if not settings.connectors:
+        return []
+    # Here, as the libraries that this needs are many.
+    from homing.relays import make_relays
+
+    try:
+        make_relays(settings)
+    except ValueError as error:
+        return [Finding("connectors", False, f"{error}")]
+    return [Finding("connectors", True, ", ".join(sorted(settings.connector_names)))]
 
 
 def _certificate(settings: Settings) -> Finding:

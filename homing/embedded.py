@@ -5,29 +5,40 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from homing import http_api, process
-from homing.doors import listening, make_imap, make_smtp
+from homing.doctor import http_api as doctor_api
+from homing.doctor.daily import DailyDoctor
+from homing.doors import listening, make_gate, make_imap, make_smtp
 from homing.figures import more_figures
 from homing.first_run import make_first_logins
+from homing.gauges import StorageGauges
 from homing.keepers import (
     check_embedded,
     folder_of,
     identity_settings,
     identity_store,
     in_folder,
+    open_notes,
     open_overrides,
+    open_resolver,
     open_storage,
     open_turns,
     patiently,
     storage_store,
 )
+from homing.outbound import make_outbound
 from homing.overrides import SettingsKeeper
 from homing.ports import CONFIG, IDENTITY, SERVER, STORAGE, Listening, config_codec, identity_codec, server_codec
 from homing.process import LOCK_SECONDS, WHOLE, Process, Running
+from homing.published import dkim_published
 from homing.purge import PURGE_TURN_SECONDS, Purge
 from homing.scrub import Scrub
 from homing.settings import load_settings
+from homing.sts import own_policy
+from homing.tracing import http_api as trace_api
 from homing.turns import Turn
+from homing.wellknown import http_api as wellknown
 from identity import admin_api as identity_admin
+from identity.limiting import admin_api as bans_admin
 from identity.service import IdentityService
 from imap import http_api as imap_api
 from runtime.admin import ControlServer, FolderLock, Served
@@ -35,6 +46,7 @@ from runtime.controlport import ServedPacked
 from runtime.lifecycle import Service
 from runtime.metrics import LoopLag
 from smtp import http_api as smtp_api
+from smtp.outbound import http_api as queue_api
 from smtp.sending import Sender
 from storage import wire
 from storage.service import StorageService
@@ -82,6 +94,7 @@ async def _serve() -> bool:
             purge=Purge(storage),
             clock=this.clock,
             turn=lambda: turn("purge", PURGE_TURN_SECONDS),
+            published=dkim_published(open_resolver(settings)),
         )
         await patiently("identity", identity_service.start)
         stack.push_async_callback(identity_service.stop)
@@ -92,8 +105,12 @@ async def _serve() -> bool:
         this.metrics.gauge(
             "storage_damaged_blobs", "Stored messages that the last scrub found damaged", read=lambda: scrub.damaged
         )
-        smtp = make_smtp(this, identity, storage, tls)
-        imap = make_imap(this, identity, storage, tls)
+        gate = make_gate(this, identity)
+        smtp = make_smtp(this, identity, storage, tls, gate)
+        imap = make_imap(this, identity, storage, tls, gate)
+        notes = await patiently("the store of notes", lambda: open_notes(settings, own))
+        stack.push_async_callback(notes.close)
+        outbound = make_outbound(this, identity, storage, notes)
         rest = http_api.make_rest(this, identity)
         port = settings.rest.port
         server = None if port is None else http_api.serve_rest(this, rest, port, tls)
@@ -102,6 +119,7 @@ async def _serve() -> bool:
             return (*listening(settings, smtp, imap), *http_api.rest_listening(this, server))
 
         running = Running(recent, listeners)
+        doctor = DailyDoctor(lambda: keeper.current, identity, notes, listeners, this.metrics, clock=this.clock)
         of_smtp = smtp_api.router(
             smtp,
             Sender(smtp.handler, smtp.figures, settings.name, settings.domain),
@@ -110,9 +128,15 @@ async def _serve() -> bool:
             clock=this.clock,
             save=http_api.saving(this),
             healthy=lambda: running.ready,
-            more=more_figures(storage, imap),
+            more=more_figures(storage, outbound.runner, imap),
         )
-        rest.add([of_smtp, imap_api.router(imap, storage, rest.guard), identity_admin.router(identity, rest.guard)])
+        of_trace = trace_api.router(storage, identity, rest.guard, this.clock)
+        rest.add(
+            [of_smtp, of_trace, imap_api.router(imap, storage, rest.guard), identity_admin.router(identity, rest.guard)]
+        )
+        rest.add([bans_admin.router(identity, rest.guard)])
+        rest.add([queue_api.router(storage, rest.guard, this.clock, settings.connector_names)])
+        rest.add([wellknown.router(identity, own_policy(settings)), doctor_api.router(doctor, rest.guard)])
         control = ControlServer(
             settings.data,
             {
@@ -122,6 +146,17 @@ async def _serve() -> bool:
                 SERVER: Served(server_codec(), running),
             },
         )
-        services: list[Service] = [tls, LoopLag(this.metrics), keeper, scrub, smtp, imap]
+        services: list[Service] = [
+            tls,
+            LoopLag(this.metrics),
+            keeper,
+            scrub,
+            StorageGauges(storage, this.metrics),
+            gate,
+            smtp,
+            imap,
+            *outbound.services,
+            doctor,
+        ]
         services += [] if server is None else [server]
         return await running.run(this, [*services, control])

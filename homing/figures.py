@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
 from homing.admin_api import Index, index
 from identity.http_api import is_admin
 from identity.model import Principal
 from imap.service import ImapService
 from smtp.http_api import MoreFigures, Stats
+from smtp.outbound.runner import Runner
 from storage.port import Storage
+
+
+class Outbound(BaseModel):
+    """Since the start, of this process: recipients of other domains to whom mail was sent, put off, or not to be
+    delivered; notices to senders. running: messages being sent. down: destinations that cannot be reached."""
+
+    sent: int
+    deferred: int
+    failed: int
+    notices: int
+    running: int
+    down: int
 
 
 class KeptStats(Stats):
     """For administrators, besides SMTP's figures: what is kept (total_size_bytes: of all messages; spool: messages
-    that wait to be sent to other servers), and whether the search index is up to date."""
+    that wait to be sent to other servers; spool_held: those of them that are held; spool_oldest: when the oldest came,
+    in Unix seconds), what was sent on, and whether the search index is up to date."""
 
     accounts: int
     total_emails: int
     total_size_bytes: int
     emails_today: int
     spool: int
+    spool_held: int
+    spool_oldest: float | None
+    outbound: Outbound
     index: Index
 
 
@@ -29,7 +48,7 @@ class AllStats(KeptStats):
     active_sessions: int
 
 
-def more_figures(storage: Storage, imap: ImapService | None) -> MoreFigures:
+def more_figures(storage: Storage, runner: Runner, imap: ImapService | None) -> MoreFigures:
     """What `GET /api/stats` tells an administrator besides SMTP's own figures. imap: where it is in this process."""
 
     async def add(own: Stats, caller: Principal) -> Stats:
@@ -43,6 +62,9 @@ def more_figures(storage: Storage, imap: ImapService | None) -> MoreFigures:
             "total_size_bytes": kept.size,
             "emails_today": kept.emails_today,
             "spool": kept.spool,
+            "spool_held": kept.spool_held,
+            "spool_oldest": kept.spool_oldest,
+            "outbound": _outbound(runner),
             "index": index(kept),
         }
         if imap is None:
@@ -53,3 +75,15 @@ def more_figures(storage: Storage, imap: ImapService | None) -> MoreFigures:
         )
 
     return MoreFigures((KeptStats if imap is None else AllStats) | Stats, add)
+
+
+def _outbound(runner: Runner) -> Outbound:
+    figures = runner.figures
+    return Outbound(
+        sent=figures.sent,
+        deferred=figures.deferred,
+        failed=figures.failed,
+        notices=figures.notices,
+        running=runner.running,
+        down=runner.down,
+    )

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from homing.settings import Settings, admin_password
+from identity.dkim import first_keys
 from identity.service import FirstRun, IdentityService
 from runtime.admin import make_folder
 
@@ -51,3 +52,5 @@ async def make_first_logins(settings: Settings, names: IdentityService, console:
     path = show(made, console, settings.data)
     if path is not None:
         console.print(f"First run: the administrator's login and one user's are in {path}", soft_wrap=True)
+    # Its mail is signed from the first day on.
+    await first_keys(names.identity, settings.domain)

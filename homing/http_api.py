@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from homing import __version__
+from homing.gauges import show_requests
 from homing.overrides import OverrideRefused, OverridesUnavailable
 from homing.ports import Listening
 from homing.process import Process
 from identity import http_api as identity_api
 from identity.model import Principal
 from identity.port import Identity
-from runtime.metrics import CONTENT_TYPE, Metrics
-from runtime.rest import Guard, Problem, RequestCounters, RestServer, make_app
+from runtime.limits import is_loopback
+from runtime.metrics import CONTENT_TYPE
+from runtime.rest import Guard, Problem, RequestCounters, RestServer, bearer, make_app, peer
 from runtime.tls import Tls
 from storage.port import Refused as StorageRefused
 from storage.port import Unavailable as StorageUnavailable
@@ -56,8 +59,9 @@ def make_rest(process: Process, identity: Identity) -> Rest:
         is_admin=identity_api.is_admin,
         allow_plain=process.settings.rest.insecure,
     )
+    show_requests(process.metrics, counters)
     rest = Rest(app, guard, counters)
-    rest.add([_metrics(guard, process.metrics), identity_api.router(identity, guard, process.clock)])
+    rest.add([_metrics(guard, process), identity_api.router(identity, guard, process.clock)])
     return rest
 
 
@@ -93,10 +97,21 @@ def saving(process: Process) -> Callable[[Mapping[str, str]], Awaitable[None]]:
     return save
 
 
-def _metrics(guard: Guard[Principal], metrics: Metrics) -> APIRouter:
+def _metrics(guard: Guard[Principal], process: Process) -> APIRouter:
     routes = APIRouter(tags=["server"])
+    metrics, asked = process.metrics, process.settings.metrics
+    secret = None if asked.token is None else asked.token.get_secret_value().encode()
 
-    @routes.get("/metrics", dependencies=[Depends(guard.admin)])
+    async def may_read(request: Request) -> None:
+        """As the settings of the group `metrics` say; else administrators."""
+        if asked.read == "all" or (asked.read == "loopback" and is_loopback(peer(request))):
+            return
+        token = bearer(request)
+        if secret is not None and token is not None and hmac.compare_digest(token.encode(), secret):
+            return
+        await guard.admin(request, token)
+
+    @routes.get("/metrics", dependencies=[Depends(may_read)], responses=identity_api.told(401, 403))
     async def figures() -> Response:
         """All figures in prometheus's text form."""
         return Response(metrics.render(), media_type=CONTENT_TYPE)

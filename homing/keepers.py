@@ -11,16 +11,20 @@ from urllib.parse import quote, unquote, urlsplit
 
 import structlog
 
-from homing.connect import connect_overrides, connect_turns
+from homing.connect import connect_notes, connect_overrides, connect_turns
 from homing.overrides import Overrides, OverridesUnavailable
 from homing.settings import Settings
 from homing.turns import Turns, TurnsUnavailable
+from identity.dkim import DkimRules
 from identity.port import Identity
 from identity.port import Unavailable as IdentityUnavailable
 from identity.settings import IdentitySettings
 from runtime.clock import SystemClock
+from runtime.dns import Resolver
 from runtime.ids import new_id
 from runtime.lifecycle import StartError
+from smtp.outbound.notes import Notes, NotesUnavailable
+from storage.limits import TraceLimits
 from storage.model import SYSTEM, Operation
 from storage.port import Storage
 from storage.port import Unavailable as StorageUnavailable
@@ -34,6 +38,10 @@ REACHED = ("http",)
 WAIT_SECONDS = 60.0
 """How long a process waits at its start for a database that is not there yet."""
 WAIT_PAUSE = 1.0
+DAY = 86400.0
+
+AWAY = (IdentityUnavailable, StorageUnavailable, OverridesUnavailable, TurnsUnavailable, NotesUnavailable)
+"""What says that something is not there now."""
 
 log = structlog.get_logger("homing")
 
@@ -91,7 +99,21 @@ def service_token(settings: Settings) -> str:
 
 def identity_settings(settings: Settings) -> IdentitySettings:
     """What identity is told."""
-    return IdentitySettings(default_domain=settings.domain, trusted_networks=settings.signin.trusted)
+    return IdentitySettings(
+        default_domain=settings.domain,
+        trusted_networks=settings.signin.trusted,
+        scram=settings.signin.scram,
+        scram_iterations=settings.signin.scram_iterations,
+        dkim=DkimRules(settings.dkim.activate_days * DAY, settings.dkim.retire_days * DAY),
+    )
+
+
+def open_resolver(settings: Settings) -> Resolver:
+    """Who is asked about names."""
+    try:
+        return Resolver(settings.dns.servers, settings.dns.trusted, settings.dns.timeout)
+    except ValueError as error:
+        raise StartError(f"dns: {error}.", exit_code=EXIT_CONFIG) from error
 
 
 def identity_store(settings: Settings) -> str:
@@ -186,7 +208,7 @@ async def open_storage(settings: Settings, url: str) -> Storage:
             return await connect(
                 url, token=service_token(settings), pool=settings.smtp.pool_size, timeout=settings.smtp.timeout
             )
-        return await connect(url)
+        return await connect(url, trace=TraceLimits(settings.trace.days * DAY, settings.trace.size_max))
     except ValueError as error:
         raise StartError(f"{error}.", exit_code=EXIT_CONFIG) from error
 
@@ -196,6 +218,15 @@ async def open_overrides(settings: Settings, url: str) -> Overrides:
     token = service_token(settings) if is_service(url) else ""
     try:
         return await connect_overrides(url, token=token, seconds=settings.smtp.timeout)
+    except ValueError as error:
+        raise StartError(f"{error}.", exit_code=EXIT_CONFIG) from error
+
+
+async def open_notes(settings: Settings, url: str) -> Notes:
+    """The notes of who sends mail, beside the identity at the URL. The caller closes what is returned."""
+    token = service_token(settings) if is_service(url) else ""
+    try:
+        return await connect_notes(url, token=token, seconds=settings.smtp.timeout)
     except ValueError as error:
         raise StartError(f"{error}.", exit_code=EXIT_CONFIG) from error
 
@@ -215,7 +246,7 @@ async def patiently(what: str, open: Callable[[], Awaitable[T]], seconds: float 
     while True:
         try:
             return await open()
-        except (IdentityUnavailable, StorageUnavailable, OverridesUnavailable, TurnsUnavailable) as error:
+        except AWAY as error:
             if time.monotonic() >= until:
                 raise StartError(
                     f"{what} could not be had within {seconds:.0f} s: {error}.", exit_code=EXIT_UNAVAILABLE

@@ -61,10 +61,10 @@ class Overrides(Protocol):
 class SettingsKeeper:
     """The settings of this process and the overrides among them.
 
-    `on_change` is called, on the event loop, with the new settings whenever a live one has changed. `current` is what
-    is in force: settings that are not live stay as they were at the start. As a service it looks for changes made by
-    other processes; with `shared` false there are none, and it does nothing. `on_late` is called when a process that
-    began without the overrides learns of some that it should have begun with.
+    Each of `on_change` is called, on the event loop, with the new settings whenever a live one has changed. `current`
+    is what is in force: settings that are not live stay as they were at the start. As a service it looks for changes
+    made by other processes; with `shared` false there are none, and it does nothing. `on_late` is called when a process
+    that began without the overrides learns of some that it should have begun with.
     """
 
     def __init__(self, overrides: Overrides, environ: Mapping[str, str] | None = None, *, shared: bool = False) -> None:
@@ -76,7 +76,7 @@ class SettingsKeeper:
         self._seen: int | None = None
         self._taken: Mapping[str, str] = {}
         self._task: asyncio.Task[None] | None = None
-        self.on_change: Callable[[Settings], None] | None = None
+        self.on_change: list[Callable[[Settings], None]] = []
         self.on_late: Callable[[], None] | None = None
 
     async def open(self, patience: float | None = None) -> Settings:
@@ -206,8 +206,8 @@ class SettingsKeeper:
             origins = {key: origin for key, origin in present.origins.items() if key not in live}
             origins.update({key: loaded.origins[key] for key in live if key in loaded.origins})
             self._loaded = Loaded(settings, origins)
-            if self.on_change is not None:
-                self.on_change(settings)
+            for tell in self.on_change:
+                tell(settings)
         return changed - live
 
     def _in_force(self) -> Loaded[Settings]:

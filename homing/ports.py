@@ -10,6 +10,7 @@ from identity.port import Identity, Refused, Unavailable
 from runtime.config import Row
 from runtime.log import LogLine
 from runtime.portcall import PortCodec
+from smtp.outbound.notes import Notes, NotesUnavailable
 
 IDENTITY = "identity"
 STORAGE = "storage"
@@ -17,11 +18,14 @@ CONFIG = "config"
 SERVER = "server"
 SETTINGS = "settings"
 """The store of saved settings, which the identity service serves to the others."""
+NOTES = "notes"
+"""What processes that send mail remember together, which the identity service serves to them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """One listener of a running process: what is served, where, and how it is secured."""
+    """One listener of a running process: what is served, where, and how it is secured. A Unix socket has its path as
+    host, and port 0."""
 
     name: str
     host: str
@@ -76,3 +80,8 @@ def config_codec() -> PortCodec[Config]:
 def overrides_codec() -> PortCodec[Overrides]:
     """The calls of the store of overrides as plain values."""
     return PortCodec(Overrides, [OverridesUnavailable])
+
+
+def notes_codec() -> PortCodec[Notes]:
+    """The calls of the notes as plain values."""
+    return PortCodec(Notes, [NotesUnavailable])

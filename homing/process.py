@@ -19,6 +19,7 @@ import uvloop
 from rich.console import Console
 
 from homing import banner
+from homing.gauges import show_version
 from homing.overrides import SettingsKeeper
 from homing.ports import Listening
 from homing.settings import Settings
@@ -93,7 +94,8 @@ def logs(settings: Settings, service: str = "") -> tuple[BugCounter, RecentLines
 def make_metrics(bugs: BugCounter, service: str = "") -> Metrics:
     """The figures of the process; `service` is a label of each."""
     metrics = Metrics("homing", service)
-    metrics.gauge("bugs", "Errors that nobody foresaw, since the start", read=lambda: bugs.count)
+    metrics.counted("bugs", "Errors that nobody foresaw, since the start", lambda: bugs.count)
+    show_version(metrics)
     return metrics
 
 

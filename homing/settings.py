@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from homing.providers import ConnectorSettings
+from identity.limiting.rates import Rate
+from identity.limiting.rates import parse as parse_rate
 from runtime.config import (
     ConfigError,
     Env,
     Group,
     Loaded,
+    NamedTables,
     OptionalPath,
     OptionalSecret,
     OptionalText,
@@ -24,6 +29,8 @@ from runtime.config import (
     setting,
 )
 from runtime.limits import LOOPBACK, Networks
+from smtp.outbound.routetext import no_connector, read_route
+from smtp.outbound.settings import OutboundSettings
 from smtp.settings import SmtpSettings
 
 PREFIX = "HOMING"
@@ -48,28 +55,58 @@ def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _addresses(value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_address(one)) for one in value)
+    except ValueError as error:
+        raise ValueError(f"is not a list of addresses such as 192.0.2.7: {error}") from None
+
+
 def _host(value: object) -> object:
     # All of these mean every address, of both families.
     return "" if isinstance(value, str) and value.strip() in ("*", "0.0.0.0", "::", "[::]") else value
 
 
-def _no_lmtp(port: int | None) -> None:
-    if port is not None:
-        raise ValueError("this release has no LMTP listener: leave it empty")
+def _lmtp_port(port: int | None) -> int | None:
+    # RFC 2033 §5
+    if port == 25:
+        raise ValueError("LMTP must not be served on port 25, which is SMTP's: 24 is usual")
+    return port
+
+
+def _rate(value: object) -> object:
+    return value if value is None or isinstance(value, Rate) else parse_rate(str(value))
 
 
 DomainName = Annotated[str, AfterValidator(_domain)]
 NetworkList = Annotated[Words, AfterValidator(_networks)]
+AddressList = Annotated[Words, AfterValidator(_addresses)]
 Host = Annotated[str, BeforeValidator(_host)]
+RateText = Annotated[Rate | None, BeforeValidator(_rate)]
+
+
+PROXIED = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps")
 
 
 class Smtp(SmtpSettings):
     """Receiving mail from other servers; what holds for submission too."""
 
-    # Set elsewhere: by signin.plaintext, signin.trusted and limits.connections_per_address for all doors at once, and
-    # by the groups of the two further listeners.
+    # Set elsewhere: by signin.plaintext, signin.scram, signin.trusted and limits.connections_per_address for all doors
+    # at once, and by the groups of the further listeners.
     hidden: ClassVar[frozenset[str]] = frozenset(
-        {"plain_auth", "exempt_networks", "connections_per_address", "submission_port", "submissions_port"}
+        {
+            "plain_auth",
+            "scram",
+            "exempt_networks",
+            "connections_per_address",
+            "submission_port",
+            "submissions_port",
+            "lmtp_port",
+            "lmtp_socket",
+            "lmtp_networks",
+            "proxy_networks",
+            "proxy_listeners",
+        }
     )
 
 
@@ -86,11 +123,52 @@ class Submissions(Group):
 
 
 class Lmtp(Group):
-    """Delivery by another mail server on this machine or network (RFC 2033)."""
+    """Delivery by another mail server of yours (RFC 2033): a reply for each recipient, nobody signs in, and nothing is
+    passed on to other domains."""
 
-    port: Annotated[Port, AfterValidator(_no_lmtp)] = setting(
-        None, "Empty: this release does not have an LMTP listener yet."
+    port: Annotated[Port, AfterValidator(_lmtp_port)] = setting(None, "24 is usual. With STARTTLS. Empty: off.")
+    socket: OptionalText = setting(None, "Path of a Unix socket, for a server on this machine. Empty: off.")
+    networks: NetworkList = setting(LOOPBACK, "Who may connect to the port. Others are told 554.")
+
+
+class Proxy(Group):
+    """Proxies before the listeners that tell the client's address by the PROXY protocol (haproxy's, version 1 or 2)."""
+
+    networks: NetworkList = setting(
+        (), "Where the proxies are, and nobody else: who connects from there is believed about the client's address."
     )
+    listeners: Words = setting(
+        (),
+        "Listeners behind them, of smtp, submission, submissions, lmtp, imap and imaps: every connection to one"
+        " comes from a proxy and begins with the header; all others are closed. Tables of `smtp.listeners` say so"
+        " themselves.",
+    )
+
+    @field_validator("listeners")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = next((name for name in names if name not in PROXIED), None)
+        if unknown is not None:
+            raise ValueError(f"{unknown!r} is none of {', '.join(PROXIED)}")
+        return names
+
+
+class Outbound(OutboundSettings):
+    """Sending mail on to other servers."""
+
+
+class Dns(Group):
+    """Asking the domain name system."""
+
+    servers: Words = setting(
+        (), "Resolvers, each as an address or address:port ([2001:db8::1]:53). Empty: those of /etc/resolv.conf."
+    )
+    trusted: Words = setting(
+        ("127.0.0.1", "::1"),
+        "Addresses of the resolvers whose word that an answer was proved by DNSSEC is believed (the AD bit): those that"
+        " are reached without leaving this machine, or over a network that nobody else can write to.",
+    )
+    timeout: float = setting(5.0, "Seconds to wait for one answer.", gt=0, le=60)
 
 
 class Imap(Group):
@@ -155,6 +233,56 @@ class Limits(Group):
     )
 
 
+class Rates(Group):
+    """How much of something one client may do in how long: "100/1h", "5/30s", "2000/1d"; empty or "off" for no limit.
+    Who has used up a rate is told to come again, and when. IPv6 addresses count by their /64; loopback and trusted
+    networks are exempt from all but the rates of an account. See limits.md."""
+
+    connections: RateText = setting("300/1m", "Connections of one address to one door.", live=True)
+    address: RateText = setting("1000/1h", "Messages from one address whose sender has not signed in.", live=True)
+    network: RateText = setting("5000/1h", "The same from one network (IPv4: one /24, IPv6: one /48).", live=True)
+    recipients: RateText = setting("5000/1h", "Recipients named by one address, likewise.", live=True)
+    sender: RateText = setting(
+        "1000/1h", "Messages in the name of one sender's address, wherever they come from.", live=True
+    )
+    account: RateText = setting("2000/1h", "Messages of one account that has signed in.", live=True)
+    account_recipients: RateText = setting("20000/1d", "Recipients of one account that has signed in.", live=True)
+
+
+class Bans(Group):
+    """When an address is banned by itself: for more of something than these rates allow, from there, without having
+    signed in. Loopback, trusted networks and addresses from which an account has signed in well lately can still sign
+    in. `homing ban` shows, makes and lifts bans. See limits.md."""
+
+    sign_ins: RateText = setting("30/1h", "Different wrong passwords. Empty: no ban for these.", live=True)
+    recipients: RateText = setting("50/1h", "Different recipients that there are not. Empty: likewise.", live=True)
+    errors: RateText = setting("20/1h", "Connections ended for too many errors. Empty: likewise.", live=True)
+    first: float = setting(
+        600.0, "Seconds of the first ban; each further one within 30 days is four times as long.", live=True, ge=1
+    )
+    longest: float = setting(604800.0, "Seconds of the longest of them.", live=True, ge=1, le=31536000)
+
+
+class Metrics(Group):
+    """Figures in Prometheus's form at /metrics of every REST port. See metrics.md."""
+
+    read: Literal["admin", "loopback", "all"] = setting(
+        "admin",
+        "Who may read them: administrators (with their bearer token); this machine too, which is all that a proxy on it"
+        " lets in; or everybody.",
+    )
+    token: OptionalSecret = setting(
+        None, "A secret of at least 16 octets that reads them too, as bearer token, and nothing else."
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _long_enough(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value().encode()) < 16:
+            raise ValueError("is too short: at least 16 octets")
+        return token
+
+
 class SignIn(Group):
     """Who may sign in, and from where."""
 
@@ -166,6 +294,42 @@ class SignIn(Group):
         "Networks (192.0.2.0/24, …) besides loopback that are exempt from limits per address, and where wrong "
         "passwords never count against an address alone.",
     )
+    scram: bool = setting(
+        False,
+        "Offer SCRAM-SHA-256, by which no password is sent. For that each password keeps keys that are easier to guess"
+        " at than its hash, for who steals the store. Offered once every enabled account has signed in with a password"
+        " after this was switched on. See signin.md.",
+    )
+    scram_iterations: int = setting(
+        10_000,
+        "Iterations of its keys, of all of them: after a change every password has to be used once more.",
+        ge=4096,
+        le=1_000_000,
+    )
+
+
+class Dkim(Group):
+    """The keys that sign mail of our domains. `homing domain dkim rotate` begins a rotation; it goes on by itself."""
+
+    activate_days: float = setting(
+        2.0, "A new key signs after so many days, once its record is seen in the DNS.", ge=0, le=90
+    )
+    retire_days: float = setting(
+        7.0, "The record of a key that signs no more stays for so many days; then the key is forgotten.", ge=1, le=365
+    )
+
+
+class Sts(Group):
+    """The MTA-STS policy of our own domains (RFC 8461), served by REST at /.well-known/mta-sts.txt. It has to be
+    reached as https://mta-sts.DOMAIN with a certificate for it: by a proxy, or with `rest.port` 443 and `rest.tls`."""
+
+    mode: Literal["off", "none", "testing", "enforce"] = setting(
+        "off",
+        "off: not served. testing: others report what would go wrong. enforce: others send by verified TLS alone."
+        " none: takes a policy back, for as long as the one before it was promised.",
+    )
+    mx: Words = setting((), "The hosts that take our mail, as MX records have them. Empty: the server's own name.")
+    max_age: int = setting(604800, "Seconds for which others may rely on it.", ge=86400, le=31557600)
 
 
 class ServiceSecret(Group):
@@ -220,6 +384,42 @@ class Queue(Group):
     url: OptionalText = setting(None, "Leave it empty: this release does not have that API yet.", env=["QUEUE_URL"])
 
 
+class Trace(Group):
+    """The record of what became of each message: see docs/trace.md."""
+
+    days: float = setting(30.0, "How long events are kept.", gt=0, le=3650)
+    size_max: Size = setting(1024 * MIB, "Octets of events, about, beyond which the oldest are forgotten.", ge=MIB)
+    reads: bool = setting(
+        False,
+        "Whether it is recorded that a message was read over IMAP: once for each message and connection. Off, for"
+        " privacy, and because it costs a write for each.",
+    )
+
+
+class Doctor(Group):
+    """Looking after what mail depends on: DNS records, addresses, ports, the certificate, clock and disk. `homing
+    doctor` looks at once, and once a day the server does. See doctor.md."""
+
+    daily: bool = setting(True, "Whether the server looks once a day by itself, and logs what has changed.", live=True)
+    addresses: AddressList = setting(
+        (),
+        "The public addresses of this server, as its records have them. Empty: those of the machine, or, behind a NAT,"
+        " those that the DNS has for its name.",
+        live=True,
+    )
+    lists: Words = setting(
+        ("zen.spamhaus.org", "bl.spamcop.net"),
+        "Lists of addresses that send spam (DNSBL) on which ours should not be; they are asked by the resolvers of"
+        " `dns.servers`. Empty: none is asked.",
+        live=True,
+    )
+    probe: OptionalText = setting(
+        None,
+        "A mail server, or a domain, that is greeted to see whether mail can leave (port 25). Empty: not tried.",
+        live=True,
+    )
+
+
 class Log(Group):
     """What the server tells about its work, on standard error."""
 
@@ -246,18 +446,33 @@ class Settings(Group):
     submission: Submission = Field(default=Submission(), description=Submission.__doc__)
     submissions: Submissions = Field(default=Submissions(), description=Submissions.__doc__)
     lmtp: Lmtp = Field(default=Lmtp(), description=Lmtp.__doc__)
+    proxy: Proxy = Field(default=Proxy(), description=Proxy.__doc__)
+    outbound: Outbound = Field(default=Outbound(), description=Outbound.__doc__)
+    connectors: NamedTables[ConnectorSettings] = setting(
+        (),
+        "Accounts at other providers through which mail is sent on, a table `[connectors.NAME]` for each in the file;"
+        " the route `connector:NAME` of `outbound.routes`, or of one message, leads there. See outbound.md.",
+    )
+    dns: Dns = Field(default=Dns(), description=Dns.__doc__)
     imap: Imap = Field(default=Imap(), description=Imap.__doc__)
     imaps: Imaps = Field(default=Imaps(), description=Imaps.__doc__)
     rest: Rest = Field(default=Rest(), description=Rest.__doc__)
     tls: TlsFiles = Field(default=TlsFiles(), description=TlsFiles.__doc__)
     admin: Admin = Field(default=Admin(), description=Admin.__doc__)
     limits: Limits = Field(default=Limits(), description=Limits.__doc__)
+    rates: Rates = Field(default=Rates(), description=Rates.__doc__)
+    bans: Bans = Field(default=Bans(), description=Bans.__doc__)
+    metrics: Metrics = Field(default=Metrics(), description=Metrics.__doc__)
     signin: SignIn = Field(default=SignIn(), description=SignIn.__doc__)
+    dkim: Dkim = Field(default=Dkim(), description=Dkim.__doc__)
+    sts: Sts = Field(default=Sts(), description=Sts.__doc__)
     service: ServiceSecret = Field(default=ServiceSecret(), description=ServiceSecret.__doc__)
     storage: Store = Field(default=Store(), description=Store.__doc__)
     identity: Identity = Field(default=Identity(), description=Identity.__doc__)
     mongodb: Mongodb = Field(default=Mongodb(), description=Mongodb.__doc__)
     queue: Queue = Field(default=Queue(), description=Queue.__doc__)
+    trace: Trace = Field(default=Trace(), description=Trace.__doc__)
+    doctor: Doctor = Field(default=Doctor(), description=Doctor.__doc__)
     log: Log = Field(default=Log(), description=Log.__doc__)
 
     @model_validator(mode="after")
@@ -265,6 +480,29 @@ class Settings(Group):
         if (self.tls.cert is None) != (self.tls.key is None):
             raise ValueError("tls.cert and tls.key are set together or not at all")
         return self
+
+    @model_validator(mode="after")
+    def _proxies_are_named(self) -> Settings:
+        behind = [*self.proxy.listeners, *(one.name for one in self.smtp.listeners if one.proxy)]
+        if behind and not self.proxy.networks:
+            raise ValueError(f"{behind[0]} is behind a proxy: proxy.networks has to say where the proxies are")
+        return self
+
+    @model_validator(mode="after")
+    def _connectors_are_there(self) -> Settings:
+        for domain, text in self.outbound.table.items():
+            route = read_route(text, secret=True)
+            if route.kind == "connector" and route.host not in self.connector_names:
+                raise ValueError(
+                    f"The route of {domain!r} in outbound.routes cannot be used:"
+                    f" {no_connector(route.host, self.connector_names)}."
+                )
+        return self
+
+    @property
+    def connector_names(self) -> frozenset[str]:
+        """To which routes may lead."""
+        return frozenset(one.name for one in self.connectors)
 
     @property
     def exempt(self) -> tuple[str, ...]:

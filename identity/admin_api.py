@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from identity.dkim import first_keys
 from identity.http_api import Done, origin, told
 from identity.model import Account, Alias, AppPassword, Domain, NewAccount, Principal, Role
 from identity.names import BadName, domain_key
@@ -250,7 +251,9 @@ def _domains(routes: APIRouter, identity: Identity, guard: Guard[Principal]) -> 
         dependencies=admin,
     )
     async def add(body: NewDomain) -> DomainValue:
-        return _domain(await identity.add_domain(body.domain, body.catch_all))
+        added = await identity.add_domain(body.domain, body.catch_all)
+        await first_keys(identity, added.name)
+        return _domain(added)
 
     @routes.get(
         "/api/domains/{id}",

@@ -28,6 +28,14 @@ def domain_name(domain: str) -> str:
         raise Refused(Reason.BAD_ADDRESS, str(error)) from None
 
 
+def dkim_selector(selector: str) -> str:
+    """A selector that a key may have. Raises Refused NO_SUCH_KEY for any other: none was ever made so."""
+    # RFC 6376 §3.1
+    if not selector.isascii() or not selector.isalnum() or len(selector) > 63:
+        raise Refused(Reason.NO_SUCH_KEY)
+    return selector
+
+
 def login_key(name: str, default_domain: str) -> str | None:
     """The key of a name to sign in with: an address, or a local part of the default domain. None: nobody's name."""
     try:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from identity.arguments import address_name, check_display_name, check_quota
 from identity.model import NewAccount
 from identity.names import Name
-from identity.passwords import Passwords, accepted_hash, check_acceptable
+from identity.passwords import Passwords, accepted_hash, check_acceptable, scram_forms
 from identity.port import Reason, Refused
+from identity.scram import NO_KEYS, ScramKeys, ScramRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,17 @@ class Fresh:
     new: NewAccount
     name: Name
     hash: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How a password is kept. scram: no keys where the password itself is not known, or SCRAM is off."""
+
+    hash: str = field(repr=False)
+    scram: ScramKeys = NO_KEYS
+
+
+NOT_KEPT = Kept("")
 
 
 def checked_row(new: NewAccount) -> Fresh:
@@ -47,22 +59,28 @@ async def checked_rows(rows: Sequence[NewAccount]) -> list[Fresh | str]:
     return await asyncio.to_thread(lambda: [checked(row) for row in rows])
 
 
-async def hash_of(passwords: Passwords, fresh: Fresh) -> str:
-    """The hash that came with it, or that of its password. Raises Unavailable."""
+async def kept_of(passwords: Passwords, rule: ScramRule, fresh: Fresh) -> Kept:
+    """The hash that came with it, or hash and keys of its password. Raises Unavailable."""
     if fresh.hash is not None:
-        return fresh.hash
-    return await passwords.hash(fresh.new.password or "")
+        return Kept(fresh.hash)
+    return await kept(passwords, rule, fresh.name.key, fresh.new.password or "")
 
 
-async def hashes_of(passwords: Passwords, rows: Sequence[Fresh | str]) -> list[str]:
-    """The hash of each row, "" for one that was refused. Raises Unavailable."""
+async def kept(passwords: Passwords, rule: ScramRule, name: str, password: str) -> Kept:
+    """Hash and keys of an acceptable password, for the key of its account's name. Raises Unavailable."""
+    hash = await passwords.hash(password)
+    return Kept(hash, await passwords.scram_keys(rule, name, scram_forms(password)))
+
+
+async def all_kept(passwords: Passwords, rule: ScramRule, rows: Sequence[Fresh | str]) -> list[Kept]:
+    """How the password of each row is kept, NOT_KEPT for one that was refused. Raises Unavailable."""
     turn = asyncio.Semaphore(passwords.threads)
 
-    async def hashed(row: Fresh | str) -> str:
+    async def hashed(row: Fresh | str) -> Kept:
         if isinstance(row, str):
-            return ""
+            return NOT_KEPT
         # No more at once than there are threads, so that who signs in meanwhile waits for few.
         async with turn:
-            return await hash_of(passwords, row)
+            return await kept_of(passwords, rule, row)
 
     return await asyncio.gather(*(hashed(row) for row in rows))

@@ -92,6 +92,11 @@ class Guard(Protocol):
         """The password was right: the place is one of the account's usual devices from now on."""
         ...
 
+    async def seen(self, name: str, origin: Origin) -> None:
+        """The account of this name signed in well from there, by what is no password: the place is one of its usual
+        devices from now on."""
+        ...
+
     def end(self, attempt: Attempt) -> None:
         """The attempt is over, whatever came of it. To be called once."""
         ...
@@ -152,8 +157,8 @@ class Guesses:
         self._store = store
         self._counting = Counting(rules, trusted_networks)
         self._clock = clock
-        self._counters: _Recent[str, Counter | None] = _Recent(REMEMBERED)
-        self._usual: _Recent[tuple[str, str], float | None] = _Recent(REMEMBERED)
+        self._counters: Recent[str, Counter | None] = Recent(REMEMBERED)
+        self._usual: Recent[tuple[str, str], float | None] = Recent(REMEMBERED)
         self._wrong = LastWrong()
         self._in_flight: dict[str, Multiset[bytes]] = {}
         self._writes: set[asyncio.Task[None]] = set()
@@ -210,10 +215,15 @@ class Guesses:
         now = self._clock.now()
         if attempt.name is None or (attempt.usual_at is not None and now - attempt.usual_at < REFRESH_SECONDS):
             return
-        if now - (self._usual.get((attempt.name, attempt.place), None) or 0.0) < REFRESH_SECONDS:
-            return
-        self._usual.put((attempt.name, attempt.place), now)
-        self._write(self._store.remember(attempt.name, attempt.place, now))
+        self._remember(attempt.name, attempt.place, now)
+
+    async def seen(self, name: str, origin: Origin) -> None:
+        self._remember(name, policy.place(origin.address), self._clock.now())
+
+    def _remember(self, name: str, place: str, now: float) -> None:
+        if now - (self._usual.get((name, place), None) or 0.0) >= REFRESH_SECONDS:
+            self._usual.put((name, place), now)
+            self._write(self._store.remember(name, place, now))
 
     def forget(self, name: str) -> None:
         self._usual.drop(lambda pair: pair[0] == name)
@@ -246,7 +256,7 @@ class Guesses:
 _NONE: Multiset[bytes] = Multiset()
 
 
-class _Recent(Generic[K, V]):
+class Recent(Generic[K, V]):
     """The `limit` entries used last."""
 
     def __init__(self, limit: int) -> None:
@@ -277,7 +287,7 @@ class LastWrong:
     """The last wrong passwords of each name and place, by their fingerprints in this process."""
 
     def __init__(self) -> None:
-        self._recent: _Recent[tuple[str | None, str], tuple[bytes, ...]] = _Recent(REMEMBERED)
+        self._recent: Recent[tuple[str | None, str], tuple[bytes, ...]] = Recent(REMEMBERED)
 
     def weight(self, attempt: Attempt) -> float:
         """What the attempt counts when it is wrong."""

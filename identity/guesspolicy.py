@@ -20,6 +20,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 USUAL_SECONDS = 30 * 86400.0
 REPEATED = 0.05
@@ -57,6 +58,7 @@ class GuessRules:
     place: Rule = Rule(free=30, parallel=100, pause=1.0, longest=3600.0, forget=60.0)
 
 
+@lru_cache(maxsize=4096)
 def place(address: str) -> str:
     """What an origin's address is counted as: IPv4 whole, also when mapped into IPv6; IPv6 by its /64; any other text
     (a Unix socket's empty one) as it is, shortened."""

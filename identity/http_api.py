@@ -27,6 +27,8 @@ STATUS = {
     Reason.NO_SUCH_ACCOUNT: 404,
     Reason.NO_SUCH_ALIAS: 404,
     Reason.NO_SUCH_CREDENTIAL: 404,
+    Reason.NO_SUCH_BAN: 404,
+    Reason.NO_SUCH_KEY: 404,
     Reason.ALREADY_EXISTS: 409,
     Reason.IN_USE: 409,
     Reason.BAD_ADDRESS: 422,

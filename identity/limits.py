@@ -7,6 +7,8 @@ MAX_DISPLAY_NAME = 256
 # Octets.
 MAX_QUOTA = 2**62
 MAX_DOMAINS = 10_000
+# DKIM keys of a domain: two algorithms, and a few rotations at a time.
+MAX_DKIM_KEYS = 20
 MAX_APP_PASSWORDS = 50
 MAX_APP_NAME = 100
 # Token families of an account, one for each sign-in by REST: the oldest ends for one more.
@@ -25,3 +27,8 @@ ROWS_PER_COMMIT = 250
 MAX_COUNTERS = 100_000
 # Usual devices of an account: the one seen longest ago gives way.
 MAX_DEVICES = 200
+# Charges, or hits of bans, in one call.
+CHARGES_AT_ONCE = 1000
+MAX_RATE_KEY = 400
+# Counts of rates: those of no more use go first, then those that are so soonest.
+MAX_RATE_COUNTS = 500_000

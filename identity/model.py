@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 SYSTEM = "system"
+OCTETS_AS_BASE64: Final = {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
+"""How a value with octets is written as JSON, for whoever does (pydantic)."""
 
 
 class Role(Enum):
@@ -28,6 +31,37 @@ class Domain:
     catch_all: str | None = None
     subaddress: str = "+"
     created_at: float = 0.0
+
+
+class DkimAlgorithm(Enum):
+    """RFC 8301 §3 (rsa-sha256, keys of 2048 bits), RFC 8463 (ed25519-sha256)."""
+
+    RSA = "rsa"
+    ED25519 = "ed25519"
+
+
+class DkimState(Enum):
+    """PUBLISHED: its record is to be in the DNS, and it does not sign yet. ACTIVE: it signs. RETIRED: it signs no more,
+    and its record stays for mail that is on its way."""
+
+    PUBLISHED = "published"
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKey:
+    """One key that signs mail of a domain. domain: A-labels in lower case. private_key: PEM (PKCS #8). public_key: the
+    base64 text of its DNS record's p= (RFC 6376 §3.6.1, RFC 8463 §4.2). changed_at: since when it is in its state."""
+
+    domain: str
+    selector: str
+    algorithm: DkimAlgorithm
+    private_key: str = field(repr=False)
+    public_key: str
+    state: DkimState
+    created_at: float
+    changed_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +120,26 @@ class Principal:
     quota: int | None
     credential: str
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScramSalt:
+    """What a client needs to make keys of a password (RFC 5802 §3). iterations: of PBKDF2."""
+
+    __pydantic_config__ = OCTETS_AS_BASE64
+
+    salt: bytes
+    iterations: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScramSigned:
+    """A proof that held. signature: ServerSignature (RFC 5802 §3), by which the server shows that it knows the keys."""
+
+    __pydantic_config__ = OCTETS_AS_BASE64
+
+    principal: Principal
+    signature: bytes = field(repr=False)
 
 
 class Verdict(Enum):
@@ -187,3 +241,62 @@ class ExportedAccount:
     role: Role = Role.USER
     display_name: str = ""
     enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RateCharge:
+    """amount more of what `key` names, in the window number `slot` of those of `window` seconds (see
+    `identity.limiting.rates`)."""
+
+    key: str
+    window: int
+    slot: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateCount:
+    """What all processes together have counted in the window before a charge's, and in its own."""
+
+    before: int
+    present: int
+
+
+class BannedBy(Enum):
+    RULE = "rule"
+    ADMINISTRATOR = "administrator"
+
+
+@dataclass(frozen=True, slots=True)
+class NewBan:
+    """target: an address or a network. seconds: how long, None until it is lifted. longest: where given, each further
+    ban of the target lasts longer than the one before, up to so many seconds."""
+
+    target: str
+    reason: str
+    by: BannedBy
+    seconds: float | None = None
+    longest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """Who may not connect. since, until: Unix seconds; until None: until it is lifted. hits: connections and commands
+    that it has refused. times: which ban in a row of this target it is."""
+
+    id: str
+    target: str
+    reason: str
+    since: float
+    until: float | None
+    by: BannedBy
+    hits: int = 0
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BanNews:
+    """bans: all that are in force, None where nothing has changed since the revision asked from."""
+
+    revision: str
+    bans: tuple[Ban, ...] | None

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from passlib.context import CryptContext  # type: ignore[import-untyped]  # libpass ships no types
+from passlib.utils import saslprep  # type: ignore[import-untyped]  # as above
 
 from identity.port import Reason, Refused, Unavailable
+from identity.scram import NO_KEYS, ScramKeys, ScramRule
 from identity.settings import PasswordSettings
 
 T = TypeVar("T")
@@ -112,6 +114,20 @@ def accepted_hash(text: str) -> str:
     return hash
 
 
+def scram_forms(password: str) -> tuple[bytes, ...]:
+    """The forms in which a client may take the password: as SASLprep makes it (RFC 5802 §2.2, RFC 4013), and as it is.
+
+    Tolerance: many clients leave SASLprep out.
+    """
+    plain = password.encode("utf-8")
+    try:
+        prepared = str(saslprep(password)).encode("utf-8")
+    except ValueError:
+        # It has letters that SASLprep forbids: clients take it as it is, or not at all.
+        return (plain,)
+    return (prepared, plain) if prepared and prepared != plain else (plain,)
+
+
 class Passwords:
     """A bounded pool of threads around a hasher. Every method may raise Unavailable: too many checks wait."""
 
@@ -137,6 +153,10 @@ class Passwords:
         against = hash if hash is not None and usable else self._dummy
         tried = password if usable else "x"
         return await self._run(lambda: self._hasher.verify(tried, against)) and hash is not None and usable
+
+    async def scram_keys(self, rule: ScramRule, name: str, forms: Sequence[bytes]) -> ScramKeys:
+        """The keys of a password in its forms, for the key of its account's name; none where SCRAM is off."""
+        return await self._run(lambda: rule.make(name, forms)) if rule.is_on else NO_KEYS
 
     def needs_update(self, hash: str) -> bool:
         """Should the hash be made anew, now that the password is at hand?"""

@@ -7,7 +7,7 @@ the result of the call that makes them; never in an error, a repr or a listing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -15,15 +15,25 @@ from identity.model import (
     Account,
     Alias,
     AppPassword,
+    Ban,
+    BanNews,
     Changes,
+    DkimAlgorithm,
+    DkimKey,
+    DkimState,
     Domain,
     ExportedAccount,
     ImportOutcome,
     NewAccount,
+    NewBan,
     Origin,
     Principal,
+    RateCharge,
+    RateCount,
     Resolution,
     Role,
+    ScramSalt,
+    ScramSigned,
     Token,
 )
 
@@ -36,6 +46,8 @@ class Reason(Enum):
     NO_SUCH_ACCOUNT = "no such account"
     NO_SUCH_ALIAS = "no such alias"
     NO_SUCH_CREDENTIAL = "no such app password or token"
+    NO_SUCH_KEY = "no such DKIM key"
+    NO_SUCH_BAN = "no such ban"
     ALREADY_EXISTS = "already exists"
     BAD_ADDRESS = "not a valid address"
     BAD_PASSWORD = "password not acceptable"
@@ -82,6 +94,27 @@ class Identity(Protocol):
         positive check is remembered at most 60 s, under the account's credential version. An imported hash is
         replaced by argon2id at the first good sign-in."""
 
+    async def authenticate_token(self, name: str, access: str, origin: Origin) -> Principal:
+        """Check a bearer token, in a door's sign-in. name: whose it is said to be (as for authenticate), "" for
+        whosever it is.
+
+        BAD_CREDENTIALS as for verify_token, and for a token of another account. A bad one counts against the address
+        alone, where guesses count against addresses: nobody's account is slowed by it. SLOW_DOWN."""
+
+    async def scram_ready(self) -> bool:
+        """May SCRAM be offered now: is it switched on, and has every credential of every enabled account keys for it?
+        Cheap, to be asked every few seconds."""
+
+    async def scram_start(self, name: str, origin: Origin) -> ScramSalt:
+        """The salt of all credentials of the account, the same whenever it is asked for; a name that is nobody's has
+        one too, made in the same way."""
+
+    async def scram_finish(self, name: str, auth_message: bytes, proof: bytes, origin: Origin) -> ScramSigned:
+        """Check a ClientProof (RFC 5802 §3) against the keys of the account's password and app passwords. The caller
+        has made its part of the nonce in auth_message anew, and has compared what comes back of it.
+
+        Refuses and counts as authenticate does; a proof is never known again, so each wrong one is a new guess."""
+
     async def may_send_as(self, account: str, address: str) -> bool:
         """Is the address the account's own: its own, one with its subaddress, or an alias that leads to it? A catch-all
         makes no address anyone's own. BAD_ADDRESS, LIMIT as for resolve."""
@@ -122,7 +155,24 @@ class Identity(Protocol):
         """NO_SUCH_DOMAIN, BAD_ADDRESS."""
 
     async def remove_domain(self, name: str) -> None:
-        """IN_USE while accounts or aliases are in it. NO_SUCH_DOMAIN."""
+        """IN_USE while accounts or aliases are in it. Its DKIM keys go with it. NO_SUCH_DOMAIN."""
+
+    # -- DKIM keys
+
+    async def dkim_keys(self, domain: str) -> tuple[DkimKey, ...]:
+        """Those of one of our domains, the oldest first, private keys with them: for who signs. NO_SUCH_DOMAIN,
+        BAD_ADDRESS."""
+
+    async def add_dkim_key(
+        self, domain: str, algorithm: DkimAlgorithm, state: DkimState = DkimState.PUBLISHED
+    ) -> DkimKey:
+        """Make one, under a selector that was never used. NO_SUCH_DOMAIN, BAD_ADDRESS, LIMIT."""
+
+    async def set_dkim_state(self, domain: str, selector: str, state: DkimState) -> DkimKey:
+        """In the state that it is in already nothing changes. NO_SUCH_KEY, NO_SUCH_DOMAIN, BAD_ADDRESS."""
+
+    async def remove_dkim_key(self, domain: str, selector: str) -> None:
+        """NO_SUCH_KEY, NO_SUCH_DOMAIN, BAD_ADDRESS."""
 
     # -- accounts
 
@@ -188,5 +238,33 @@ class Identity(Protocol):
 
     async def revoke_app_password(self, account: str, id: str) -> None:
         """NO_SUCH_CREDENTIAL."""
+
+    # -- rates and bans
+
+    async def charge(self, charges: Sequence[RateCharge]) -> tuple[RateCount, ...]:
+        """Add to the counts that all processes share, at most 1,000 at once (else LIMIT), and say what they are then,
+        in the same order. Kept over a restart until the window after theirs has ended."""
+
+    async def ban(self, new: NewBan) -> Ban:
+        """Ban a target, or put another ban in the place of the one that it has. A rule's ban of a target that is banned
+        already is that one. BAD_ADDRESS for what is no address or network, for a network that is too wide, and for a
+        rule's ban of loopback or of a trusted network; LIMIT for a reason that is too long, a length of no seconds, and
+        where there are too many bans (one of a rule gives way to another of a rule)."""
+
+    async def bans(self) -> tuple[Ban, ...]:
+        """Those in force, the latest first."""
+
+    async def lift_ban(self, id: str) -> None:
+        """End a ban, and forget that it was. NO_SUCH_BAN, also for one that has ended."""
+
+    async def bans_since(self, revision: str) -> BanNews:
+        """All bans in force, where anything changed since that revision ("" for "tell me")."""
+
+    async def hit_bans(self, hits: Mapping[str, int]) -> None:
+        """So many more connections or commands were refused, by id of the ban. Unknown ids are left out. At most 1,000
+        at once (else LIMIT)."""
+
+    async def signed_in_from(self, address: str) -> bool:
+        """Did any account sign in well from the address (IPv6: from its /64) within 30 days?"""
 
     async def close(self) -> None: ...

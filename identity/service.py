@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import structlog
 
 from identity.connect import connect
+from identity.dkim import Published
 from identity.model import NewAccount, Role
 from identity.passwords import check_acceptable
 from identity.port import Identity, Reason, Refused, Unavailable
+from identity.rotation import rotate_forever
 from identity.settings import IdentitySettings
 from identity.tokens import new_password
-from runtime.clock import Clock
+from runtime.clock import Clock, SystemClock
 
 log = structlog.get_logger("identity")
 
@@ -46,7 +48,8 @@ async def always() -> bool:
 
 
 class IdentityService:
-    """The port behind `url`, while it runs. `purge` comes from the composition root, since identity knows no mail."""
+    """The port behind `url`, while it runs. `purge` comes from the composition root, since identity knows no mail, and
+    so does `published`, since it asks no DNS: without it the record of a new DKIM key is taken to be there in time."""
 
     def __init__(
         self,
@@ -56,14 +59,17 @@ class IdentityService:
         purge: Purge,
         clock: Clock | None = None,
         turn: Turn = always,
+        published: Published | None = None,
     ) -> None:
         self._url = url
         self._settings = settings
         self._purge = purge
         self._clock = clock
         self._turn = turn
+        self._published = published
         self._identity: Identity | None = None
         self._purging: asyncio.Task[None] | None = None
+        self._rotating: asyncio.Task[None] | None = None
 
     @property
     def identity(self) -> Identity:
@@ -73,18 +79,27 @@ class IdentityService:
         return self._identity
 
     async def start(self) -> None:
-        """Open the store and begin to purge."""
+        """Open the store, begin to purge, and let rotations of DKIM keys go on."""
         self._identity = await connect(self._url, self._settings, self._clock)
         self._purging = asyncio.create_task(
             purge_forever(self._identity, self._purge, turn=self._turn), name="identity purge"
         )
+        rotating = rotate_forever(
+            self._identity,
+            self._settings.dkim,
+            self._clock or SystemClock(),
+            published=self._published,
+            turn=self._turn,
+        )
+        self._rotating = asyncio.create_task(rotating, name="identity dkim")
 
     async def drain(self) -> None:
-        """Stop purging; what is left is found at the next start. The port goes on answering."""
-        if self._purging is not None:
-            self._purging.cancel()
-            await asyncio.gather(self._purging, return_exceptions=True)
-            self._purging = None
+        """Stop the upkeep; what is left is found at the next start. The port goes on answering."""
+        tasks = [task for task in (self._purging, self._rotating) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._purging = self._rotating = None
 
     async def stop(self) -> None:
         await self.drain()

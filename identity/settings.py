@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from identity.dkim import DkimRules
 from identity.guesspolicy import GuessRules
 
 
@@ -26,12 +27,16 @@ class PasswordSettings:
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
     """default_domain: of names without one, "" for none. trusted_networks: where guesses are never counted per address
-    (loopback always is such). Seconds: how long an access token, a refresh token and a remembered check are good."""
+    (loopback always is such). Seconds: how long an access token, a refresh token and a remembered check are good.
+    scram: keys for SCRAM-SHA-256 are made and asked; scram_iterations: of PBKDF2, for all of them."""
 
     default_domain: str = ""
     trusted_networks: tuple[str, ...] = ()
     passwords: PasswordSettings = field(default_factory=PasswordSettings)
     guesses: GuessRules = field(default_factory=GuessRules)
+    dkim: DkimRules = field(default_factory=DkimRules)
     access_seconds: float = 3600.0
     refresh_seconds: float = 30 * 86400.0
     checked_seconds: float = 60.0
+    scram: bool = False
+    scram_iterations: int = 10_000

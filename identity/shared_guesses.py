@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from identity import guesspolicy as policy
-from identity.guesses import REFRESH_SECONDS, Attempt, Counting, LastWrong, Standing
+from identity.guesses import REFRESH_SECONDS, REMEMBERED, Attempt, Counting, LastWrong, Recent, Standing
 from identity.guesspolicy import Counter, GuessRules, Rule
 from identity.model import Origin
 from identity.port import Reason, Refused, Unavailable
@@ -84,6 +84,8 @@ class SharedGuesses:
         self._of: dict[Attempt, _Check] = {}
         # Charges of this process for one counter come one after the other.
         self._turns = [asyncio.Lock() for _ in range(_STRIPES)]
+        # When a sign-in without a password was written last.
+        self._seen: Recent[tuple[str, str], float] = Recent(REMEMBERED)
         self._writes: set[asyncio.Task[None]] = set()
 
     async def admit(self, name: str | None, origin: Origin, fingerprint: bytes) -> Attempt:
@@ -118,11 +120,20 @@ class SharedGuesses:
             await self._give_back(check)
         now = self._clock.now()
         if attempt.name is not None and (attempt.usual_at is None or now - attempt.usual_at >= REFRESH_SECONDS):
-            try:
-                await self._store.remember(attempt.name, attempt.place, now)
-            except Unavailable:
-                # It is asked for again with the next good sign-in.
-                return
+            await self._remember(attempt.name, attempt.place, now)
+
+    async def seen(self, name: str, origin: Origin) -> None:
+        place, now = policy.place(origin.address), self._clock.now()
+        if now - self._seen.get((name, place), 0.0) >= REFRESH_SECONDS:
+            self._seen.put((name, place), now)
+            await self._remember(name, place, now)
+
+    async def _remember(self, name: str, place: str, now: float) -> None:
+        try:
+            await self._store.remember(name, place, now)
+        except Unavailable:
+            # It is asked for again with a later good sign-in.
+            return
 
     def end(self, attempt: Attempt) -> None:
         self._standings.pop(attempt, None)
@@ -135,7 +146,8 @@ class SharedGuesses:
             del self._of[attempt]
 
     def forget(self, name: str) -> None:
-        """Nothing is remembered here; the store forgets with the account."""
+        """The store forgets with the account; here is only when it was told last."""
+        self._seen.drop(lambda pair: pair[0] == name)
 
     async def close(self) -> None:
         await asyncio.gather(*self._writes, return_exceptions=True)

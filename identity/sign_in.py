@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,8 +13,9 @@ from identity.arguments import login_key
 from identity.checked import Checked
 from identity.guesses import Attempt, Guard
 from identity.model import Account, Origin, Principal, Role
-from identity.passwords import Passwords
+from identity.passwords import Passwords, scram_forms
 from identity.port import Reason, Refused, Unavailable
+from identity.scram import NO_KEYS, ScramKeys, ScramRule
 from identity.settings import IdentitySettings
 from runtime.clock import Clock
 
@@ -28,11 +30,14 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """An account as sign-in needs it. apps: the kept form of each app password, and its id."""
+    """An account as sign-in needs it. key: of its name. apps: the kept form of each app password, and its id. scram:
+    the keys of each credential that has any."""
 
     account: Account
+    key: str
     password_hash: str = field(repr=False)
     apps: dict[bytes, str] = field(repr=False)
+    scram: Mapping[str, ScramKeys] = field(repr=False)
 
 
 class SignIn(ABC):
@@ -42,6 +47,7 @@ class SignIn(ABC):
     _clock: Clock
     _guesses: Guard
     _passwords: Passwords
+    _scram: ScramRule
     _settings: IdentitySettings
     # When the use of each app password was written last.
     _used: dict[str, float]
@@ -53,6 +59,11 @@ class SignIn(ABC):
     @abstractmethod
     async def _replace_hash(self, account: str, old: str, new: str) -> None:
         """Keep the password under another hash, unless it is no longer the old one. No version changes."""
+
+    @abstractmethod
+    async def _keep_keys(self, signer: Signer, credential: str, keys: ScramKeys) -> None:
+        """Keep SCRAM's keys of a credential, unless the account's credentials have changed meanwhile. No version
+        changes."""
 
     @abstractmethod
     async def _keep_used(self, account: str, app: str, now: float) -> None:
@@ -71,7 +82,11 @@ class SignIn(ABC):
             await self._guesses.right(attempt)
         finally:
             self._guesses.end(attempt)
-        account = signer.account
+        await self._make_keys(signer, credential, password)
+        return await self._principal(signer.account, credential)
+
+    async def _principal(self, account: Account, credential: str) -> Principal:
+        """Who has signed in. Raises Refused DISABLED."""
         if not account.enabled:
             raise Refused(Reason.DISABLED)
         if credential.startswith("app:"):
@@ -131,6 +146,21 @@ class SignIn(ABC):
         except Unavailable as error:
             # The old hash still opens; the next good sign-in tries again.
             log.warning("password hash not upgraded", account=signer.account.id, reason=str(error))
+
+    async def _make_keys(self, signer: Signer, credential: str, password: str) -> None:
+        """The password is at hand: give its credential keys for SCRAM, where it has none as they are made now."""
+        if not self._scram.is_on or self._scram.suits(signer.scram.get(credential, NO_KEYS)):
+            return
+        letters = tokens.app_letters(password)
+        forms = (
+            tokens.app_forms(tokens.shown(letters)) if letters and credential != "password" else scram_forms(password)
+        )
+        try:
+            keys = await self._passwords.scram_keys(self._scram, signer.key, forms)
+            await self._keep_keys(signer, credential, keys)
+        except Unavailable as error:
+            # It has signed in all the same; the next good sign-in tries again.
+            log.warning("keys for SCRAM not kept", account=signer.account.id, reason=str(error))
 
     async def _app_used(self, account: str, app: str) -> None:
         now = self._clock.now()

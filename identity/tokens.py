@@ -82,6 +82,15 @@ def app_letters(password: str) -> str | None:
     return None
 
 
+def app_forms(secret: str) -> tuple[bytes, ...]:
+    """An app password as it was shown, and without its hyphens: as a client that sends no password may take it."""
+    return secret.encode("ascii"), secret.replace("-", "").encode("ascii")
+
+
+def shown(letters: str) -> str:
+    """The letters of a secret in groups, as it is shown."""
+    return "-".join(letters[at : at + 4] for at in range(0, len(letters), 4))
+
+
 def _grouped(count: int) -> str:
-    letters = "".join(secrets.choice(_LETTERS) for _ in range(count))
-    return "-".join(letters[at : at + 4] for at in range(0, count, 4))
+    return shown("".join(secrets.choice(_LETTERS) for _ in range(count)))

@@ -1,9 +1,11 @@
 """Moving all of identity: its records as plain data, and what each kind of store does to give and to take them.
 
 No service uses this; ``identity.migrate`` does, on a store that nothing else has open. What crosses is what an
-administrator or a user would miss: domains, accounts (removed ones whose mail is not purged yet among them), app
-passwords, aliases. What does not: bearer tokens (who has one signs in again), guess counters and known devices (they
-come again by themselves), and the history of changes that ends connections (there are none after a move).
+administrator or a user would miss: domains and their DKIM keys, accounts (removed ones whose mail is not purged yet
+among them), app passwords, aliases, the keys of SCRAM and the secret that their salts are made by. What does not:
+bearer tokens (who has one signs in again), guess counters, known devices, counts of rates and the bans of rules (they
+come again by themselves), bans of an administrator (`homing ban list --json` has them), and the history of changes that
+ends connections (there are none after a move).
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ class AppPasswordRecord(NamedTuple):
     hash: bytes
     created_at: float
     last_used: float | None
+    scram_iterations: int = 0
+    scram_keys: bytes = b""
 
     def __repr__(self) -> str:
         return f"AppPasswordRecord({self.id!r}, {self.name!r})"
@@ -49,7 +53,8 @@ class AppPasswordRecord(NamedTuple):
 class AccountRecord(NamedTuple):
     """key, domain: of the address, as names are compared; the key of a removed one, whose name is free again, is ""
     (its row stays until its mail is gone). role: a value of ``Role``. password_version: the version since which the
-    present password holds. removed_at: when it was marked as removed, else None. apps: by id."""
+    present password holds. removed_at: when it was marked as removed, else None. scram_iterations, scram_keys: as
+    ``ScramKeys`` has them. apps: by id."""
 
     id: str
     key: str
@@ -64,6 +69,8 @@ class AccountRecord(NamedTuple):
     password_version: int
     created_at: float
     removed_at: float | None
+    scram_iterations: int = 0
+    scram_keys: bytes = b""
     apps: tuple[AppPasswordRecord, ...] = ()
 
     def __repr__(self) -> str:
@@ -79,7 +86,35 @@ class AliasRecord(NamedTuple):
     targets: tuple[str, ...]
 
 
-Record = DomainRecord | AccountRecord | AliasRecord
+class DkimRecord(NamedTuple):
+    """id: the domain's id, a space, the selector. algorithm, state: values of their enums. Keys move as they are, so
+    that the records in the DNS stay right."""
+
+    id: str
+    domain: str
+    selector: str
+    algorithm: str
+    private_key: str
+    public_key: str
+    state: str
+    created_at: float
+    changed_at: float
+
+    def __repr__(self) -> str:
+        return f"DkimRecord({self.id!r})"
+
+
+class SecretRecord(NamedTuple):
+    """What a store alone knows. The target's own, of the same name, gives way: nothing was made by it yet."""
+
+    name: str
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"SecretRecord({self.name!r})"
+
+
+Record = DomainRecord | AccountRecord | AliasRecord | DkimRecord | SecretRecord
 
 
 class Kind(Enum):
@@ -88,6 +123,8 @@ class Kind(Enum):
     DOMAINS = "domains"
     ACCOUNTS = "accounts"
     ALIASES = "aliases"
+    DKIM_KEYS = "DKIM keys"
+    SECRETS = "keys of the store"
 
 
 class Marker(NamedTuple):

@@ -2,8 +2,8 @@
 
 The port's writes carry no operation id, so a write whose answer was lost is not sent again: the caller is told that it
 may have been done. Sent twice are the questions, and the calls that name an end which stays the same however often it
-is reached. ``authenticate`` is one of the questions: a password that was wrong may count twice among the guesses, which
-errs on the safe side.
+is reached. ``authenticate`` and its like are among the questions: a password that was wrong may count twice among the
+guesses, which errs on the safe side.
 """
 
 from __future__ import annotations
@@ -21,22 +21,30 @@ QUESTIONS: Final = frozenset(
         "domain_exists",
         "resolve",
         "authenticate",
+        "authenticate_token",
+        "scram_ready",
+        "scram_start",
+        "scram_finish",
         "may_send_as",
         "account",
         "still_valid",
         "changes_since",
         "verify_token",
         "domains",
+        "dkim_keys",
         "accounts",
         "find_account",
         "export_accounts",
         "removed_accounts",
         "aliases",
         "app_passwords",
+        "bans",
+        "bans_since",
+        "signed_in_from",
     }
 )
-IDEMPOTENT: Final = frozenset({"revoke_token", "finish_removal"})
-"""A token that was revoked stays so, and an account's id is never used again."""
+IDEMPOTENT: Final = frozenset({"revoke_token", "finish_removal", "set_dkim_state"})
+"""A token that was revoked stays so, an account's id is never used again, and a key's state is set from one place."""
 REPEATABLE: Final = QUESTIONS | IDEMPOTENT
 ONCE: Final = frozenset(
     {
@@ -45,6 +53,8 @@ ONCE: Final = frozenset(
         "add_domain",
         "update_domain",
         "remove_domain",
+        "add_dkim_key",
+        "remove_dkim_key",
         "add_account",
         "import_accounts",
         "set_password",
@@ -54,6 +64,10 @@ ONCE: Final = frozenset(
         "remove_alias",
         "add_app_password",
         "revoke_app_password",
+        "charge",
+        "ban",
+        "lift_ban",
+        "hit_bans",
     }
 )
 """A repeat would be refused (what was made is there), would make a second one, would take back what another has done in

@@ -50,20 +50,18 @@ FEATURES = (
 AFTER_SIGN_IN = frozenset(("COMPRESS=DEFLATE",))
 """What is allowed and named only then."""
 
-MECHANISMS = ("PLAIN", "LOGIN")
-"""SASL mechanisms (RFC 4616, and LOGIN as clients speak it)."""
-
 ENABLEABLE: frozenset[str] = frozenset(("CONDSTORE", "QRESYNC"))
 """Extensions that wait for ENABLE (RFC 5161 §3.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the list depends on. may_sign_in: sign-in is allowed on this connection as it is."""
+    """What the list depends on. mechanisms: of SASL, that are allowed on this connection as it is; () where signing in
+    is not."""
 
     signed_in: bool
     can_start_tls: bool
-    may_sign_in: bool
+    mechanisms: tuple[str, ...]
 
 
 def capabilities(standing: Standing, of_commands: Iterable[str]) -> tuple[str, ...]:
@@ -75,9 +73,8 @@ def capabilities(standing: Standing, of_commands: Iterable[str]) -> tuple[str, .
         if standing.can_start_tls:
             # RFC 3501 §6.2.1
             names.append("STARTTLS")
-        if standing.may_sign_in:
-            names.extend(f"AUTH={mechanism}" for mechanism in MECHANISMS)
-        else:
+        names.extend(f"AUTH={mechanism}" for mechanism in standing.mechanisms)
+        if not standing.mechanisms:
             # RFC 3501 §6.2.3
             names.append("LOGINDISABLED")
     return tuple(names)

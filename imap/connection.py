@@ -33,6 +33,7 @@ from imap.wire.framer import (
 from imap.wire.parser import parse
 from imap.wire.writer import continuation, untagged
 from runtime.limits import ConnectionLimit
+from runtime.proxyheader import Client
 
 _GO_ON = continuation(b"OK")
 _FAIRNESS = 32
@@ -66,6 +67,10 @@ class Connections:
         """A connection that is to be."""
         return ImapConnection(self)
 
+    def proxied(self, client: Client | None) -> ImapConnection:
+        """One that comes from a proxy. client: whom it speaks for, None for itself."""
+        return ImapConnection(self, client, proxied=True)
+
     async def end(self, within: float, text: str = "Server is shutting down") -> None:
         """Each connection finishes the command in hand and says BYE; those not closed after `within` seconds are cut.
 
@@ -94,14 +99,17 @@ class ImapConnection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_active", "_behind", "_deflater", "_dialogue", "_drainer", "_ending", "_eof", "_farewell", "_flooded",
-        "_framer", "_left", "_literal", "_loop", "_lost", "_news", "_owner", "_peer", "_reading_paused", "_signed_in",
-        "_task", "_timer", "_transport", "_waiter", "_waits_for_line", "_writing_paused",
+        "_active", "_behind", "_client", "_deflater", "_dialogue", "_drainer", "_ending", "_eof", "_farewell",
+        "_flooded", "_framer", "_left", "_literal", "_loop", "_lost", "_news", "_owner", "_peer", "_proxied",
+        "_reading_paused", "_signed_in", "_task", "_timer", "_transport", "_waiter", "_waits_for_line",
+        "_writing_paused",
     )
     # fmt: on
 
-    def __init__(self, owner: Connections) -> None:
+    def __init__(self, owner: Connections, client: Client | None = None, *, proxied: bool = False) -> None:
         self._owner = owner
+        self._client = client
+        self._proxied = proxied
         self._loop = asyncio.get_running_loop()
         self._framer = Intake(owner.limits.before)
         self._transport: asyncio.Transport | None = None
@@ -580,7 +588,7 @@ class ImapConnection(asyncio.Protocol):
         self._transport = transport
         unread = self._owner.limits.unread
         transport.set_write_buffer_limits(high=unread, low=unread // 4)
-        self._peer = peer_of(transport)
+        self._peer = peer_of(transport, self._client, proxied=self._proxied)
 
 
 def _parsed(data: bytes) -> Command | BadSyntax:

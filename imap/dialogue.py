@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from imap.wire.errors import BadSyntax
@@ -22,21 +22,25 @@ class Gone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What was agreed: `version` "TLSv1.3", `cipher` "TLS_AES_256_GCM_SHA384"."""
+    """What was agreed: `version` "TLSv1.3", `cipher` "TLS_AES_256_GCM_SHA384". binding: tls-unique, b"" where that is
+    not right."""
 
     version: str
     cipher: str
+    binding: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end. `tls` is None for plain text; after STARTTLS `Out.peer` is a new Peer with it."""
+    """Who is at the other end. `tls` is None for plain text; after STARTTLS `Out.peer` is a new Peer with it. proxied:
+    the listener is behind a proxy, and an address of loopback is not to be taken for this machine's."""
 
     address: str
     port: int
     local_address: str
     local_port: int
     tls: Tls | None
+    proxied: bool = False
 
 
 class Out(Protocol):

@@ -41,6 +41,8 @@ STORAGE: dict[storage.port.Reason, str] = {
     _Storage.NO_SUCH_MESSAGE: "EXPUNGEISSUED",
     # a staged body that was swept before its command ended: the client may send it again
     _Storage.NO_SUCH_BLOB: "UNAVAILABLE",
+    # no command of IMAP asks for one
+    _Storage.NO_SUCH_ITEM: "CANNOT",
     _Storage.ALREADY_EXISTS: "ALREADYEXISTS",
     _Storage.BAD_NAME: "CANNOT",
     _Storage.CANNOT: "CANNOT",

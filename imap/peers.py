@@ -6,12 +6,15 @@ import asyncio
 
 from imap.dialogue import Peer, Tls
 from runtime.limits import plain_address
+from runtime.proxyheader import Client
+from runtime.tls import channel_binding
 
 
-def peer_of(transport: asyncio.BaseTransport) -> Peer:
-    """As it is now."""
+def peer_of(transport: asyncio.BaseTransport, client: Client | None = None, *, proxied: bool = False) -> Peer:
+    """As it is now. proxied: a proxy is at the other end; client: whom it speaks for."""
     peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-    return Peer(*_host_port(peer), *_host_port(local), _tls_facts(transport))
+    place = _host_port(peer) if client is None else (client.address, client.port)
+    return Peer(*place, *_host_port(local), _tls_facts(transport), proxied)
 
 
 def _host_port(name: object) -> tuple[str, int]:
@@ -26,4 +29,4 @@ def _tls_facts(transport: asyncio.BaseTransport) -> Tls | None:
     if tls is None:
         return None
     cipher = tls.cipher()
-    return Tls(tls.version() or "", cipher[0] if cipher else "")
+    return Tls(tls.version() or "", cipher[0] if cipher else "", channel_binding(tls))

@@ -9,19 +9,24 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, Flag, auto
 from typing import Any, Generic, TypeVar
 
 import structlog
 
+from identity.limiting.gate import Gate
 from identity.model import Origin, Principal
-from identity.port import Identity, Refused
+from identity.port import Identity, Reason, Refused
 from identity.port import Unavailable as IdentityUnavailable
+from identity.sasl import Ground, mechanisms
+from identity.scram_offer import ScramOffer
 from imap.capability import Standing, capabilities
 from imap.dialogue import Gone, Out
 from imap.errors import SERVERBUG, Bad, No, Refusal, refusal
+from imap.figures import Figures
 from imap.hub import Hub
+from imap.readings import Reading, Readings
 from imap.signins import SignIns
 from imap.view import Slices, View
 from imap.wire import writer
@@ -30,12 +35,15 @@ from imap.wire.forms import Command, Form
 from imap.wire.numset import NumSet
 from runtime.clock import Clock
 from runtime.limits import is_loopback
+from storage.model import Entry as Message
 from storage.model import Operation
 from storage.port import Refused as StorageRefused
 from storage.port import Storage, Unavailable
 
 F = TypeVar("F", bound=Form)
 
+READ_MAX = 10_000
+"""Messages whose being read one session notes."""
 QUOTA_SECONDS = 60.0
 """How long a quota asked of identity is used."""
 
@@ -110,7 +118,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What all sessions of a process share. name, version: for the greeting and ID."""
+    """What all sessions of a process share. name, version: for the greeting and ID. gate: None bans nobody. readings:
+    None where it is not recorded what was read. scram: None where it is never offered."""
 
     identity: Identity
     storage: Storage
@@ -122,6 +131,10 @@ class House:
     plain_sign_in: PlainSignIn = PlainSignIn.LOOPBACK
     name: str = "Homing"
     version: str = ""
+    gate: Gate | None = None
+    readings: Readings | None = None
+    figures: Figures = field(default_factory=Figures)
+    scram: ScramOffer | None = None
 
 
 class Session:
@@ -141,8 +154,11 @@ class Session:
         self.in_line = False
         self._principal: Principal | None = None
         self._asked = 0
+        # ids of messages whose being read was noted
+        self._read: set[str] = set()
         self._bad_commands = 0
         self._failed_sign_ins = 0
+        self._scram = False
         self._quota: int | None = None
         self._quota_until = 0.0
         self._log = structlog.get_logger("imap")
@@ -150,8 +166,23 @@ class Session:
     # -- the dialogue
 
     async def greet(self) -> None:
+        if await self._banned():
+            # RFC 3501 §7.1.5
+            self.house.figures.connections_refused += 1
+            self.out.bye("Connections from your address are refused for now", "UNAVAILABLE")
+            return
+        self.house.figures.connections += 1
+        await self.look_at_offer()
         # RFC 3501 §7.1: the greeting may carry the capabilities
         self.out.write(writer.untagged("OK", f"{self.house.name} ready", self.capability_code()))
+
+    async def _banned(self) -> bool:
+        """Is the peer banned, and no account has signed in well from there lately?"""
+        gate, address = self.house.gate, self.out.peer.address
+        if gate is None or (ban := gate.ban_of(address)) is None or await gate.spared(address):
+            return False
+        gate.refused(ban, "imap")
+        return True
 
     async def run(self, command: Command | BadSyntax) -> None:
         if isinstance(command, BadSyntax):
@@ -286,7 +317,8 @@ class Session:
         return None if self.view is None else f"HIGHESTMODSEQ {min(modseq, self.view.settled)}"
 
     def capabilities(self) -> tuple[str, ...]:
-        standing = Standing(self._principal is not None, self.out.can_start_tls, self.may_sign_in)
+        offered = mechanisms(self.ground) if self.may_sign_in else ()
+        standing = Standing(self._principal is not None, self.out.can_start_tls, offered)
         names = [entry.capability for entry in self.house.table.values() if entry.capability]
         # RFC 7889 §3
         names.append(f"APPENDLIMIT={self.house.limits.message}")
@@ -306,29 +338,58 @@ class Session:
             case PlainSignIn.ALWAYS:
                 return True
             case PlainSignIn.LOOPBACK:
-                return peer.tls is not None or is_loopback(peer.address)
+                return peer.tls is not None or (is_loopback(peer.address) and not peer.proxied)
             case _:
                 return peer.tls is not None
 
-    async def sign_in(self, name: str, password: str) -> Reply:
-        """Check the password, make the account's mailboxes where it has none, and count the session."""
+    @property
+    def ground(self) -> Ground:
+        """What the offer of SASL mechanisms depends on."""
+        tls = self.out.peer.tls
+        return Ground(self._scram, b"" if tls is None else tls.binding)
+
+    async def look_at_offer(self) -> None:
+        """Before the capabilities are told: may SCRAM be offered now? What was told last is what holds."""
+        if self._principal is None and self.house.scram is not None:
+            self._scram = await self.house.scram.now()
+
+    @property
+    def origin(self) -> Origin:
+        """Where a sign-in comes from."""
+        return Origin(self.out.peer.address, "imap", self.device)
+
+    def check_may_sign_in(self) -> None:
+        """Raises No."""
         if not self.may_sign_in:
             # RFC 5530 §3
             raise No("Use TLS before you sign in", "PRIVACYREQUIRED")
+
+    async def sign_in(self, name: str, password: str) -> Reply:
+        """Check the password, and sign in."""
+        self.check_may_sign_in()
+        checked = self.house.identity.authenticate(name, password, self.origin)
+        return await self.sign_in_by(checked, lambda: (name, password))
+
+    async def sign_in_by(self, checked: Awaitable[Principal], claim: Callable[[], tuple[str, str]]) -> Reply:
+        """Sign in who comes of the check: make the account's mailboxes where it has none, and count the session.
+        claim: name and secret of who was refused, by which the same claim is known again."""
         house = self.house
         mark = house.sign_ins.mark
         try:
-            principal = await house.identity.authenticate(
-                name, password, Origin(self.out.peer.address, "imap", self.device)
-            )
-        except Refused:
+            principal = await checked
+        except Refused as error:
+            if house.gate is not None and error.reason in (Reason.BAD_CREDENTIALS, Reason.SLOW_DOWN):
+                looked_at = error.reason is Reason.BAD_CREDENTIALS
+                house.gate.failed_sign_in(self.out.peer.address, *claim(), checked=looked_at)
             self._failed_sign_ins += 1
+            house.figures.sign_ins_failed += 1
             if self._failed_sign_ins >= house.limits.failed_sign_ins:
                 self.out.bye("Too many failed sign-ins")
             raise
         await house.storage.open_account(Operation(uuid.uuid4().hex, principal.account), principal.account)
         await house.sign_ins.enter(principal, self.end, mark)
         self._principal = principal
+        house.figures.sign_ins += 1
         self._quota = principal.quota
         self._quota_until = house.clock.monotonic() + QUOTA_SECONDS
         self.out.signed_in()
@@ -367,6 +428,17 @@ class Session:
         if slices is None:
             raise Bad("There is no message of that number")
         return slices
+
+    def note_read(self, view: View, messages: Iterable[Message]) -> None:
+        """These were sent to the client with their text: where that is recorded, let it be, once for each."""
+        readings = self.house.readings
+        if readings is None:
+            return
+        now = self.house.clock.now()
+        for message in messages:
+            if message.email not in self._read and len(self._read) < READ_MAX:
+                self._read.add(message.email)
+                readings.note([Reading(view.ref, message.uid, message.email, now, self.device)])
 
     def wrote(self, modseq: int, told: bool = False) -> None:
         """A change of this session is durable: let the others of the process know. told: the modification sequence is

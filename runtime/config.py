@@ -9,12 +9,13 @@ override. A key or variable that means nothing stops the start, with the name th
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.config import JsonDict
@@ -52,15 +53,25 @@ class Env:
     unless: str | None = None
 
 
-def setting(default: Any, description: str, *, env: Iterable[str | Env] = (), live: bool = False, **bounds: Any) -> Any:
-    """A field. `env`: further variables. `live`: a change takes effect while running. `bounds`: pydantic's ge, le, …"""
+def setting(
+    default: Any,
+    description: str,
+    *,
+    env: Iterable[str | Env] = (),
+    live: bool = False,
+    secret: bool = False,
+    **bounds: Any,
+) -> Any:
+    """A field. `env`: further variables. `live`: a change takes effect while running. `secret`: what was given is not
+    repeated when it is wrong (that of a SecretStr never is). `bounds`: pydantic's ge, le, …"""
     further = [Env(name) if isinstance(name, str) else name for name in env]
-    extra: JsonDict = {"env": [[name.name, name.unless] for name in further], "live": live}
+    extra: JsonDict = {"env": [[name.name, name.unless] for name in further], "live": live, "secret": secret}
     return Field(default=default, description=description, json_schema_extra=extra, **bounds)
 
 
 # -- types of values -------------------------------------------------------------------------------------------------
 
+_URL_PASSWORD = re.compile(r"(?<=://)([^:]*:).*(?=@)", re.DOTALL)
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1024, "mi": 1024**2, "gi": 1024**3}
 _SIZE = re.compile(r"\s*(\d{1,18})\s*([kmg]i?)?b?\s*", re.IGNORECASE)
 
@@ -80,6 +91,29 @@ def _words(value: object) -> object:
     return [word for word in re.split(r"[\s,]+", value) if word] if isinstance(value, str) else value
 
 
+def _tables(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return ()
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('is not JSON, such as [{"name": "…", …}]') from None
+
+
+def _named_tables(value: object) -> object:
+    value = _tables(value)
+    if not isinstance(value, Mapping):
+        return value
+    for name, table in value.items():
+        if not isinstance(table, Mapping):
+            raise ValueError(f"{name!r} is not a table of settings")
+        if "name" in table:
+            raise ValueError(f"{name!r} is the table's name: it has no 'name' within it")
+    return [{"name": name, **table} for name, table in value.items()]
+
+
 Size = Annotated[int, BeforeValidator(size), Field(ge=0)]
 """Octets: a number, or a text such as "64 MiB"."""
 Port = Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_blank)]
@@ -89,6 +123,10 @@ OptionalPath = Annotated[Path | None, BeforeValidator(_blank)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 """A list; in the environment separated by commas or blanks."""
+Tables = Annotated[tuple[M, ...], BeforeValidator(_tables)]
+"""Tables of one group, `[[group.name]]` in the file; in the environment a JSON list of objects."""
+NamedTables = Annotated[tuple[M, ...], BeforeValidator(_named_tables)]
+"""Tables by name, `[key.NAME]` in the file, of a group with the field `name`; in the environment a JSON object."""
 
 
 # -- what there is ---------------------------------------------------------------------------------------------------
@@ -105,6 +143,17 @@ class Entry:
     kind: str
     secret: bool
     live: bool
+    columns: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One key of the tables that a setting of `Tables` has. default: as text, None where it has to be given."""
+
+    key: str
+    description: str
+    default: str | None
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +223,26 @@ def shown(value: Any) -> str:
             return MASK
         case bool():
             return "true" if value else "false"
+        case Group():
+            told = value.model_dump(mode="json", exclude_unset=True)
+            for name in told:
+                if isinstance(inner := getattr(value, name), SecretStr | str):
+                    told[name] = shown(inner)
+            return json.dumps(told, ensure_ascii=False)
+        case tuple() if value and isinstance(value[0], Group):
+            return "[" + ", ".join(shown(part) for part in value) + "]"
         case tuple():
             return ", ".join(shown(part) for part in value)
         case str():
-            # A password inside a URL is a secret too.
-            return re.sub(r"(?<=://)([^/@\s:]+):[^/@\s]+(?=@)", rf"\1:{MASK}", value)
+            return without_passwords(value)
         case _:
             return str(value)
+
+
+def without_passwords(text: str) -> str:
+    """A text with a mask for the password of a URL in it, which is a secret too: all that stands between the name's
+    colon and the last @, as a password may have any character in it that was forgotten to be quoted."""
+    return _URL_PASSWORD.sub(rf"\1{MASK}", text)
 
 
 # -- loading ---------------------------------------------------------------------------------------------------------
@@ -225,7 +287,8 @@ def _read_file(file: Path, known: Mapping[str, Entry]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     groups = {key.partition(".")[0] for key in known if "." in key}
     for name, value in table.items():
-        inner = {f"{name}.{part}": deeper for part, deeper in value.items()} if isinstance(value, dict) else None
+        grouped = isinstance(value, dict) and not (name in known and known[name].columns)
+        inner = {f"{name}.{part}": deeper for part, deeper in value.items()} if grouped else None
         if inner is None and name in groups:
             raise ConfigError(f"{file}: {name} is a table: write [{name}] on a line, its settings below.")
         for key, plain in ({name: value} if inner is None else inner).items():
@@ -269,7 +332,17 @@ def _build(model: type[M], values: Mapping[str, Any], origins: Mapping[str, str]
         message = first["msg"].removeprefix("Value error, ")
         if not key:
             raise ConfigError(message) from None
-        given = MASK if known[key].secret else repr(values.get(key))
+        given = MASK if known[key].secret else without_passwords(repr(values.get(key)))
+        inside = place[len(key.split(".")) :]
+        if known[key].columns and inside:
+            # The whole list says less than which table and which key of it.
+            tables = values.get(key)
+            if isinstance(tables, Mapping) and inside[0].isdigit():
+                where = f"{key}.{list(tables)[int(inside[0])]}"
+            else:
+                where = f"{key}, number {int(inside[0]) + 1 if inside[0].isdigit() else inside[0]}"
+            where += f", {'.'.join(inside[1:])}" if inside[1:] else ""
+            raise ConfigError(f"{where} ({origins.get(key, 'default')}): {message}.") from None
         raise ConfigError(f"{key} = {given} ({origins.get(key, 'default')}): {message}.") from None
 
 
@@ -284,19 +357,34 @@ def _group(field: FieldInfo) -> type[Group] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Group) else None
 
 
+def _tables_of(field: FieldInfo) -> type[Group] | None:
+    kinds = [kind for kind in get_args(field.annotation) if isinstance(kind, type) and issubclass(kind, Group)]
+    return kinds[0] if kinds else None
+
+
+def _column(key: str, field: FieldInfo) -> Column:
+    default = None if field.is_required() else shown(field.default)
+    return Column(key, field.description or "", default, _kind(field))
+
+
 def _entry(key: str, field: FieldInfo, prefix: str) -> Entry:
     extra: Any = field.json_schema_extra
     assert isinstance(extra, dict), f"{key} is not made with setting()"
     default = field.get_default(call_default_factory=True)
     assert default is not PydanticUndefined, f"{key} has no default"
+    tables = _tables_of(field)
     return Entry(
         key,
         (Env(f"{prefix}_{key}".upper().replace(".", "_")), *(Env(*further) for further in extra["env"])),
         field.description or "",
         default,
-        _kind(field),
-        "SecretStr" in str(field.annotation),
+        "tables" if tables else _kind(field),
+        bool(extra["secret"])
+        or any(
+            "SecretStr" in str(one.annotation) for one in (field, *(tables.model_fields.values() if tables else ()))
+        ),
         extra["live"],
+        tuple(_column(name, inner) for name, inner in tables.model_fields.items()) if tables else (),
     )
 
 
@@ -328,7 +416,7 @@ def manual(model: type[Group], prefix: str) -> str:
     described = {name: field.description for name, field in model.model_fields.items() if _group(field) is not None}
     group = None
     for entry in entries(model, prefix):
-        name = entry.key.partition(".")[0] if "." in entry.key else ""
+        name = entry.key.partition(".")[0] if "." in entry.key or entry.columns else ""
         if name != group:
             group = name
             lines += ["", f"## [{name}]" if name else "## General", ""]
@@ -344,7 +432,16 @@ def manual(model: type[Group], prefix: str) -> str:
             "",
             f"{entry.description}{live}",
             "",
-            f"{entry.kind}, default {default}; environment: {names}",
+            f"{entry.kind}, default {default}; environment: {names}" + (" (as JSON)" if entry.columns else ""),
             "",
         ]
+        for column in entry.columns:
+            told = (
+                "has to be given"
+                if column.default is None
+                else f"default {f'`{column.default}`' if column.default else 'empty'}"
+            )
+            lines.append(f"- `{column.key}` ({column.kind}, {told}): {column.description}")
+        if entry.columns:
+            lines.append("")
     return "\n".join(lines).strip() + "\n"

@@ -44,8 +44,13 @@ class Networks:
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ipaddress.ip_network(network, strict=False) for network in networks)
+        # The same client is asked about at each step of each of its messages.
+        self._asked = lru_cache(maxsize=4096)(self._has)
 
     def __contains__(self, address: str) -> bool:
+        return self._asked(address)
+
+    def _has(self, address: str) -> bool:
         parsed = parse_address(address)
         return parsed is not None and any(
             parsed.version == network.version and parsed in network for network in self._networks
@@ -55,7 +60,8 @@ class Networks:
 class ConnectionLimit:
     """How many connections one address may hold at once. IPv6 counts per /64, since one host has all of it.
 
-    `limit` may be changed while running; those who are in stay. Addresses in `exempt` are never refused.
+    `limit` may be changed while running; those who are in stay. Addresses in `exempt` are never refused, nor is the
+    empty one that all peers of a Unix socket have.
     """
 
     def __init__(self, limit: int, *, exempt: Iterable[str] = LOOPBACK) -> None:
@@ -66,7 +72,7 @@ class ConnectionLimit:
     def try_enter(self, address: str) -> bool:
         """Count one more connection; False, and nothing counted, when the address has too many. Pair with `leave`."""
         place = _place(address)
-        if self._held[place] >= self.limit and address not in self._exempt:
+        if self._held[place] >= self.limit and address and address not in self._exempt:
             if self._held[place] == 0:
                 del self._held[place]
             return False

@@ -8,15 +8,33 @@ import errno
 import os
 import socket
 import ssl
+import stat
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from runtime import proxyheader
 from runtime.lifecycle import StartError
-from runtime.limits import ConnectionLimit, plain_address
+from runtime.limits import ConnectionLimit, Networks, plain_address
+from runtime.proxyheader import Client
 from runtime.tls import Tls, make_self_signed
 
-__all__ = ["BindError", "Listening", "Tls", "bind", "listen", "make_self_signed", "port_of"]
+__all__ = [
+    "BindError",
+    "Listening",
+    "Proxied",
+    "Tls",
+    "bind",
+    "bind_unix",
+    "listen",
+    "listen_unix",
+    "make_self_signed",
+    "port_of",
+]
 
+UNIX_MODE = 0o660
+"""Who may connect to a Unix socket, within the folder that it is in: its owner and group."""
 _ATTEMPTS = 20
 _NO_FILES_SECONDS = 1.0
 
@@ -50,10 +68,53 @@ def bind(host: str, port: int, *, what: str) -> list[socket.socket]:
     raise BindError(f"{what}: no free port was found.")
 
 
+def bind_unix(path: Path, *, what: str) -> socket.socket:
+    """Bind (and do not yet listen on) a Unix socket, for `what` in errors. One that a process left behind is replaced;
+    one that somebody answers at is not. Raises BindError."""
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _left_behind(path):
+            path.unlink()
+        opened.bind(str(path))
+        path.chmod(UNIX_MODE)
+        opened.setblocking(False)
+    except OSError as error:
+        opened.close()
+        if error.errno == errno.EADDRINUSE:
+            raise BindError(f"{what}: {path} is in use by another program, or is no socket.") from error
+        raise BindError(f"{what}: {path} cannot be listened on: {error.strerror or error}.") from error
+    return opened
+
+
+def _left_behind(path: Path) -> bool:
+    """Is there a socket that nobody listens on?"""
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
 def port_of(sockets: Sequence[socket.socket]) -> int:
     """The port that sockets of `bind` share."""
     name: tuple[str, int] = sockets[0].getsockname()
     return name[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Proxied:
+    """A listener behind proxies: each connection comes from one of `networks` and begins with a header of the PROXY
+    protocol. `factory` makes the protocol for the client that the header names (None: the proxy itself)."""
+
+    networks: Networks
+    factory: Callable[[Client | None], asyncio.BaseProtocol]
 
 
 class _Closes(Protocol):
@@ -83,14 +144,16 @@ async def listen(
     backlog: int = 1024,
     handshake_seconds: float = 15.0,
     handshakes: ConnectionLimit | None = None,
+    proxied: Proxied | None = None,
 ) -> Listening:
     """Serve `factory()` on sockets of `bind`; with `tls` (`Tls.context`) each connection begins with a handshake.
 
     The protocol hears of a connection when its handshake is done. `handshakes` is for those before that: it is entered
-    at accept and left at the handshake's end, and who has too many is closed without a word.
+    at accept and left at the handshake's end, and who has too many is closed without a word. With `proxied` the header
+    comes before the handshake, its factory is used instead of `factory`, and limits see the client's address.
     """
-    if tls is not None and handshakes is not None:
-        acceptors = [_Acceptor(factory, sock, tls, backlog, handshake_seconds, handshakes) for sock in sockets]
+    if proxied is not None or (tls is not None and handshakes is not None):
+        acceptors = [_Acceptor(factory, sock, tls, backlog, handshake_seconds, handshakes, proxied) for sock in sockets]
         return Listening(acceptors, port_of(sockets))
     loop = asyncio.get_running_loop()
     servers = [
@@ -106,24 +169,47 @@ async def listen(
     return Listening(servers, port_of(sockets))
 
 
+async def listen_unix(
+    factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket, path: Path, *, backlog: int = 1024
+) -> Listening:
+    """Serve `factory()` on a socket of `bind_unix`; its path goes when it is closed. Its port is 0."""
+    server = await asyncio.get_running_loop().create_unix_server(factory, sock=sock, backlog=backlog)
+    return Listening([_UnixServer(server, path)], 0)
+
+
+class _UnixServer:
+    def __init__(self, server: asyncio.Server, path: Path) -> None:
+        self._server = server
+        self._path = path
+        self._closed = False
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+
 class _Acceptor:
     """One listening socket whose connections are counted from accept on; asyncio's own server tells nobody of a
-    connection before its handshake is done."""
+    connection before its handshake is done, and reads no header before it."""
 
     def __init__(
         self,
         factory: Callable[[], asyncio.BaseProtocol],
         sock: socket.socket,
-        tls: ssl.SSLContext,
+        tls: ssl.SSLContext | None,
         backlog: int,
         seconds: float,
-        limit: ConnectionLimit,
+        limit: ConnectionLimit | None,
+        proxied: Proxied | None,
     ) -> None:
         self._factory = factory
         self._sock = sock
         self._tls = tls
         self._seconds = seconds
         self._limit = limit
+        self._proxied = proxied
         self._loop = asyncio.get_running_loop()
         self._handshakes: set[asyncio.Task[None]] = set()
         sock.listen(backlog)
@@ -149,22 +235,81 @@ class _Acceptor:
                 await asyncio.sleep(_NO_FILES_SECONDS)
                 continue
             address = plain_address(str(name[0]))
-            if not self._limit.try_enter(address):
+            if self._proxied is not None:
+                begun = self._hand_on(self._proxied, connection, address)
+            elif self._enter(address):
+                begun = self._shake_hands(self._factory, connection, address)
+            else:
                 connection.close()
                 continue
-            handshake = self._loop.create_task(self._shake_hands(connection, address), name="handshake")
+            handshake = self._loop.create_task(begun, name="handshake")
             self._handshakes.add(handshake)
             handshake.add_done_callback(self._handshakes.discard)
 
-    async def _shake_hands(self, connection: socket.socket, address: str) -> None:
+    def _enter(self, address: str) -> bool:
+        return self._limit is None or self._limit.try_enter(address)
+
+    async def _hand_on(self, proxied: Proxied, connection: socket.socket, address: str) -> None:
+        """Read the header, then go on as with any connection, of the client's address."""
+        client: Client | None = None
+        # proxy-protocol.txt §2: from known proxies only, and nothing is guessed about what is no header.
+        known = address in proxied.networks
+        if known:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    client = await _read_header(self._loop, connection)
+            except (OSError, TimeoutError, proxyheader.BadHeader):
+                known = False
+        place = address if client is None else client.address
+        if not known or not self._enter(place):
+            connection.close()
+            return
+        await self._shake_hands(lambda: proxied.factory(client), connection, place)
+
+    async def _shake_hands(
+        self, factory: Callable[[], asyncio.BaseProtocol], connection: socket.socket, address: str
+    ) -> None:
         try:
             # What goes wrong here, TLS or time, is the client's affair.
             with contextlib.suppress(OSError):
                 await self._loop.connect_accepted_socket(
-                    self._factory, connection, ssl=self._tls, ssl_handshake_timeout=self._seconds
+                    factory,
+                    connection,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=None if self._tls is None else self._seconds,
                 )
         finally:
-            self._limit.leave(address)
+            if self._limit is not None:
+                self._limit.leave(address)
+
+
+async def _read_header(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> Client | None:
+    """The client of the header with which the connection begins; not one octet behind the header is read. Raises
+    BadHeader, OSError."""
+    first = await _exactly(loop, connection, proxyheader.FIRST)
+    if proxyheader.is_v2(first):
+        head = first + await _exactly(loop, connection, proxyheader.V2_HEAD - len(first))
+        client = proxyheader.read_v2(head, await _exactly(loop, connection, proxyheader.v2_length(head)))
+        return _plain(client)
+    line = bytearray(first)
+    # Octet after octet: how long the line is shows at its end alone, and what follows is for TLS or the protocol.
+    while not line.endswith(b"\r\n") and len(line) < proxyheader.V1_MAX:
+        line += await _exactly(loop, connection, 1)
+    return _plain(proxyheader.read_v1(bytes(line)))
+
+
+def _plain(client: Client | None) -> Client | None:
+    return None if client is None else Client(plain_address(client.address), client.port)
+
+
+async def _exactly(loop: asyncio.AbstractEventLoop, connection: socket.socket, octets: int) -> bytes:
+    got = bytearray()
+    while len(got) < octets:
+        some = await loop.sock_recv(connection, octets - len(got))
+        if not some:
+            raise ConnectionResetError("the connection ended within its header")
+        got += some
+    return bytes(got)
 
 
 def _places(host: str, what: str) -> list[tuple[socket.AddressFamily, str]]:

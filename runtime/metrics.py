@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# When a figure began is when the process did: process_start_time_seconds says it once.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no annotation there
 
 
 class _Labelled(CollectorRegistry):
@@ -27,6 +30,22 @@ class _Labelled(CollectorRegistry):
             yield metric
 
 
+class _Counted(Collector):
+    """Counters that somebody else counts: read whenever somebody looks."""
+
+    def __init__(self, name: str, description: str, label: str, read: Mapping[str, Callable[[], float]]) -> None:
+        self._name = name
+        self._description = description
+        self._label = label
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._description, labels=[self._label] if self._label else [])
+        for value, read in self._read.items():
+            family.add_metric([value] if self._label else [], read())
+        yield family
+
+
 class Metrics:
     """Makes the figures of one process. A name may be made once only; prometheus's naming rules apply.
 
@@ -36,10 +55,20 @@ class Metrics:
     def __init__(self, prefix: str, service: str = "") -> None:
         self.registry = _Labelled(service) if service else CollectorRegistry()
         self._prefix = prefix
+        # process_cpu_seconds_total, process_resident_memory_bytes, process_open_fds, …: named alike by all programs.
+        ProcessCollector(registry=self.registry)
 
     def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:
         """A figure that only grows. `.inc()`, or `.labels(...).inc()`."""
         return Counter(f"{self._prefix}_{name}", description, labels, registry=self.registry)
+
+    def counted(self, name: str, description: str, read: Callable[[], float]) -> None:
+        """A figure that only grows, and that is kept elsewhere: asked for whenever somebody looks."""
+        self.registry.register(_Counted(f"{self._prefix}_{name}", description, "", {"": read}))
+
+    def counted_by(self, name: str, description: str, label: str, read: Mapping[str, Callable[[], float]]) -> None:
+        """Several of these under one name, each by the value of the label."""
+        self.registry.register(_Counted(f"{self._prefix}_{name}", description, label, read))
 
     def gauge(
         self, name: str, description: str, labels: Sequence[str] = (), *, read: Callable[[], float] | None = None

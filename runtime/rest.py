@@ -96,6 +96,12 @@ def peer(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
 
+def bearer(request: Request) -> str | None:
+    """The token of the request (RFC 6750 §2.1), None where there is none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
 @dataclass(slots=True)
 class RequestCounters:
     """Requests since the start, for `/api/stats`: below 400 is successful; `last_request_time` is Unix seconds."""

@@ -170,3 +170,10 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     made.replace(path)
+
+
+def channel_binding(connection: ssl.SSLObject | ssl.SSLSocket) -> bytes:
+    """tls-unique of a connection (RFC 5929 §3); b"" under TLS 1.3, for which it is not defined (RFC 8446 §C.5)."""
+    if connection.version() != "TLSv1.2":
+        return b""
+    return connection.get_channel_binding("tls-unique") or b""

@@ -23,9 +23,19 @@ class Figures:
     def show(self, metrics: Metrics) -> None:
         """Let the process's metrics read these figures."""
         for one in fields(self):
-            metrics.gauge(
-                f"smtp_{one.name}", f"{one.name.replace('_', ' ')} since the start", read=_Read(self, one.name)
-            )
+            metrics.counted(f"smtp_{one.name}", _DESCRIBED[one.name], _Read(self, one.name))
+
+
+_DESCRIBED = {
+    "emails_received": "Messages stored or spooled, from SMTP",
+    "emails_sent": "Messages stored or spooled, from REST",
+    "emails_refused": "Messages refused after their text",
+    "connections": "Connections",
+    "connections_refused": "Connections that were sent away",
+    "sign_ins": "Good sign-ins",
+    "sign_ins_failed": "Failed sign-ins",
+    "recipients_refused": "Recipients refused",
+}
 
 
 class _Read:

@@ -6,37 +6,44 @@ errors of the ports escape, and the server turns them into replies by the table 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
-from identity.model import Origin, Resolution, Verdict
+from identity.model import Origin, Resolution, Target, Verdict
 from identity.port import Identity
 from identity.port import Reason as IdentityReason
 from identity.port import Refused as IdentityRefused
-from identity.sasl import MECHANISMS, Challenge, Credentials, Exchange, Failed, Fault, mechanism
+from identity.sasl import Ask, Conversation, Ended, Exchange, Fault, Ground, mechanism, mechanisms
+from identity.scram_offer import ScramOffer
 from runtime.clock import Clock
 from runtime.ids import new_id
-from runtime.limits import Budget, is_loopback
+from runtime.limits import Budget
 from smtp import traceheaders
+from smtp.acceptance import Acceptance
 from smtp.errors import reply_to
 from smtp.figures import Figures
-from smtp.intake import Intake, Streams
+from smtp.intake import Streams
 from smtp.journal import Journal
-from smtp.policy.quota import QuotaCheck
+from smtp.outbound.notices import Notices
+from smtp.policy.limits import Limited, Limits
+from smtp.policy.turnedaway import TurnedAway
 from smtp.reception import Reception
-from smtp.session import Session, Transaction, connect_event
+from smtp.session import Recipient, Session, Transaction, connect_event
 from smtp.settings import SmtpSettings
-from smtp.wire import replies
+from smtp.wire import ehlo, replies
+from smtp.wire.dsn import original, without_success
+from smtp.wire.hold import date_time
 from smtp.wire.params import MailArgument, RcptArgument
 from smtp.wire.replies import Reply
-from storage.model import INLINE_MAX, SYSTEM, Delivery, Event, LocalRecipient, Operation, RemoteRecipient, StagedBlob
-from storage.port import Reason, Refused, Storage
+from storage.model import SYSTEM, Event, LocalRecipient, Operation, RemoteRecipient
+from storage.port import Storage
 
 TARGETS_MAX = 5000
 """Accounts and addresses that all recipients of one message together may lead to."""
 OPENED_MAX = 100_000
-
-Ask = Callable[[bytes], Awaitable[bytes]]
-"""Send a challenge (base64) and return the client's line."""
+NAME_MAX = 320
+"""Characters of what a client says at sign-in that the trace keeps."""
+HOLD_PAST_SECONDS = 300
+"""By how much a moment until which mail is to be held may have passed: clocks differ, and a client is slow."""
 
 _SASL_FAULTS: dict[Fault, Reply] = {
     Fault.CANCELLED: replies.AUTH_CANCELLED,
@@ -48,7 +55,7 @@ _SASL_FAULTS: dict[Fault, Reply] = {
 }
 
 
-class Handler:
+class Handler(Acceptance):
     """One for all connections of the service. domain: where mail for plain ``postmaster`` goes. hostname: what we
     call ourselves in Received.
 
@@ -70,59 +77,91 @@ class Handler:
         journal: Journal,
         figures: Figures,
         clock: Clock,
+        limits: Limits,
     ) -> None:
-        self.settings = settings
-        self.hostname = hostname
+        super().__init__(
+            settings,
+            hostname=hostname,
+            storage=storage,
+            reception=reception,
+            streams=streams,
+            budget=budget,
+            journal=journal,
+            figures=figures,
+            clock=clock,
+            # Those of success return no more than the header.
+            notices=Notices(identity, storage, clock, hostname=hostname, domain=domain, return_max=0),
+        )
+        self.limits = limits
+        self.scram = ScramOffer(identity, clock, settings.scram)
+        self._turned_away = TurnedAway(journal, clock)
         self._domain = domain
         self._identity = identity
-        self._storage = storage
-        self._reception = reception
-        self._streams = streams
-        self._budget = budget
-        self._journal = journal
-        self._figures = figures
-        self._clock = clock
-        self._quota = QuotaCheck(storage, clock)
-        self._opened: set[str] = set()
 
-    def now(self) -> float:
-        """Unix seconds."""
-        return self._clock.now()
-
-    def connected(self, refusal: Reply | None) -> None:
+    def connected(self, session: Session, refusal: Reply | None) -> None:
         """A connection came, and was sent away with the reply or not."""
         self._figures.connections += 1
         if refusal is not None:
             self._figures.connections_refused += 1
+            self._turned_away.note(session, refusal)
+
+    def taken(self, session: Session) -> None:
+        super().taken(session)
+        self.limits.took_mail(session)
+
+    # -- EHLO
+
+    def offer(self, session: Session, *, starttls: bool) -> ehlo.Facts:
+        """What the connection is offered now. starttls: there is a certificate."""
+        hold = self._hold_max(session)
+        return ehlo.Facts(
+            kind=session.rules.kind,
+            size_max=self.size_max(session),
+            recipients_max=self.recipients_max(session),
+            mails_max=self.settings.mails_max,
+            tls=session.tls is not None,
+            starttls=starttls and session.rules.starttls,
+            mechanisms=self.mechanisms(session),
+            hold_max=hold,
+            # By the minute, so that the answer is made once for many; it may be later than what was told.
+            hold_until=date_time((self._clock.now() + hold) // 60 * 60) if hold else "",
+        )
+
+    def recipients_max(self, session: Session) -> int:
+        """Recipients of one message on the connection's listener."""
+        asked = session.rules.recipients_max
+        return self.settings.recipients_max if asked is None else asked
+
+    def _hold_max(self, session: Session) -> int:
+        return int(self.settings.hold_max) if session.rules.kind == "submission" else 0
 
     # -- AUTH
 
     def mechanisms(self, session: Session) -> tuple[str, ...]:
         """The SASL mechanisms that the connection may use now (RFC 4954 §3)."""
+        if session.rules.auth == "off":
+            return ()
         plain = self.settings.plain_auth
-        if session.tls is not None or plain == "always" or (plain == "loopback" and is_loopback(session.peer)):
-            return MECHANISMS
+        if session.tls is not None or plain == "always" or (plain == "loopback" and session.near):
+            return mechanisms(_ground(session))
         return ()
 
     async def handle_AUTH(self, session: Session, name: str, initial: bytes | None, ask: Ask) -> Reply:
         """The whole exchange (RFC 4954 §4)."""
-        chosen = mechanism(name)
+        chosen = mechanism(name, _ground(session))
         if chosen is None:
             return replies.AUTH_UNKNOWN_MECHANISM
         exchange = Exchange(chosen)
-        outcome = exchange.start(initial)
-        while isinstance(outcome, Challenge):
-            outcome = exchange.step(await ask(outcome.encoded))
-        if isinstance(outcome, Failed):
-            return self._auth_failed(session, _SASL_FAULTS[outcome.fault])
-        if not isinstance(outcome, Credentials) or outcome.kind != "password":
-            return replies.AUTH_UNKNOWN_MECHANISM
+        said = Conversation(exchange, self._identity, Origin(session.peer, "smtp", session.helo), ask)
         try:
-            principal = await self._identity.authenticate(
-                outcome.name, outcome.secret, Origin(session.peer, "smtp", session.helo)
-            )
+            principal = await said.run(exchange.start(initial))
+        except Ended as error:
+            return self._auth_failed(session, name, said.name or None, _SASL_FAULTS[error.fault])
         except IdentityRefused as error:
-            return self._auth_failed(session, reply_to(error) or replies.AUTH_FAILED)
+            if error.reason in (IdentityReason.BAD_CREDENTIALS, IdentityReason.SLOW_DOWN):
+                checked = error.reason is IdentityReason.BAD_CREDENTIALS
+                self.limits.failed_sign_in(session, said.name, said.secret, checked=checked)
+            return self._auth_failed(session, name, said.name or None, reply_to(error) or replies.AUTH_FAILED)
         except Exception as error:
             # RFC 4954 §6: 454 says that trying again later makes sense.
             if reply_to(error) is None:
@@ -133,28 +172,84 @@ class Handler:
         # From here on news of changes finds this session; one that came just before is asked for.
         if not await self._identity.still_valid(principal):
             session.principal = None
-            return self._auth_failed(session, replies.AUTH_FAILED)
+            return self._auth_failed(session, name, said.name or principal.address, replies.AUTH_FAILED)
         self._figures.sign_ins += 1
         return replies.AUTHENTICATED
 
-    def _auth_failed(self, session: Session, reply: Reply) -> Reply:
+    def _auth_failed(self, session: Session, mechanism: str, name: str | None, reply: Reply) -> Reply:
         session.auth_failures += 1
         self._figures.sign_ins_failed += 1
+        if reply is not replies.AUTH_SLOW_DOWN or self._turned_away.worth_telling("auth", session):
+            trace = new_id()
+            detail = {"name": name and name[:NAME_MAX], "mechanism": mechanism[:NAME_MAX].upper(), "reply": str(reply)}
+            self._journal.add((connect_event(session, trace), Event(trace, self._clock.now(), "auth", None, detail)))
         return replies.TOO_MANY_ERRORS if session.auth_failures >= self.settings.auth_failures_max else reply
 
     # -- MAIL and RCPT
 
     async def handle_MAIL(self, session: Session, transaction: Transaction, mail: MailArgument) -> Reply:
         """Begin a transaction: is the message's announced size within the limit, is the sender the account's own."""
+        reply = await self._judge_sender(session, mail)
+        if reply.positive:
+            self.begin(session, transaction, mail)
+        else:
+            self._refused_mail(session, mail, reply)
+        return reply
+
+    def _refused_mail(self, session: Session, mail: MailArgument, reply: Reply) -> None:
+        # A rate that is used up is no error that would end the connection, and the client may ask without end.
+        if isinstance(reply, Limited) and not self._turned_away.worth_telling("limited", session):
+            return
+        refused = Transaction(trace=new_id())
+        self.limits.explain(session, refused, reply)
+        self._note_mail(session, refused, mail, reply)
+        self.refused(session, refused, reply, 0)
+
+    def begin(self, session: Session, transaction: Transaction, mail: MailArgument) -> None:
+        """Begin a transaction, whoever the sender is."""
+        session.mails += 1
+        transaction.begin(mail)
+        transaction.hold_until = self._held_until(mail)
+        self._note_mail(session, transaction, mail, replies.SENDER_OK)
+
+    def _note_mail(self, session: Session, transaction: Transaction, mail: MailArgument, reply: Reply) -> None:
+        account = session.principal.account if session.principal is not None else None
+        detail: dict[str, str | int] = {"address": mail.address, "reply": str(reply)}
+        if mail.size is not None:
+            # Storage keeps numbers of 64 bits.
+            detail["size"] = min(mail.size, 2**63 - 1)
+        transaction.note(Event(transaction.trace, self._clock.now(), "mail", account, detail))
+
+    async def _judge_sender(self, session: Session, mail: MailArgument) -> Reply:
+        # RFC 9422 §4.1
+        if session.mails >= self.settings.mails_max:
+            return replies.TOO_MANY_MAILS
         # RFC 1870 §6.1
-        if mail.size is not None and mail.size > self.settings.size_max:
+        if mail.size is not None and mail.size > self.size_max(session):
             return replies.MESSAGE_TOO_BIG
+        # RFC 8689 §2
+        if mail.requiretls and session.tls is None:
+            return replies.REQUIRETLS_NEEDS_TLS
+        until = self._held_until(mail)
+        if until is not None:
+            most = self._hold_max(session)
+            if not most:
+                return replies.UNKNOWN_PARAMETER
+            # RFC 4865 §4
+            if until > self._clock.now() + most:
+                return replies.HOLD_TOO_LONG
+            if until < self._clock.now() - HOLD_PAST_SECONDS:
+                return replies.HOLD_IS_PAST
         # RFC 6409 §6.1; the null reverse-path belongs to everybody (RFC 5321 §4.5.5).
         sender = session.principal
         if sender is not None and mail.address and not await self._may_send_as(sender.account, mail.address):
             return replies.NOT_YOUR_ADDRESS
-        transaction.begin(mail)
-        return replies.SENDER_OK
+        return self.limits.mail(session, mail.address) or replies.SENDER_OK
+
+    def _held_until(self, mail: MailArgument) -> int | None:
+        if mail.hold_for is not None:
+            return int(self._clock.now()) + mail.hold_for
+        return mail.hold_until
 
     async def _may_send_as(self, account: str, address: str) -> bool:
         try:
@@ -166,23 +261,29 @@ class Handler:
         """Is it ours, who is it, is there room; what is not ours needs a signed-in sender."""
         assert transaction.mail is not None
         # RFC 5321 §4.5.3.1.10
-        if transaction.accepted >= self.settings.recipients_max:
+        if transaction.accepted >= self.recipients_max(session):
             return replies.TOO_MANY_RECIPIENTS
-        address = rcpt.address if "@" in rcpt.address else f"{rcpt.address}@{self._domain}"
-        reply, account = await self._judge(session, transaction, transaction.mail, address)
-        if reply.positive:
-            transaction.accepted += 1
-        else:
+        if "@" not in rcpt.address:
+            rcpt = replace(rcpt, address=f"{rcpt.address}@{self._domain}")
+        address, account = rcpt.address, None
+        reply = self.limits.rcpt(session)
+        if reply is None:
+            reply, account = await self._judge(session, transaction, transaction.mail, rcpt)
+        if not reply.positive:
             self._figures.recipients_refused += 1
+            self.limits.explain(session, transaction, reply)
+        if reply is replies.NO_SUCH_USER:
+            self.limits.unknown_recipient(session, address)
         transaction.note(
             Event(transaction.trace, self._clock.now(), "rcpt", account, {"address": address, "reply": str(reply)})
         )
         return reply
 
     async def _judge(
-        self, session: Session, transaction: Transaction, mail: MailArgument, address: str
+        self, session: Session, transaction: Transaction, mail: MailArgument, rcpt: RcptArgument
     ) -> tuple[Reply, str | None]:
         """(the reply, the account whose trace shows it)."""
+        address = rcpt.address
         sender = session.principal.account if session.principal is not None else None
         try:
             found = await self._identity.resolve(address)
@@ -195,12 +296,17 @@ class Handler:
         if found.verdict is Verdict.NOT_OURS:
             if session.principal is None:
                 return replies.RELAY_DENIED, None
-            _add_remote(transaction, address)
+            _add(transaction, rcpt, onward=_onward(transaction, address, found))
             return replies.RECIPIENT_OK, sender
         if len(transaction.local) + len(transaction.remote) + len(found.local) + len(found.remote) > TARGETS_MAX:
             return replies.TOO_MANY_TARGETS, sender
         if not await self._room(found, mail.size or 0):
             return replies.MAILBOX_FULL, found.local[0].account
+        if transaction.hold_until is not None:
+            # RFC 4865 §3: nobody gets it earlier. It waits in the spool under the address as it was named, and finds
+            # its way to a mailbox when it is released.
+            _add(transaction, rcpt, onward=_onward(transaction, address, found))
+            return replies.RECIPIENT_OK, sender
         # All that can fail comes first: a refused address adds nobody.
         for target in found.local:
             await self._open(target.account)
@@ -209,8 +315,7 @@ class Handler:
                 own = traceheaders.prefix(mail.address, address)
                 transaction.local[target.account] = LocalRecipient(target.account, address, own)
         # An alias of ours may lead to other domains, whoever writes to it.
-        for other in found.remote:
-            _add_remote(transaction, other)
+        _add(transaction, rcpt, targets=found.local, onward=found.remote)
         return replies.RECIPIENT_OK, found.local[0].account if len(found.local) == 1 else sender
 
     async def _room(self, found: Resolution, size: int) -> bool:
@@ -230,122 +335,46 @@ class Handler:
             self._opened.clear()
         self._opened.add(account)
 
-    # -- DATA
 
-    def open_intake(self, session: Session, transaction: Transaction) -> Intake | Reply:
-        """What takes the text after DATA, or a refusal before the client sends any."""
-        assert transaction.mail is not None
-        announced = min(transaction.mail.size or 0, INLINE_MAX)
-        if self._budget.used + announced >= self._budget.limit:
-            return replies.NO_MEMORY
-        head = traceheaders.received(
-            session, self.hostname, transaction.trace, self._clock.now(), smtputf8=transaction.mail.smtputf8
-        )
-        return self._intake(head)
-
-    def _intake(self, head: bytes) -> Intake:
-        return Intake(
-            head,
-            size_max=self.settings.size_max,
-            budget=self._budget,
-            streams=self._streams,
-            storage=self._storage,
-        )
-
-    async def handle_DATA(self, session: Session, transaction: Transaction, intake: Intake) -> Reply:
-        """The text has ended: 250 once the message is durable for all its recipients, else for none."""
-        reply = await self._outcome(session, transaction, intake)
-        if reply.positive:
-            self._figures.emails_received += 1
-        else:
-            self._figures.emails_refused += 1
-            self.refused(session, transaction, reply, intake.size)
-        return reply
-
-    async def take_whole(self, session: Session, transaction: Transaction, head: bytes, text: bytes) -> Reply:
-        """The same for a message of our own making, at once. head: its Received field."""
-        intake = self._intake(head)
-        try:
-            for at in range(0, len(text), INLINE_MAX):
-                if intake.take(text[at : at + INLINE_MAX]):
-                    await intake.spill()
-            reply = await self._outcome(session, transaction, intake)
-            if not reply.positive:
-                self.refused(session, transaction, reply, intake.size)
-            return reply
-        finally:
-            await intake.close()
-
-    async def _outcome(self, session: Session, transaction: Transaction, intake: Intake) -> Reply:
-        if intake.refusal is not None:
-            return intake.refusal
-        try:
-            content = await intake.finish()
-            if intake.refusal is not None:
-                return intake.refusal
-            await self._submit(session, transaction, content, intake.size)
-        except Exception as error:
-            if isinstance(error, Refused) and error.reason is Reason.NO_SUCH_ACCOUNT:
-                # Removed between RCPT and DATA: at the next try identity knows.
-                self._opened.difference_update(transaction.local)
-            reply = reply_to(error)
-            if reply is None:
-                raise
-            return reply
-        for account in transaction.local:
-            self._quota.delivered(account, intake.size)
-        return replies.queued(transaction.trace)
-
-    async def _submit(self, session: Session, transaction: Transaction, content: bytes | StagedBlob, size: int) -> None:
-        assert transaction.mail is not None
-        now = self._clock.now()
-        # Who signed in sees the message in the spool.
-        actor = session.principal.account if session.principal is not None else SYSTEM
-        await self._reception.submit(
-            Delivery(
-                op=Operation(new_id(), actor, self._events(session, transaction, size, now)),
-                content=content,
-                sender=transaction.mail.address,
-                received_at=now,
-                trace=transaction.trace,
-                local=tuple(transaction.local.values()),
-                remote=tuple(transaction.remote.values()),
-                params=_way_on(transaction.mail) if transaction.remote else {},
-            )
-        )
-
-    def _events(self, session: Session, transaction: Transaction, size: int, now: float) -> tuple[Event, ...]:
-        account = session.principal.account if session.principal is not None else None
-        return (
-            connect_event(session, transaction.trace),
-            *transaction.events,
-            Event(transaction.trace, now, "data", account, {"size": size}),
-        )
-
-    def refused(self, session: Session, transaction: Transaction, reply: Reply | None, size: int) -> None:
-        """A transaction ends without a message: what was seen of it goes to the bounded log of storage."""
-        if not transaction.trace or (reply is None and not transaction.events):
-            return
-        verdict = str(reply) if reply is not None else "given up by the client"
-        self._journal.add(
-            (
-                connect_event(session, transaction.trace),
-                *transaction.events,
-                Event(transaction.trace, self._clock.now(), "refused", None, {"reply": verdict, "size": size}),
-            )
-        )
+def _add(
+    transaction: Transaction, rcpt: RcptArgument, *, targets: tuple[Target, ...] = (), onward: tuple[str, ...] = ()
+) -> None:
+    """Count a recipient that is accepted, and the addresses of other domains that it leads to."""
+    # RFC 3461 §5.2.7: what one address leads to alone inherits all that was asked; of several, success is told here.
+    alone = len(targets) + len(onward) == 1
+    keys: tuple[str, ...] = ()
+    if onward:
+        params: dict[str, str] = {}
+        notify = rcpt.notify if alone else without_success(rcpt.notify)
+        if notify is not None:
+            params["NOTIFY"] = notify
+        if rcpt.orcpt is not None or onward != (rcpt.address,):
+            params["ORCPT"] = rcpt.orcpt or original(rcpt.address)
+        keys = tuple(map(_key, onward))
+        for key, address in zip(keys, onward, strict=True):
+            transaction.remote.setdefault(key, RemoteRecipient(address, params))
+    transaction.recipients.append(Recipient(rcpt.address, targets, keys, rcpt.notify, rcpt.orcpt))
 
 
-def _add_remote(transaction: Transaction, address: str) -> None:
+def _key(address: str) -> str:
+    """Of an address of another domain, in ``Transaction.remote``."""
     local, _, domain = address.rpartition("@")
-    transaction.remote.setdefault(f"{local}@{domain.lower()}", RemoteRecipient(address))
+    return f"{local}@{domain.lower()}"
 
 
-def _way_on(mail: MailArgument) -> dict[str, str]:
-    """MAIL parameters that concern the next server."""
-    params: dict[str, str] = {}
-    if mail.body is not None:
-        params["BODY"] = mail.body
-    if mail.smtputf8:
-        params["SMTPUTF8"] = ""
-    return params
+def _onward(transaction: Transaction, address: str, found: Resolution) -> tuple[str, ...]:
+    """The address as it is named, for the spool; () where the message is held already for all whom it leads to, who
+    would get it once for each of its names when it is released."""
+    if transaction.hold_until is None:
+        return (address,)
+    ends = {target.account for target in found.local} | {
+        _key(one) for one in found.remote or (() if found.local else (address,))
+    }
+    if ends <= transaction.held:
+        return ()
+    transaction.held |= ends
+    return (address,)
+
+
+def _ground(session: Session) -> Ground:
+    return Ground(session.scram, b"" if session.tls is None else session.tls.binding)

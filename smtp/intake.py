@@ -15,6 +15,9 @@ from smtp.wire.replies import Reply
 from storage.model import INLINE_MAX, StagedBlob
 from storage.port import Storage
 
+BEGINNING_MAX = 64 * 1024
+PIECE_OCTETS = 64
+"""What a piece of text takes beside its octets: a client may send pieces of a few."""
 _WAITING_MAX = 1
 _BODY = b"\r\n\r\n"
 
@@ -63,7 +66,8 @@ class Intake:
     """Takes a message's text with ``add``; ``finish`` gives what storage is to keep; ``close`` lets go of all, always.
 
     head: our Received field, which goes before the text. refusal: set once something speaks against the message; what
-    comes afterwards is dropped, and the reply waits for the end of the text (RFC 5321 §4.1.1.4).
+    comes afterwards is dropped, and the reply waits for the end of the text (RFC 5321 §4.1.1.4). beginning: the first
+    octets of what storage keeps, at most BEGINNING_MAX, once there is a message.
     """
 
     def __init__(self, head: bytes, *, size_max: int, budget: Budget, streams: Streams, storage: Storage) -> None:
@@ -76,6 +80,7 @@ class Intake:
         self._stream: _Stream | None = None
         self._head = len(head)
         self.size = 0
+        self.beginning = b""
         self.refusal: Reply | None = None
 
     def refuse(self, reply: Reply) -> None:
@@ -93,7 +98,7 @@ class Intake:
         if self.size > self._size_max:
             self.refuse(replies.MESSAGE_TOO_BIG)
             return False
-        if self._stream is None and not self._take_memory(len(text)):
+        if self._stream is None and not self._take_memory(len(text) + PIECE_OCTETS):
             self.refuse(replies.NO_MEMORY)
             return False
         self._chunks.append(text)
@@ -103,6 +108,7 @@ class Intake:
         """Hand what is in memory to storage, as fast as it takes it. Raises storage's Refused and Unavailable."""
         if self._stream is None:
             whole = b"".join(self._chunks)
+            self.beginning = whole[:BEGINNING_MAX]
             self._judge_header(whole)
             if self.refusal is not None:
                 return
@@ -121,6 +127,7 @@ class Intake:
         if self._stream is not None:
             return await self._stream.end()
         whole = b"".join(self._chunks)
+        self.beginning = whole[:BEGINNING_MAX]
         self._chunks.clear()
         self._judge_header(whole)
         return whole

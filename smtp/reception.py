@@ -144,6 +144,8 @@ class Reception:
             outcomes = [error] * len(batch)
         except Exception:
             log.exception("storing a batch", messages=len(batch))
+            for waiting in batch:
+                log.error("a message was not stored", trace=waiting.delivery.trace)
             outcomes = [StoreBug()] * len(batch)
         finally:
             self._in_hand -= len(batch)

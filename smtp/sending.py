@@ -14,7 +14,7 @@ from smtp.session import Rules, Session, Transaction
 from smtp.wire import params, replies
 from smtp.wire.replies import Reply
 
-REST = Rules("rest", auth_required=True)
+REST = Rules("rest", kind="submission", auth="required")
 
 
 class NotSent(Exception):
@@ -52,7 +52,7 @@ class Sender:
         except params.BadArgument as bad:
             raise NotSent(bad.reply) from None
         if principal.role is Role.ADMIN:
-            transaction.begin(mail)
+            handler.begin(session, transaction, mail)
         else:
             _demand(await handler.handle_MAIL(session, transaction, mail))
         for rcpt in named:

@@ -6,24 +6,29 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
+from identity.limiting.gate import Gate
 from identity.model import Changes
 from identity.port import Identity
 from identity.port import Unavailable as IdentityUnavailable
 from runtime.clock import Clock
-from runtime.limits import Budget, ConnectionLimit
-from runtime.listener import Listening, bind, listen
+from runtime.limits import Budget, ConnectionLimit, Networks
+from runtime.listener import Listening, Proxied, bind, bind_unix, listen, listen_unix
 from runtime.metrics import Metrics
+from runtime.proxyheader import Client
+from smtp.connection import Door
 from smtp.figures import Figures
 from smtp.handler import Handler
 from smtp.intake import Streams
 from smtp.journal import Journal
+from smtp.listeners import Entrance, listeners
 from smtp.policy.connections import Connections
+from smtp.policy.limits import Limits
 from smtp.reception import Reception
-from smtp.server import SMTP, Door
-from smtp.session import Rules
+from smtp.server import SMTP
 from smtp.settings import LiveSettings, SmtpSettings
 from smtp.wire import replies
 from storage.port import Storage
@@ -33,10 +38,6 @@ RETRY_SECONDS = 1.0
 LAST_REPLY_SECONDS = 1.0
 TRANSACTION_SECONDS = 3.0
 
-RELAY = Rules("smtp")
-SUBMISSION = Rules("submission", auth_required=True)
-SUBMISSIONS = Rules("submissions", tls=True, auth_required=True)
-
 log = structlog.get_logger("smtp")
 
 
@@ -44,8 +45,9 @@ class SmtpService:
     """Serves SMTP. ``start``, ``drain``, ``stop`` as runtime.lifecycle.Service has them.
 
     host: address to listen on, "" for all. hostname: what the server calls itself. domain: where mail for plain
-    ``postmaster`` goes. tls: None switches STARTTLS and the submissions listener off. ports: after ``start``, the
-    port of each listener by name ("smtp", "submission", "submissions").
+    ``postmaster`` goes. tls: None switches STARTTLS and the listeners with TLS from the first octet off. ports: after
+    ``start``, the port of each listener by name ("smtp", "submission", "submissions", "lmtp", and those of tables),
+    0 for a Unix socket. entrances: the listeners, whether they listen or not.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class SmtpService:
         tls: ssl.SSLContext | None,
         clock: Clock,
         metrics: Metrics,
+        gate: Gate | None = None,
     ) -> None:
         self._settings = settings
         self._host = host
@@ -73,10 +76,12 @@ class SmtpService:
         self._streams = Streams(settings.pool_size, settings.timeout)
         self._budget = Budget(settings.memory_max)
         self._journal = Journal(storage)
+        limits = Limits(gate, self._journal, clock)
         self._connections = Connections(
             total=settings.connections_max,
             per_address=settings.connections_per_address,
             exempt=settings.exempt_networks,
+            limits=limits,
         )
         self._connections.enabled = settings.enabled
         self._handshakes = ConnectionLimit(settings.connections_per_address, exempt=settings.exempt_networks)
@@ -92,8 +97,13 @@ class SmtpService:
             journal=self._journal,
             figures=self.figures,
             clock=clock,
+            limits=limits,
         )
-        self._door = Door(self.handler, self._connections, tls, replies.greeting(hostname))
+        self._door = Door(self.handler, self._connections, tls)
+        self.entrances = tuple(
+            Entrance(one, hostname, settings.exempt_networks) for one in listeners(settings, tls=tls is not None)
+        )
+        self._proxies = Networks(settings.proxy_networks)
         self._listening: list[Listening] = []
         self._watcher: asyncio.Task[None] | None = None
         self._restarting = asyncio.Lock()
@@ -155,7 +165,7 @@ class SmtpService:
     @property
     def complete(self) -> bool:
         """Do all listeners listen that were asked for? None may be."""
-        return self._started and len(self._listening) == len(self._asked())
+        return self._started and len(self._listening) == len(self.entrances)
 
     async def restart(self) -> None:
         """Close the listeners and open them again on the same ports. Idle connections end with 421, others when
@@ -192,30 +202,33 @@ class SmtpService:
 
     # -- listeners
 
-    def _asked(self) -> list[tuple[Rules, int]]:
-        settings = self._settings
-        rows = (
-            (RELAY, settings.port),
-            (SUBMISSION, settings.submission_port),
-            (SUBMISSIONS, settings.submissions_port),
-        )
-        return [(rules, port) for rules, port in rows if port is not None and not (rules.tls and self._tls is None)]
-
     async def _listen(self) -> None:
-        for rules, port in self._asked():
-            # A port that the system chose stays the same over a restart.
-            sockets = bind(self._host, self.ports.get(rules.name, port), what=rules.name.upper())
-            listening = await listen(
-                self._factory(rules),
-                sockets,
-                tls=self._tls if rules.tls else None,
-                handshakes=self._handshakes,
-            )
+        for entrance in self.entrances:
+            listening = await self._listen_at(entrance)
             self._listening.append(listening)
-            self.ports[rules.name] = listening.port
+            self.ports[entrance.rules.name] = listening.port
 
-    def _factory(self, rules: Rules) -> Callable[[], SMTP]:
-        return lambda: SMTP(self._door, rules)
+    async def _listen_at(self, entrance: Entrance) -> Listening:
+        one, name = entrance.listener, entrance.rules.name
+        if one.socket is not None:
+            path = Path(one.socket)
+            return await listen_unix(self._factory(entrance), bind_unix(path, what=name.upper()), path)
+        # A port that the system chose stays the same over a restart.
+        port = self.ports.get(name, one.port or 0)
+        sockets = bind(self._host if one.host is None else one.host, port, what=name.upper())
+        return await listen(
+            self._factory(entrance),
+            sockets,
+            tls=self._tls if entrance.rules.tls else None,
+            handshakes=self._handshakes,
+            proxied=Proxied(self._proxies, self._factory_for_client(entrance)) if one.proxy else None,
+        )
+
+    def _factory(self, entrance: Entrance) -> Callable[[], SMTP]:
+        return lambda: SMTP(self._door, entrance)
+
+    def _factory_for_client(self, entrance: Entrance) -> Callable[[Client | None], SMTP]:
+        return lambda client: SMTP(self._door, entrance, client)
 
     async def _close_listeners(self) -> None:
         closing, self._listening = self._listening, []

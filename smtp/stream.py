@@ -151,10 +151,11 @@ class Stream(asyncio.Protocol):
             raise Overlong
         return line
 
-    def _block(self) -> bytes:
-        """What there is, at most BLOCK_MAX octets; b"" where there is nothing."""
-        block = bytes(self._input[:BLOCK_MAX])
-        del self._input[:BLOCK_MAX]
+    def _block(self, most: int = BLOCK_MAX) -> bytes:
+        """What there is, at most so many octets and BLOCK_MAX; b"" where there is nothing."""
+        end = min(most, BLOCK_MAX)
+        block = bytes(self._input[:end])
+        del self._input[:end]
         return block
 
     def _put_back(self, octets: bytes) -> None:

@@ -18,6 +18,8 @@ def protocol(session: Session, smtputf8: bool) -> str:
         return "SMTP"
     secured = "S" if session.tls is not None else ""
     signed = "A" if session.principal is not None else ""
+    if session.rules.kind == "lmtp":
+        return ("UTF8LMTP" if smtputf8 else "LMTP") + secured
     return ("UTF8SMTP" if smtputf8 else "ESMTP") + secured + signed
 
 

@@ -119,8 +119,9 @@ class _Tally:
         self.recipients += len(item.recipients)
         params = [sorted(one.items()) for one in (item.params, *(to.params for to in item.recipients))]
         plain = (item.id, item.trace, item.account, item.sender, item.blob, item.size, item.queued_at)
-        state = (item.next_attempt, item.attempts, [(to.address, to.outcome) for to in item.recipients])
-        self.spool_sum = _sum(self.spool_sum, (plain, state, params))
+        state = (item.next_attempt, item.attempts, item.claims, item.held, item.route, item.told_at, item.last)
+        to = (item.domain, [one.address for one in item.recipients])
+        self.spool_sum = _sum(self.spool_sum, (plain, state, to, params))
 
     def event(self, kept: EventsRecord) -> None:
         for event in kept.events:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
+from storage.limits import TraceLimits
 from storage.port import Storage, Unavailable
 from storage.transfer import Transfer
 
@@ -14,20 +15,21 @@ async def connect(
     token: str = "",
     pool: int = 10,
     timeout: float = 30.0,  # noqa: ASYNC109  # of the calls to come
+    trace: TraceLimits = TraceLimits(),  # noqa: B008  # it is frozen
 ) -> Storage:
     """Open the store at ``sqlite:///path/of/folder``, which exists, in the database ``mongodb://host/name``, or served
     at ``http://host:port`` (several with commas between them); ``close`` it after use.
 
     token, pool, timeout: of a served one, the service token, the connections at once and the seconds of a call; whether
-    it is there shows with the first call. Raises ValueError for any other kind of URL, and Unavailable when the store
-    cannot be opened.
+    it is there shows with the first call. trace: how much of it a store that is opened here keeps. Raises ValueError
+    for any other kind of URL, and Unavailable when the store cannot be opened.
     """
     parts = urlsplit(url)
     match parts.scheme:
         case "sqlite" if not parts.netloc and len(parts.path) > 1:
             from storage.adapters.sqlite.adapter import SqliteStorage
 
-            store = SqliteStorage(unquote(parts.path))
+            store = SqliteStorage(unquote(parts.path), trace=trace)
             await store.open()
             return store
         case "http":
@@ -35,14 +37,14 @@ async def connect(
 
             return open_http(url, token, pool=pool, timeout=timeout)
         case "mongodb" | "mongodb+srv":
-            return await _mongo(url)
+            return await _mongo(url, trace)
         case other:
             raise ValueError(
                 f"storage knows no store {other!r}: sqlite:///path/of/folder, mongodb://host/name, http://host:port"
             )
 
 
-async def _mongo(url: str) -> Storage:
+async def _mongo(url: str, trace: TraceLimits) -> Storage:
     from runtime.mongo import MongoUnavailable, open_mongo
     from storage.adapters.mongo.adapter import MongoStorage
 
@@ -50,7 +52,7 @@ async def _mongo(url: str) -> Storage:
         mongo = await open_mongo(url, app="homing-storage")
     except MongoUnavailable as error:
         raise Unavailable(str(error)) from error
-    store = MongoStorage(mongo)
+    store = MongoStorage(mongo, trace=trace)
     try:
         await store.open()
     except BaseException:

@@ -67,3 +67,33 @@ class _Waiter:
             if modseq > self._accounts.get(account, modseq):
                 self.found[account] = modseq
                 self.woken.set()
+
+
+class Bell:
+    """Wakes who waits for work, all at once. For one event loop.
+
+    Read ``rung`` before looking for work, so that what comes between the look and the wait is not missed.
+    """
+
+    def __init__(self) -> None:
+        self.rung = 0
+        self._waiting: set[asyncio.Event] = set()
+
+    def ring(self) -> None:
+        self.rung += 1
+        for waiting in self._waiting:
+            waiting.set()
+
+    async def wait(self, rung: int, seconds: float) -> None:
+        """Until it has rung since ``rung`` was read, at most so many seconds."""
+        if self.rung != rung or seconds <= 0:
+            return
+        waiting = asyncio.Event()
+        self._waiting.add(waiting)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiting.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._waiting.discard(waiting)

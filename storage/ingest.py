@@ -6,24 +6,27 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from mail import ingestform
-from mail.sortkeys import SortKeys
+from mail import headers, ingestform
+from mail.sortkeys import SortKeys, message_ids
 from mail.structure import Part
 from storage.model import Keys
 
 VERSION: Final = ingestform.VERSION * 1000 + 1
 """Of the forms below: rises with what ``mail`` answers (thousands) and with how it is kept (the rest)."""
 
+UNREAD: Final = 0
+"""In the place of VERSION with a message that nothing was read out of (``named``)."""
+
 _DAY = 86400
 
 
 @dataclass(frozen=True, slots=True)
 class Forms:
-    """What is read out of a message once, in the form in which it is kept.
+    """What is read out of a message once, in the form in which it is kept. version: VERSION as it was then, or UNREAD.
 
     sent: the Date field in Unix seconds, or None; sent_day: the first second, as if UTC, of the calendar day written
-    there. headers: the usual lines verbatim, None when over the bound. keys: JSON, see ``keys_json``. The others are
-    those of ``mail.ingestform.Described``.
+    there. headers: the usual lines verbatim, None when over the bound. keys: JSON, see ``keys_json``; message_id: out
+    of them, not kept beside. The others are those of ``mail.ingestform.Described``.
     """
 
     version: int
@@ -36,6 +39,7 @@ class Forms:
     headers: bytes | None
     preview: str
     keys: str
+    message_id: str = ""
 
 
 def describe(raw: bytes) -> tuple[Forms, Part]:
@@ -54,8 +58,15 @@ def describe(raw: bytes) -> tuple[Forms, Part]:
         # Half a surrogate pair cannot be stored as UTF-8.
         preview=found.preview.encode("utf-8", "replace").decode(),
         keys=keys_json(keys),
+        message_id=keys.message_id or "",
     )
     return forms, found.part
+
+
+def named(raw: bytes) -> Forms:
+    """Of a message that is in no mailbox, and is only to be sent on: its Message-ID, and nothing to be read."""
+    own = message_ids(headers.parse(raw).last(b"MESSAGE-ID") or b"")
+    return Forms(UNREAD, None, None, b"", b"", b"", b"", None, "", "", own[0] if own else "")
 
 
 def keys_json(keys: SortKeys) -> str:
@@ -74,6 +85,12 @@ def keys_json(keys: SortKeys) -> str:
         ),
         separators=(",", ":"),
     )
+
+
+def message_id_of(stored: str) -> str:
+    """The Message-ID out of what ``keys_json`` made, without <>; "" where the message has none."""
+    found: str = json.loads(stored)[7]
+    return found
 
 
 def keys_of(stored: str, internaldate: int) -> Keys:

@@ -178,16 +178,19 @@ class Intake:
                 if len(recipient.prefix) > PREFIX_MAX:
                     raise Refused(Reason.TOO_BIG, f"A recipient's own header has at most {PREFIX_MAX} octets.")
                 _check_nul(recipient.prefix)
-            return self._described(delivery.content)
+            # What nobody here will read is not taken apart.
+            return self._described(delivery.content, read=bool(delivery.local))
         except Refused as refusal:
             return refusal
 
-    def _described(self, content: bytes | StagedBlob) -> Described:
+    def _described(self, content: bytes | StagedBlob, *, read: bool = True) -> Described:
         if isinstance(content, StagedBlob):
             return Described(content, content.sha256, None)
         if len(content) > INLINE_MAX:
             raise Refused(Reason.TOO_BIG, f"A body over {INLINE_MAX} octets is staged first.")
         _check_nul(content)
+        if not read:
+            return Described(content, digest_of(content), ingest.named(content))
         forms, part = ingest.describe(content)
         return Described(content, digest_of(content), forms, part, self._more(content, part))
 

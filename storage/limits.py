@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 BLOB_MAX: Final = 512 * 1024 * 1024
@@ -50,8 +51,23 @@ EVENT_AGE: Final = 30 * 86400.0
 """Seconds for which trace events are kept."""
 EVENT_ROWS: Final = 2_000_000
 """Rows of trace events (one row: the events of one call) that are kept."""
+EVENT_OCTETS: Final = 1024 * 1024 * 1024
+"""Octets of trace events that are kept, about."""
 EVENTS_PER_TRACE: Final = 10_000
 """Rows that are read for one trace."""
+FIND_TRACES: Final = 1_000
+"""Traces that one call finds, whatever was asked."""
+FIND_STEPS: Final = 20_000
+"""Rows of trace events, or keys of them, that one call looks at: what a common address has beyond is not found."""
+
+SPOOL_PAGE: Final = 1_000
+"""Items or domains of the spool in one page, whatever was asked."""
+SPOOL_CHANGES: Final = 1_000
+"""Items that one ``change_spool`` or ``extend`` names."""
+CLAIM_MAX: Final = 1_000
+"""Items that one ``claim`` takes, whatever was asked."""
+CLAIM_POLL: Final = 1.0
+"""Seconds after which a waiting claim looks whether another process has left it something."""
 
 SWEEP_ENTRIES: Final = 500
 """Entries, emails, operations or events that one step of the sweep touches."""
@@ -65,3 +81,11 @@ PURGE_STEPS: Final = 20
 """Steps of SWEEP_ENTRIES that one call of ``purge_account`` makes."""
 EVENTS_PER_CALL: Final = 10_000
 """Events that are committed together by ``record``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceLimits:
+    """What is kept of trace events beside EVENT_ROWS, as the settings say. age: seconds; size: octets, about."""
+
+    age: float = EVENT_AGE
+    size: int = EVENT_OCTETS

@@ -267,7 +267,7 @@ class _Copier:
         if blob.content is None:
             await self._bring_large(blob)
             return
-        if blob.forms.version != ingest.VERSION:
+        if blob.forms.version not in (ingest.VERSION, ingest.UNREAD):
             forms, _ = await asyncio.to_thread(ingest.describe, blob.content)
             blob = replace(blob, forms=forms)
         self._batch.blobs.append(blob)
@@ -277,7 +277,7 @@ class _Copier:
 
     async def _bring_large(self, blob: BlobRecord) -> None:
         """A body that is too long for a batch: in pieces, and whole in memory only where it is to be read anew."""
-        if blob.forms.version != ingest.VERSION:
+        if blob.forms.version not in (ingest.VERSION, ingest.UNREAD):
             whole = b"".join([piece async for piece in pieces(self._source, blob)])
             forms, _ = await asyncio.to_thread(ingest.describe, whole)
             blob = replace(blob, forms=forms)

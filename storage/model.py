@@ -46,6 +46,16 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceFound:
+    """One trace that was found. started, ended: of its first and last event that is shown. events: how many."""
+
+    trace: str
+    started: float
+    ended: float
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """Names one logical write. Every writing call takes one.
 
@@ -309,26 +319,96 @@ class StoredAt:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """stored: one for each local recipient, in order. spool: id of the spool item, None without remote ones."""
+    """stored: one for each local recipient, in order. spooled: ids of the spool items, one for each domain among the
+    remote recipients, in the order in which the domains first stand there."""
 
     stored: tuple[StoredAt, ...]
-    spool: str | None
+    spooled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolItem:
-    """A message that waits to be sent on. recipients: those still without an outcome."""
+    """One message on its way to one domain; a message to several domains is several items with one trace.
+
+    domain: of all its recipients, A-labels in lower case (an address literal as it is, "[192.0.2.1]"). recipients:
+    those still without an outcome, in order. size: octets. queued_at: when the message was accepted. next_attempt: not
+    tried before (Unix seconds). attempts: those whose outcome was settled. claims: as many as ``attempts`` once an
+    attempt was settled, and one more with each claim after that; more than ``attempts`` outside a lease says that an
+    attempt ended without its outcome being known. leased_until: 0 while nobody has it. held: not tried until released.
+    route: where to send instead of where its domain leads, or None. told_at: when the sender was last told of the
+    delay, or None. last: the reply or reason of the last attempt, "". params: MAIL parameters as in ``Delivery``.
+    """
 
     id: str
     trace: str
     account: str | None
     sender: str
+    domain: str
     recipients: tuple[RemoteRecipient, ...]
     size: int
     queued_at: float
     next_attempt: float
-    attempts: int
+    attempts: int = 0
+    claims: int = 0
+    leased_until: float = 0.0
+    held: bool = False
+    route: str | None = None
+    told_at: float | None = None
+    last: str = ""
     params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """An item that the caller alone may try, until its ``leased_until``. lease: names this claim in ``settle``."""
+
+    item: SpoolItem
+    lease: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one attempt came to: the end of a claim.
+
+    op: its events go into the item's trace in the same commit. item, lease: of the claim. finished: addresses of
+    recipients that are done with, sent or failed for good; the item is gone when none is left. next_attempt: for the
+    others. attempted: False gives the item back as if it had not been claimed (``claims`` too). told: the sender was
+    told of the delay now. last: as in SpoolItem. report: a delivery status notification to be accepted in the same
+    change, or None.
+    """
+
+    op: Operation
+    item: str
+    lease: str
+    finished: tuple[str, ...] = ()
+    next_attempt: float = 0.0
+    attempted: bool = True
+    told: bool = False
+    last: str = ""
+    report: Delivery | None = None
+
+
+class SpoolAction(Enum):
+    """What an administrator does to waiting items."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+    RELEASE = "release"
+    DROP = "drop"
+    ROUTE = "route"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolDomain:
+    """What waits for one domain. oldest: the earliest ``queued_at``; next_attempt: the earliest of those not held, or
+    None."""
+
+    domain: str
+    items: int
+    held: int
+    size: int
+    oldest: float
+    next_attempt: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +431,8 @@ class IndexHealth:
 
 @dataclass(frozen=True, slots=True)
 class StorageStats:
-    """Totals of the store. emails_today: entries saved since midnight UTC."""
+    """Totals of the store. emails_today: entries saved since midnight UTC. spool: items that wait, held ones too.
+    spool_oldest: the earliest ``queued_at`` among them, or None."""
 
     accounts: int
     emails: int
@@ -359,6 +440,8 @@ class StorageStats:
     emails_today: int
     spool: int
     index: IndexHealth
+    spool_held: int = 0
+    spool_oldest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ def stored(at: StoredAt) -> list[str | int]:
 
 
 def accepted(known: Any) -> Accepted:
-    """The outcome of a delivery that was kept as (``stored`` of each recipient, spool item)."""
-    copies, item = known
-    return Accepted(tuple(StoredAt(*at) for at in copies), item)
+    """The outcome of a delivery that was kept as (``stored`` of each recipient, spool items)."""
+    copies, items = known
+    # A release that sent nothing on kept the one item, or None.
+    if not isinstance(items, list):
+        items = [] if items is None else [items]
+    return Accepted(tuple(StoredAt(*at) for at in copies), tuple(items))

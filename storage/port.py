@@ -23,6 +23,7 @@ from storage.model import (
     Accepted,
     Appended,
     Changes,
+    Claimed,
     Copied,
     Delivery,
     Entry,
@@ -40,10 +41,14 @@ from storage.model import (
     Query,
     Ranges,
     Row,
+    Settlement,
+    SpoolAction,
+    SpoolDomain,
     SpoolItem,
     StagedBlob,
     StorageStats,
     SweepReport,
+    TraceFound,
     Usage,
     Want,
 )
@@ -56,6 +61,7 @@ class Reason(Enum):
     NO_SUCH_MAILBOX = "no such mailbox"
     NO_SUCH_MESSAGE = "no such message"
     NO_SUCH_BLOB = "no such staged body"
+    NO_SUCH_ITEM = "no such spool item"
     ALREADY_EXISTS = "already exists"
     BAD_NAME = "bad mailbox name"
     CANNOT = "cannot be done to this mailbox"
@@ -211,16 +217,64 @@ class Storage(Protocol):
     async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
         """Remove the messages of the set that are flagged \\Deleted (RFC 3501 §6.4.3, RFC 4315 §2.1)."""
 
-    # -- spool and trace
+    # -- spool
 
-    async def spool(self, account: str | None, limit: int = 100, after: str = "") -> tuple[SpoolItem, ...]:
-        """Waiting items in order of id, of one account or (None) of all, after the id given."""
+    async def spool(
+        self, account: str | None, limit: int = 100, after: str = "", domain: str | None = None
+    ) -> tuple[SpoolItem, ...]:
+        """Waiting items in order of id, of one account or (None) of all, of one domain or all, after the id given."""
+
+    async def spool_item(self, item: str, account: str | None) -> SpoolItem:
+        """One waiting item; with an account only its own. NO_SUCH_ITEM."""
+
+    async def spool_domains(self, limit: int = 1000, after: str = "") -> tuple[SpoolDomain, ...]:
+        """What waits, by domain in order of name, after the name given."""
+
+    async def claim(
+        self, limit: int, per_domain: int, lease: float, wait: float = 0.0, skip: frozenset[str] = frozenset()
+    ) -> tuple[Claimed, ...]:
+        """Take up to ``limit`` items that are due (not held, next_attempt reached, without a lease that runs), those
+        due longest first, at most ``per_domain`` of one domain and none of the domains in ``skip``. Each is the
+        caller's alone for ``lease`` seconds, whatever process asks, and is claimed again after. Without any it waits
+        until one may be due, at most ``wait`` seconds, and then perhaps returns ()."""
+
+    async def extend(self, leases: Mapping[str, str], lease: float) -> frozenset[str]:
+        """Let the leases of these items (item → lease) run ``lease`` seconds from now. The items that are still the
+        caller's."""
+
+    async def spool_read(self, item: str, start: int, end: int) -> bytes:
+        """Octets [start, end) of the item's message, at most INLINE_MAX of them. NO_SUCH_ITEM."""
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Refused | Unavailable | None]:
+        """End claims: each in one change of its own with its events and its report, many in one batch; one outcome
+        each, in order. A repeat of an operation id changes nothing and returns the first outcome. NO_SUCH_ITEM when
+        the item is gone or no longer under this lease: nothing was changed, its report too was not accepted. What
+        ``accept`` would refuse of the report is refused the same, and nothing is changed."""
+
+    async def change_spool(
+        self, op: Operation, items: Sequence[str], action: SpoolAction, route: str | None = None
+    ) -> tuple[str, ...]:
+        """Do to each of at most 1,000 items: RETRY (due now), HOLD, RELEASE, DROP (gone without a word to its sender;
+        not while it is leased), ROUTE (send to ``route`` from now on, None for where its domain leads). An attempt in
+        hand goes on. The op's actor is its owner or SYSTEM; others' items are as if they were not there. An event
+        "queue" with the action goes into the trace of each. The ids that were there and not refused."""
+
+    # -- trace
 
     async def record(self, events: Sequence[Event]) -> None:
         """Keep events that belong to no write, in a bounded log; batches are welcome."""
 
     async def trace(self, trace: str, account: str | None) -> tuple[Event, ...]:
         """The events of one trace in order of time; with an account only those shown to it."""
+
+    async def find_traces(
+        self, text: str, account: str | None, since: float = 0.0, limit: int = 100
+    ) -> tuple[TraceFound, ...]:
+        """Traces by a Message-ID (with or without <>), an address of sender or recipient (any case), the peer's IP
+        address where no message was taken, or a trace id itself (also written as a UUID): the latest first, none that
+        ended before ``since``, with an account only those that show it an event which holds the text. "" finds all. At
+        most ``limit`` (at most 1,000) of those that newly came to something; a bounded number of events is looked at,
+        from the newest back."""
 
     # -- upkeep
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from storage.ingest import Forms
-from storage.model import Event, Ranges
+from storage.model import Event, Ranges, RemoteRecipient
 
 UNFINISHED: Final = (
     "The store is the target of an unfinished migration: run `homing migrate` again, which goes on where it stopped."
@@ -112,29 +112,28 @@ class BlobRecord:
     content: bytes | None = field(default=None, repr=False)
 
 
-class SpoolRecipient(NamedTuple):
-    """outcome: None while it waits."""
-
-    address: str
-    params: Mapping[str, str]
-    outcome: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class SpoolRecord:
-    """A message on its way out, in whatever state."""
+    """A message on its way to one domain: as ``storage.model.SpoolItem``, with its body. Leases do not cross: whoever
+    had one is gone, and an attempt whose outcome he has not told shows in ``claims``."""
 
     id: str
     trace: str
     account: str | None
     sender: str
+    domain: str
+    recipients: tuple[RemoteRecipient, ...]
     blob: str
     size: int
     queued_at: float
     next_attempt: float
     attempts: int
+    claims: int
+    held: bool
+    route: str | None
+    told_at: float | None
+    last: str
     params: Mapping[str, str]
-    recipients: tuple[SpoolRecipient, ...]
 
 
 @dataclass(frozen=True, slots=True)

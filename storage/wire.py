@@ -8,7 +8,7 @@ from runtime.portcall import PortCodec
 from storage.port import Refused, Storage, Unavailable
 
 NAME: Final = "storage"
-POLLS: Final = frozenset({"watch"})
+POLLS: Final = frozenset({"watch", "claim"})
 """Wait for news, as long as the caller says."""
 READS: Final = frozenset(
     {
@@ -23,7 +23,11 @@ READS: Final = frozenset(
         "changes",
         "watch",
         "spool",
+        "spool_item",
+        "spool_domains",
+        "spool_read",
         "trace",
+        "find_traces",
         "stats",
     }
 )
@@ -42,11 +46,13 @@ OPERATIONS: Final = frozenset(
         "copy",
         "move",
         "expunge",
+        "settle",
+        "change_spool",
     }
 )
 """Carry an operation id: a repeat returns the first outcome."""
-UPKEEP: Final = frozenset({"sweep", "scrub", "reparse"})
-"""Another round does no harm."""
+UPKEEP: Final = frozenset({"sweep", "scrub", "reparse", "claim", "extend"})
+"""Another round does no harm: items of a claim whose answer was lost are claimed again when its lease has run out."""
 REPEATABLE: Final = READS | OPERATIONS | UPKEEP
 ONCE: Final = frozenset({"record", "stage"})
 """Carry no operation id: twice recorded events would be told twice, and a body that was read cannot be read again."""

@@ -149,16 +149,20 @@ class Live:
 
     def __init__(self, data: Path, **env: str) -> None:
         self.data = data
+        self.host = env.get("HOMING_HOST", self.host)
+        self.domain = env.get("HOMING_DOMAIN", DOMAIN)
         self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
         self.admin_password = "administrators only"
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(OURS)},
             "HOMING_DATA": str(data),
-            "HOMING_DOMAIN": DOMAIN,
+            "HOMING_DOMAIN": self.domain,
             "HOMING_HOST": self.host,
             "HOMING_ADMIN_PASSWORD": self.admin_password,
             "PYTHONPATH": str(ROOT),
             **{f"HOMING_{name}_PORT": str(port) for name, port in self.ports.items()},
+            # Nothing leaves this machine: who wants mail sent names a DNS server of the test.
+            **({} if "HOMING_DNS_SERVERS" in env else {"HOMING_OUTBOUND_ENABLED": "false"}),
             **env,
         }
         self.cli_env = self.env
@@ -220,8 +224,8 @@ class Live:
         return done
 
     def add_users(self, *names: str, password: str = PASSWORD) -> None:
-        """Accounts at the domain, made in one import."""
-        rows = "".join(f"{name if '@' in name else f'{name}@{DOMAIN}'},{password}\n" for name in names)
+        """Accounts at the default domain, made in one import."""
+        rows = "".join(f"{name if '@' in name else f'{name}@{self.domain}'},{password}\n" for name in names)
         path = self.data.parent / f"users-{time.monotonic_ns()}.csv"
         path.write_text(rows)
         self.cli("user", "import", str(path))
@@ -256,7 +260,7 @@ class Live:
         return str(body["access_token"])
 
     def admin_token(self) -> str:
-        return self.token(f"admin@{DOMAIN}", self.admin_password)
+        return self.token(f"admin@{self.domain}", self.admin_password)
 
 
 SERVED: dict[str, tuple[str, ...]] = {
@@ -266,7 +270,7 @@ SERVED: dict[str, tuple[str, ...]] = {
     "imap": ("IMAP", "IMAPS", "IMAP_REST"),
 }
 """The services, keepers first, and the listeners of each."""
-OF_IDENTITY = ("/token", "/api/login", "/api/users", "/api/register", "/api/domains", "/api/aliases")
+OF_IDENTITY = ("/token", "/api/login", "/api/users", "/api/register", "/api/domains", "/api/aliases", "/api/bans")
 
 
 class Member(Process):
@@ -411,10 +415,10 @@ def make(data: Path, **env: str) -> Live:
 
 
 @contextmanager
-def running(data: Path, *users: str, **env: str) -> Iterator[Live]:
-    """A started server with these users, ended (and its end checked) afterwards."""
-    server = make(data, **env).start()
+def started(server: Live, *users: str) -> Iterator[Live]:
+    """The server, started with these users, ended (and its end checked) afterwards."""
     try:
+        server.start()
         if users:
             server.add_users(*users)
         yield server
@@ -423,3 +427,10 @@ def running(data: Path, *users: str, **env: str) -> Iterator[Live]:
             assert server.stop() == 0, "".join(server.output[-40:])
         if isinstance(server, Cluster):
             server.forget()
+
+
+@contextmanager
+def running(data: Path, *users: str, **env: str) -> Iterator[Live]:
+    """A started server with these users, ended (and its end checked) afterwards."""
+    with started(make(data, **env), *users) as server:
+        yield server

@@ -115,6 +115,16 @@ class BaseSMTPConnector(ABC):
             raise SMTPConnectionFailed("There is no connection; call connect() first.")
         return self._smtp
 
+    @property
+    def server(self) -> submission.Server:
+        """Where and how it connects."""
+        return self._submitter.server
+
+    @property
+    def address(self) -> str:
+        """The account's own address, as MAIL has it."""
+        return self._sender.wire
+
     @abstractmethod
     def _authenticate(self) -> None:
         """Sign in on `self.smtp`. What smtplib raises may pass; it becomes ERROR_SMTP_CONNECTION_FAILED."""

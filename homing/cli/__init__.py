@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from homing.cli import alias, config, domain, exporting, importing, migrate, send, serve, user
+from homing.cli import (
+    alias,
+    ban,
+    config,
+    doctor,
+    domain,
+    exporting,
+    importing,
+    migrate,
+    send,
+    serve,
+    spool,
+    tracing,
+    user,
+)
 
 EPILOG = (
     "Exit status: 0 done · 1 refused or failed, in whole or in part · 2 wrong usage · 69 the server or the disk cannot"
@@ -23,6 +37,8 @@ app = typer.Typer(
 )
 serve.register(app)
 send.register(app)
+tracing.register(app)
+doctor.register(app)
 config.register(app)
 migrate.register(app)
 importing.register(app)
@@ -30,6 +46,8 @@ exporting.register(app)
 app.add_typer(domain.app, name="domain")
 app.add_typer(user.app, name="user")
 app.add_typer(alias.app, name="alias")
+app.add_typer(ban.app, name="ban")
+app.add_typer(spool.app, name="queue")
 
 
 def main() -> None:

@@ -51,11 +51,12 @@ def show(
             ]
         )
         return
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("Setting", "Environment", "Default", "In force", "From", box=None)
     for row in rows:
-        table.add_row(row.key, "\n".join(row.env), row.default or "-", row.value or "-", row.origin)
+        table.add_row(row.key, "\n".join(row.env), escape(row.default or "-"), escape(row.value or "-"), row.origin)
     out = console()
     out.print(table)
     out.print(
@@ -118,11 +119,12 @@ def check() -> None:
 
     with told():
         findings = asyncio.run(examine())
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, show_header=False)
     for finding in findings:
-        table.add_row("[green]ok[/]" if finding.good else "[red]wrong[/]", finding.what, finding.detail)
+        table.add_row("[green]ok[/]" if finding.good else "[red]wrong[/]", finding.what, escape(finding.detail))
     console().print(table)
     if not all(finding.good for finding in findings):
         raise typer.Exit(78)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,6 +16,7 @@ from runtime.portserver import PortApp, beside
 from runtime.portwire import NAME_HEADER, port_name
 from runtime.rest import RestServer
 
+_COUNTED = ("calls", "refused", "unavailable", "bugs", "unauthorized")
 _HEADER = NAME_HEADER.lower().encode()
 
 
@@ -30,7 +32,20 @@ class Calls:
         self._process = process
         self._first = next(iter(ports.values()))
         self._server = RestServer(beside(rest.app, _by_name(ports)), host=process.settings.host, port=port)
+        process.metrics.counted_by(
+            "port_calls",
+            "Calls of other services since the start, and those of them that were refused, could not be answered now,"
+            " met a bug, or came without a good token",
+            "outcome",
+            {name: partial(self._figure, name) for name in _COUNTED},
+        )
+        process.metrics.gauge(
+            "port_calls_open", "Calls of other services in hand", read=lambda: self._figure("in_hand")
+        )
         self.services: Sequence[Service] = (*ports.values(), self._server)
+
+    def _figure(self, name: str) -> int:
+        return self._first.figures()[name]
 
     def figures(self) -> dict[str, int]:
         """Of the keeper's own port."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from homing import http_api
 from homing.admin_api import service_router
-from homing.doors import listening, make_imap
+from homing.doors import listening, make_gate, make_imap
 from homing.health import Health, identity_check, storage_check
 from homing.ports import Listening
 from homing.process import certificate
@@ -19,8 +19,9 @@ async def compose(context: Context) -> Parts:
     tls = certificate(settings)
     identity, storage = await context.remote_identity(), await context.remote_storage()
     health = Health({"identity": identity_check(identity), "storage": storage_check(storage)})
-    imap = make_imap(this, identity, storage, tls)
-    services: list[Service] = [tls, health, imap]
+    gate = make_gate(this, identity)
+    imap = make_imap(this, identity, storage, tls, gate)
+    services: list[Service] = [tls, health, gate, imap]
     server = None
     if settings.imap.rest_port is not None:
         rest = http_api.make_rest(this, identity)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from homing import http_api
-from homing.doors import listening, make_smtp
+from homing.doctor import http_api as doctor_api
+from homing.doctor.daily import DailyDoctor
+from homing.doors import listening, make_gate, make_smtp
 from homing.figures import more_figures
 from homing.health import Health, identity_check, storage_check
+from homing.keepers import identity_service, open_notes
+from homing.outbound import make_outbound
 from homing.ports import Listening
 from homing.process import certificate
 from homing.services.base import Context, Parts
+from homing.sts import own_policy
+from homing.tracing import http_api as trace_api
+from homing.wellknown import http_api as wellknown
 from runtime.lifecycle import Service
 from smtp import http_api as smtp_api
+from smtp.outbound import http_api as queue_api
 from smtp.sending import Sender
 
 
@@ -20,8 +28,15 @@ async def compose(context: Context) -> Parts:
     tls = certificate(settings)
     identity, storage = await context.remote_identity(), await context.remote_storage()
     health = Health({"identity": identity_check(identity), "storage": storage_check(storage)})
-    smtp = make_smtp(this, identity, storage, tls)
-    services: list[Service] = [tls, health, smtp]
+    gate = make_gate(this, identity)
+    smtp = make_smtp(this, identity, storage, tls, gate)
+    notes = await open_notes(settings, identity_service(settings))
+    context.stack.push_async_callback(notes.close)
+    outbound = make_outbound(this, identity, storage, notes)
+    doctor = DailyDoctor(
+        lambda: this.keeper.current, identity, notes, lambda: listeners(), this.metrics, clock=this.clock
+    )
+    services: list[Service] = [tls, health, gate, smtp, *outbound.services, doctor]
     server = None
     if settings.rest.port is not None:
         rest = http_api.make_rest(this, identity)
@@ -34,9 +49,11 @@ async def compose(context: Context) -> Parts:
             save=http_api.saving(this),
             healthy=context.healthy(health),
             depends=lambda: health.states,
-            more=more_figures(storage, None),
+            more=more_figures(storage, outbound.runner, None),
         )
-        rest.add([routes])
+        rest.add([routes, trace_api.router(storage, identity, rest.guard, this.clock)])
+        rest.add([queue_api.router(storage, rest.guard, this.clock, settings.connector_names)])
+        rest.add([wellknown.router(identity, own_policy(settings)), doctor_api.router(doctor, rest.guard)])
         server = http_api.serve_rest(this, rest, settings.rest.port, tls)
         services.append(server)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from homing import http_api
 from homing.admin_api import service_router, stats_router
+from homing.gauges import StorageGauges
 from homing.health import Health, identity_check, storage_check
 from homing.keepers import open_storage, patiently, storage_store
 from homing.ports import STORAGE
 from homing.scrub import Scrub
 from homing.services.base import Context, Parts
 from homing.services.calls import Calls
+from homing.tracing import http_api as trace_api
 from homing.turns import Turn
 from runtime.controlport import ServedPacked
 from storage import wire
@@ -53,7 +55,8 @@ async def compose(context: Context) -> Parts:
                 calls=calls.figures,
                 storage=storage,
             ),
+            trace_api.router(storage, identity, rest.guard, this.clock),
         ]
     )
     further = {STORAGE: ServedPacked(wire.codec(), storage)}
-    return Parts([health, scrub, *calls.services], calls.listeners, further)
+    return Parts([health, scrub, StorageGauges(storage, this.metrics), *calls.services], calls.listeners, further)

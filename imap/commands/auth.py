@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from identity.sasl import Challenge, Credentials, Failed, Fault, Outcome, mechanism
+from identity.sasl import Conversation, Ended, Exchange, Fault, mechanism
 from imap.errors import Bad, No
 from imap.session import Entry, Reply, Session, State
 from imap.wire import writer
 from imap.wire.forms import Authenticate, Bare, Login
-from imap.wire.parser import decode_base64
 
 
 async def start_tls(session: Session, form: Bare) -> Reply | None:
@@ -28,28 +27,27 @@ async def login(session: Session, form: Login) -> Reply:
 
 async def authenticate(session: Session, form: Authenticate) -> Reply:
     """SASL: RFC 3501 §6.2.2, with the initial response of RFC 4959 §3."""
-    if not session.may_sign_in:
-        raise No("Use TLS before you sign in", "PRIVACYREQUIRED")
-    exchange = mechanism(form.mechanism)
-    if exchange is None:
+    session.check_may_sign_in()
+    chosen = mechanism(form.mechanism, session.ground)
+    if chosen is None:
         raise No("That mechanism is not offered", "CANNOT")
-    if form.initial is not None and not exchange.client_first:
+    if form.initial is not None and not chosen.client_first:
         # RFC 4959 §3
         raise Bad("That mechanism has no initial response")
-    outcome: Outcome = exchange.step(form.initial)
-    while isinstance(outcome, Challenge):
-        line = await session.out.continuation(outcome.encoded)
-        outcome = Failed(Fault.CANCELLED) if line == b"*" else exchange.step(decode_base64(line))
-    match outcome:
-        case Credentials(name, secret, "password"):
-            return await session.sign_in(name, secret)
-        case Failed(Fault.NOT_PERMITTED):
-            # RFC 5530 §3
-            raise No("Nobody acts for another here", "AUTHORIZATIONFAILED")
-        case Failed(fault):
-            raise Bad(f"Sign-in: {fault.value}")
-        case _:
-            raise No("That mechanism is not offered", "CANNOT")
+    said = Conversation(Exchange(chosen), session.house.identity, session.origin, session.out.continuation)
+    try:
+        return await session.sign_in_by(said.run(chosen.step(form.initial)), lambda: (said.name, said.secret))
+    except Ended as error:
+        match error.fault:
+            case Fault.NOT_PERMITTED:
+                # RFC 5530 §3
+                raise No("Nobody acts for another here", "AUTHORIZATIONFAILED") from None
+            case Fault.REFUSED:
+                raise No("Signing in was refused", "AUTHENTICATIONFAILED") from None
+            case Fault.NOT_BASE64:
+                raise Bad("Expected a line of base64") from None
+            case fault:
+                raise Bad(f"Sign-in: {fault.value}") from None
 
 
 ENTRIES = (

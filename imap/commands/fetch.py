@@ -92,6 +92,8 @@ class _Run:
                 await self._rows(*await self._set_seen(rows))
             else:
                 await self._rows(rows)
+            if self.plan.reads:
+                self.session.note_read(self.view, [row.entry for row in rows])
             ranges = after(ranges, rows[-1].entry.uid) if rows else ()
             await self._lost(all_of_them=not ranges)
         await self._flush()

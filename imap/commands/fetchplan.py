@@ -31,7 +31,7 @@ class Plan:
     """What a FETCH asks of each message, worked out once.
 
     want: what rows must bring. narrow: entries alone will do. columns: attributes alone, so that ``lines`` will do.
-    sets_seen: \\Seen is set where it is not.
+    sets_seen: \\Seen is set where it is not. reads: text of the message is asked for, and not its header alone.
     """
 
     def __init__(self, items: Sequence[FetchItem], view: View) -> None:
@@ -49,6 +49,7 @@ class Plan:
         self.with_uid = Attribute("UID") in items
         # RFC 3501 §6.4.5: BODY[…], RFC822 and RFC822.TEXT set \Seen, where flags can be changed at all
         self.sets_seen = not view.read_only and any(not section.peek for section in self.sections)
+        self.reads = any(section.text in ("", "TEXT") for section in self.sections)
         self._days: dict[int, bytes] = {}
         self._recent = view.is_recent if view.recent else never
         for item in items:

@@ -11,6 +11,7 @@ from imap.wire.forms import Bare, Compress, Enable, Id
 
 async def capability(session: Session, form: Bare) -> Reply:
     """RFC 3501 §6.1.1."""
+    await session.look_at_offer()
     session.out.write(writer.capability(session.capabilities()))
     return Reply("Done")
 

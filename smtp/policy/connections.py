@@ -1,10 +1,11 @@
-"""Who may connect: so many connections in all, so many from one address, none while the service is off."""
+"""Who may connect: so many connections in all, so many from one address and so fast, none while the service is off."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from runtime.limits import ConnectionLimit
+from smtp.policy.limits import Limits
 from smtp.wire import replies
 from smtp.wire.replies import Reply
 
@@ -13,8 +14,9 @@ class Connections:
     """Counts connections of all listeners together. ``enabled`` may be changed while running; ``closing`` is set when
     the process ends."""
 
-    def __init__(self, *, total: int, per_address: int, exempt: Iterable[str]) -> None:
+    def __init__(self, *, total: int, per_address: int, exempt: Iterable[str], limits: Limits) -> None:
         self._total = total
+        self._limits = limits
         self._addresses = ConnectionLimit(per_address, exempt=exempt)
         self.enabled = True
         self.closing = False
@@ -27,6 +29,8 @@ class Connections:
             return replies.NOT_ENABLED
         if self._addresses.total >= self._total:
             return replies.SERVER_FULL
+        if (refusal := self._limits.connect(address)) is not None:
+            return refusal
         if not self._addresses.try_enter(address):
             return replies.TOO_MANY_CONNECTIONS
         return None

@@ -1,14 +1,14 @@
 """Where the text of a DATA command ends, and the text itself, from blocks cut anywhere.
 
 Only CRLF "." CRLF ends the text. Everything that resembles it (LF.LF, LF.CRLF, CRLF.LF, CR.CRLF, CRLF.CR ...) is
-text; and a text that holds a CR or LF outside of a CRLF is read to its true end and then refused as a whole
-(``Fault.BARE_LINE_END``), from everybody: bytes are kept as they came, so a bare line end could be neither mended
-nor handed on without danger to the next server (end-of-data smuggling).
+text, and what speaks against that text (``textrules``) is told after its true end.
 """
 
 from __future__ import annotations
 
-from enum import Enum
+from smtp.wire.textrules import Fault, TextRules
+
+__all__ = ["BLOCK_MAX", "Fault", "TextReader"]
 
 BLOCK_MAX = 256 * 1024 - 4
 """Octets of one block; each is looked at with a fixed number of passes. With the octets held back from the block
@@ -18,14 +18,6 @@ _END = b"\r\n.\r\n"
 _STUFFED = b"\r\n."
 
 
-class Fault(Enum):
-    """Why a text cannot be taken; the first one found counts."""
-
-    NUL = "nul"
-    BARE_LINE_END = "bare line end"
-    LINE_TOO_LONG = "line too long"
-
-
 class TextReader:
     """Takes blocks with ``feed`` until ``ended``; then ``rest`` is what came after the end.
 
@@ -33,18 +25,21 @@ class TextReader:
     read. size: octets of text so far. How the octets are cut into blocks changes nothing of the joined result.
     """
 
-    __slots__ = ("_held", "_line", "_line_max", "_skip", "ended", "fault", "rest", "size")
+    __slots__ = ("_held", "_rules", "_skip", "ended", "rest", "size")
 
     def __init__(self, line_max: int) -> None:
         # The text begins after the CRLF of the DATA command: "." CRLF alone is an empty text.
         self._held = b"\r\n"
         self._skip = 2
-        self._line = 0
-        self._line_max = line_max
+        self._rules = TextRules(line_max)
         self.ended = False
         self.rest = b""
-        self.fault: Fault | None = None
         self.size = 0
+
+    @property
+    def fault(self) -> Fault | None:
+        """What speaks against the text so far."""
+        return self._rules.fault
 
     def feed(self, block: bytes) -> bytes:
         """The text that is now certain, without stuffed dots (may be empty). block: at most BLOCK_MAX octets.
@@ -74,54 +69,9 @@ class TextReader:
             self._skip = 0
         if data:
             self.size += len(data)
-            if self.fault is None:
-                self._look(data)
+            if self._rules.fault is None:
+                self._rules.look(data)
         return data
-
-    def _look(self, text: bytes) -> None:
-        if b"\0" in text:
-            self.fault = Fault.NUL
-        elif not _even(text) and _bare(text):
-            self.fault = Fault.BARE_LINE_END
-        elif self._line + len(text) > self._line_max and self._too_long(text):
-            self.fault = Fault.LINE_TOO_LONG
-        elif (newline := text.rfind(b"\n")) >= 0:
-            self._line = len(text) - newline - 1
-        else:
-            self._line += len(text)
-
-    def _too_long(self, text: bytes) -> bool:
-        """Is there a line over the limit? Looks only near each limit's end, so a long text costs few steps."""
-        start = -self._line
-        while start + self._line_max < len(text):
-            newline = text.rfind(b"\n", max(start, 0), start + self._line_max)
-            if newline < 0:
-                return True
-            start = newline + 1
-        return False
-
-
-def _bare(text: bytes) -> bool:
-    """Is there a CR or LF outside of a CRLF? A CR at the end was held back, so no CRLF is ever cut."""
-    ends = text.count(b"\r\n")
-    return text.count(b"\n") != ends or text.count(b"\r") != ends
-
-
-def _even(text: bytes) -> bool:
-    """Are these lines of one length, each ended by CRLF, as base64 has them? Said at a step a line instead of one an
-    octet, which is an eighth of what looking for bare line ends costs otherwise."""
-    first = text.find(b"\n")
-    width = text.find(b"\n", first + 1) - first
-    if first < 1 or width < 2:
-        return False
-    lines = len(range(first, len(text), width))
-    if text[first::width] != b"\n" * lines or text[first - 1 :: width][:lines] != b"\r" * lines:
-        return False
-    inner = bytearray(text)
-    del inner[first::width]
-    # With the LFs gone the CRs are one octet nearer to each other. Only those that were looked at go.
-    del inner[first - 1 : first + (lines - 1) * (width - 1) : width - 1]
-    return b"\r" not in inner and b"\n" not in inner
 
 
 def _held_back(data: bytes) -> int:

@@ -6,11 +6,15 @@ Everything here is linear in the argument's length; what cannot be read raises `
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from smtp.wire import replies
-from smtp.wire.ehlo import MAIL_PARAMETERS, RCPT_PARAMETERS
+from smtp.wire import dsn, hold, replies
+from smtp.wire.ehlo import MAIL_PARAMETERS, RCPT_PARAMETERS, Kind
 from smtp.wire.replies import Reply
+
+T = TypeVar("T")
 
 PATH_MAX = 320
 """Octets of an address. Tolerance: RFC 5321 §4.5.3.1.3 says 256 with the brackets, and 64 for the local part; lists
@@ -46,30 +50,44 @@ class BadArgument(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MailArgument:
-    """What MAIL said. address: "" for the null reverse-path. size: octets announced, or None. body: "7BIT" or
-    "8BITMIME", or None when not said."""
+    """What MAIL said.
+
+    address: "" for the null reverse-path. size: octets announced, or None. body: "7BIT" or "8BITMIME", or None when
+    not said. ret: "FULL" or "HDRS", envid: xtext as it was given (RFC 3461). requiretls: RFC 8689. hold_for: seconds,
+    hold_until: Unix time; one of them at most (RFC 4865).
+    """
 
     address: str
     size: int | None = None
     body: str | None = None
     smtputf8: bool = False
+    ret: str | None = None
+    envid: str | None = None
+    requiretls: bool = False
+    hold_for: int | None = None
+    hold_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RcptArgument:
-    """What RCPT said. address: "postmaster" alone (in any case) is the one without a domain."""
+    """What RCPT said. address: "postmaster" alone (in any case) is the one without a domain. notify: "NEVER" or a list
+    of events in capitals; orcpt: as it was given (RFC 3461)."""
 
     address: str
+    notify: str | None = None
+    orcpt: str | None = None
 
 
-def mail(argument: str, *, extended: bool) -> MailArgument:
-    """Read the argument of MAIL. extended: EHLO came before, so parameters are allowed."""
+def mail(argument: str, *, extended: bool, kind: Kind = "smtp") -> MailArgument:
+    """Read the argument of MAIL. extended: EHLO came before, so parameters are allowed. kind: of the listener."""
     rest = _after_keyword(argument, "FROM:", replies.MAIL_SYNTAX)
     if rest.startswith("<>"):
         address, rest = "", rest[2:]
     else:
         address, rest = _path(rest, replies.BAD_SENDER)
-    given = _parameters(rest, MAIL_PARAMETERS, extended, replies.MAIL_SYNTAX)
+    if not rest and address.isascii():
+        return MailArgument(address)
+    given = _parameters(rest, MAIL_PARAMETERS[kind], extended, replies.MAIL_SYNTAX)
     smtputf8 = "SMTPUTF8" in given
     # RFC 6531 §3.4: the parameter has no value.
     if smtputf8 and given["SMTPUTF8"] is not None:
@@ -79,10 +97,26 @@ def mail(argument: str, *, extended: bool) -> MailArgument:
         raise BadArgument(replies.BAD_PARAMETER)
     if not smtputf8 and not address.isascii():
         raise BadArgument(replies.SENDER_NEEDS_SMTPUTF8)
-    return MailArgument(address, _size(given), _body(given), smtputf8)
+    # RFC 8689 §2: the parameter has no value.
+    if given.get("REQUIRETLS") is not None:
+        raise BadArgument(replies.BAD_PARAMETER)
+    # RFC 4865 §4: one of the two.
+    if "HOLDFOR" in given and "HOLDUNTIL" in given:
+        raise BadArgument(replies.BAD_PARAMETER)
+    return MailArgument(
+        address,
+        _size(given),
+        _body(given),
+        smtputf8,
+        ret=_read(given, "RET", dsn.ret),
+        envid=_read(given, "ENVID", dsn.envid),
+        requiretls="REQUIRETLS" in given,
+        hold_for=_read(given, "HOLDFOR", hold.seconds),
+        hold_until=_read(given, "HOLDUNTIL", hold.moment),
+    )
 
 
-def rcpt(argument: str, *, extended: bool, smtputf8: bool) -> RcptArgument:
+def rcpt(argument: str, *, extended: bool, smtputf8: bool, kind: Kind = "smtp") -> RcptArgument:
     """Read the argument of RCPT. smtputf8: MAIL had that parameter."""
     rest = _after_keyword(argument, "TO:", replies.RCPT_SYNTAX)
     # RFC 5321 §4.5.1: postmaster needs no domain.
@@ -92,8 +126,14 @@ def rcpt(argument: str, *, extended: bool, smtputf8: bool) -> RcptArgument:
         address, rest = _path(rest, replies.BAD_RECIPIENT)
     if not smtputf8 and not address.isascii():
         raise BadArgument(replies.RECIPIENT_NEEDS_SMTPUTF8)
-    _parameters(rest, RCPT_PARAMETERS, extended, replies.RCPT_SYNTAX)
-    return RcptArgument(address)
+    if not rest:
+        return RcptArgument(address)
+    given = _parameters(rest, RCPT_PARAMETERS[kind], extended, replies.RCPT_SYNTAX)
+    return RcptArgument(
+        address,
+        notify=_read(given, "NOTIFY", dsn.notify),
+        orcpt=_read(given, "ORCPT", lambda value: dsn.orcpt(value, smtputf8=smtputf8)),
+    )
 
 
 def is_host(name: str) -> bool:
@@ -164,6 +204,16 @@ def _parameters(text: str, known: frozenset[str], extended: bool, syntax: Reply)
             raise BadArgument(replies.BAD_PARAMETER)
         given[keyword] = value if equals else None
     return given
+
+
+def _read(given: dict[str, str | None], keyword: str, read: Callable[[str | None], T | None]) -> T | None:
+    """The value of a parameter, or None where it was not given."""
+    if keyword not in given:
+        return None
+    value = read(given[keyword])
+    if value is None:
+        raise BadArgument(replies.BAD_PARAMETER)
+    return value
 
 
 def _size(given: dict[str, str | None]) -> int | None:

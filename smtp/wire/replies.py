@@ -12,32 +12,39 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One reply. code: RFC 5321 §4.2.1. enhanced: RFC 3463 ("" for none). text: one line, or several divided by LF.
-    wire: the octets to send, made once. closes: the connection ends after it."""
+    wire: the octets to send, said: the same on one line for the trace, made once. closes: the connection ends after
+    it."""
 
     code: int
     enhanced: str
     text: str
     closes: bool = False
     wire: bytes = field(init=False, repr=False, compare=False)
+    said: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        code, text = self.code, self.text
         start = f"{self.enhanced} " if self.enhanced else ""
-        lines = [start + line for line in self.text.split("\n")]
-        # RFC 5321 §4.2.1: a hyphen after the code of every line but the last.
-        wire = "".join(f"{self.code}-{line}\r\n" for line in lines[:-1]) + f"{self.code} {lines[-1]}\r\n"
+        if "\n" in text:
+            *lines, last = text.split("\n")
+            # RFC 5321 §4.2.1: a hyphen after the code of every line but the last.
+            wire = "".join(f"{code}-{start}{line}\r\n" for line in lines) + f"{code} {start}{last}\r\n"
+        else:
+            wire = f"{code} {start}{text}\r\n"
         object.__setattr__(self, "wire", wire.encode("ascii", "replace"))
+        object.__setattr__(self, "said", f"{code} {self.enhanced} {text}")
 
     @property
     def positive(self) -> bool:
         return self.code < 400
 
     def __str__(self) -> str:
-        return f"{self.code} {self.enhanced} {self.text}"
+        return self.said
 
 
-def greeting(hostname: str) -> Reply:
-    """RFC 5321 §4.3.1: the first word is the server's name; ESMTP invites EHLO."""
-    return Reply(220, "", f"{hostname} ESMTP Homing")
+def greeting(hostname: str, protocol: str = "ESMTP") -> Reply:
+    """RFC 5321 §4.3.1: the first word is the server's name; ESMTP invites EHLO, LMTP (RFC 2033 §4) LHLO."""
+    return Reply(220, "", f"{hostname} {protocol} Homing")
 
 
 def helo(hostname: str) -> Reply:
@@ -51,6 +58,11 @@ def challenge(data: bytes) -> Reply:
 
 def queued(trace: str) -> Reply:
     return Reply(250, "2.0.0", f"Ok: stored as {trace}")
+
+
+def chunk_taken(octets: int) -> Reply:
+    """RFC 3030 §2: a chunk that is not the last."""
+    return Reply(250, "2.0.0", f"{octets} octets received")
 
 
 def help_text(verbs: str) -> Reply:
@@ -72,6 +84,9 @@ SHUTTING_DOWN = Reply(421, "4.3.2", "Service is shutting down, try again later",
 NOT_ENABLED = Reply(421, "4.3.2", "Service is not accepting mail now", closes=True)
 TOO_MANY_CONNECTIONS = Reply(421, "4.7.0", "Too many connections from your address", closes=True)
 SERVER_FULL = Reply(421, "4.3.2", "Too many connections, try again later", closes=True)
+# RFC 9422 §4.1: no more than MAILMAX said.
+TOO_MANY_MAILS = Reply(421, "4.7.0", "Too many messages in one connection, connect again", closes=True)
+NOT_FROM_HERE = Reply(554, "5.7.1", "Your address may not deliver here", closes=True)
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing connection", closes=True)
 SIGNED_OUT = Reply(421, "4.7.0", "The credentials of this session no longer hold, sign in again", closes=True)
 
@@ -83,6 +98,11 @@ BAD_LINE = Reply(500, "5.5.2", "Command line holds NUL, bare CR or octets that a
 UNKNOWN_COMMAND = Reply(500, "5.5.1", "Command not recognized")
 NO_ARGUMENT = Reply(501, "5.5.4", "This command takes no argument")
 HELO_SYNTAX = Reply(501, "5.5.4", "Syntax: EHLO or HELO, then a host name or address literal")
+LHLO_SYNTAX = Reply(501, "5.5.4", "Syntax: LHLO, then a host name or address literal")
+# How many octets of text follow is not known, and none of them is to be taken for a command.
+BDAT_SYNTAX = Reply(501, "5.5.4", "Syntax: BDAT octets [LAST]", closes=True)
+HOLD_TOO_LONG = Reply(501, "5.5.4", "A message cannot be held for so long; EHLO tells how long")
+HOLD_IS_PAST = Reply(501, "5.5.4", "HOLDUNTIL is in the past")
 MAIL_SYNTAX = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
 RCPT_SYNTAX = Reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
 VRFY_SYNTAX = Reply(501, "5.5.4", "Syntax: VRFY address")
@@ -101,12 +121,20 @@ HELO_FIRST = Reply(503, "5.5.1", "Send EHLO or HELO first")
 NESTED_MAIL = Reply(503, "5.5.1", "Nested MAIL command")
 MAIL_FIRST = Reply(503, "5.5.1", "Send MAIL first")
 NO_VALID_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
+# RFC 2033 §4.2
+LMTP_NO_RECIPIENTS = Reply(503, "5.5.1", "No valid recipients")
+LHLO_FIRST = Reply(503, "5.5.1", "Send LHLO first")
+# RFC 3030 §2
+BDAT_HAS_BEGUN = Reply(503, "5.5.1", "The message has begun with BDAT and goes on with BDAT")
 NOT_NOW = Reply(503, "5.5.1", "Not possible within a mail transaction")
 TLS_ALREADY = Reply(503, "5.5.1", "TLS is already in use")
 TLS_NOT_AVAILABLE = Reply(454, "4.7.0", "TLS is not available")
 TLS_FIRST = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
+# RFC 8689 §2
+REQUIRETLS_NEEDS_TLS = Reply(530, "5.7.10", "REQUIRETLS needs a connection under TLS")
 # RFC 4954 §4, §6
 AUTH_FIRST = Reply(530, "5.7.0", "Authentication required")
+NO_AUTH = Reply(502, "5.5.1", "Signing in is not offered here")
 AUTH_ALREADY = Reply(503, "5.5.1", "Already authenticated")
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Encryption required for the requested authentication mechanism")
 AUTH_UNKNOWN_MECHANISM = Reply(504, "5.5.4", "Unrecognized authentication type")
@@ -123,6 +151,7 @@ NO_SUCH_USER = Reply(550, "5.1.1", "No such user here")
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
 MAILBOX_FULL = Reply(452, "4.2.2", "Mailbox is over its quota")
+LARGER_THAN_MAILBOX = Reply(552, "5.2.3", "Message is larger than the whole mailbox may be")
 # RFC 5321 §4.5.3.1.10
 TOO_MANY_TARGETS = Reply(452, "4.5.3", "The address leads to too many recipients")
 

@@ -87,11 +87,12 @@ class Line:
         self.socket = connection
         self.file = connection.makefile("rb")
 
-    def read(self) -> bytes:
+    def read(self, *, whole: bool = False) -> bytes:
+        """A line; whole: with its end."""
         data = self.file.readline(1 << 20)
         if not data:
             raise Gone
-        return data.rstrip(b"\r\n")
+        return data if whole else data.rstrip(b"\r\n")
 
     def write(self, text: str | bytes) -> None:
         self.socket.sendall((text.encode() if isinstance(text, str) else text) + b"\r\n")
@@ -217,13 +218,15 @@ class SmtpServer(Scripted):
 
     def _body(self, line: Line, mail: Mail) -> None:
         lines: list[bytes] = []
-        while (data := line.read()) != b".":
-            lines.append(data[1:] if data.startswith(b".") else data)
+        begins = True  # Only CRLF ends a line, and only there a dot is one of the wire's.
+        while (data := line.read(whole=True)) != b".\r\n" or not begins:
+            lines.append(data[1:] if begins and data.startswith(b".") else data)
+            begins = data.endswith(b"\r\n")
             if len(lines) == 3 and self.at.get("body"):
                 # a reset, so that the client's next write fails
                 line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 self.instead(line, "body")
-        mail.raw = b"\r\n".join(lines) + b"\r\n"
+        mail.raw = b"".join(lines)
         if not self.instead(line, "end"):
             self.mails.append(mail)
             line.write("250 2.0.0 queued as 1")

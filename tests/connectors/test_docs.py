@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
@@ -14,10 +15,15 @@ from typing import Any
 
 import pytest
 
+from homing.relays import make_relays
+from homing.settings import load_settings
+from smtp.outbound.transport import Status
 from tests.connectors.certs import make
 from tests.connectors.imapserver import ImapServer
 from tests.connectors.servers import SmtpServer, TokenServer
 from tests.connectors.test_messaging_imap import letter
+from tests.smtp.outbound.letters import letter as mail
+from tests.smtp.outbound.letters import only
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "docs" / "connectors.md", *sorted((ROOT / "docs" / "connectors").glob("*.md"))]
@@ -85,22 +91,44 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     return found
 
 
+def send_by_each(text: str) -> None:
+    """A message through each of the connectors that these settings have."""
+    Path("homing.toml").write_text(text)
+    settings = load_settings({}).settings
+
+    async def send() -> None:
+        relays = make_relays(settings)
+        for one in settings.connectors:
+            relay = relays.get(one.name)
+            assert relay is not None
+            assert only(await relay.send(mail())).status is Status.SENT
+        await relays.stop()
+
+    asyncio.run(send())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_examples_run(page: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {"__name__": "example"}
     ran = 0
     for language, text in blocks(page):
         if language == "sh":
-            for line in text.splitlines():
-                if line.startswith("export "):
-                    for word in shlex.split(line)[1:]:
-                        monkeypatch.setenv(*word.split("=", 1))
+            for words in re.findall(r"^export (.*(?:\n  .*)*)", text, re.M):
+                for word in shlex.split(words):
+                    monkeypatch.setenv(*word.split("=", 1))
+            if "HOMING_CONNECTORS" in os.environ:
+                found = load_settings().settings
+                assert (found.connector_names, found.outbound.table) == ({"ses"}, {"*": "connector:ses"})
+        elif language == "toml":
+            send_by_each(text)
         else:
             assert language == "python"
             exec(compile(text, page.name, "exec"), names)
             ran += 1
     assert ran
-    if page.stem in ("basic", "gmail", "microsoft", "connectors"):
+    if page.stem == "relay":
+        assert world.smtp.signed_in == ["alice@gmail.com", "alice@example.org", "apikey", "AKIASMTPUSER", "apikey"]
+    if page.stem in ("basic", "gmail", "microsoft", "connectors", "relay"):
         assert world.smtp.mails
     if page.stem == "basic":
         assert set(world.smtp.signed_in) == {"alice@example.org", "apikey", "AKIASMTPUSER"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import imaplib
 import os
 import shutil
+import ssl
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -16,12 +18,15 @@ from connectors import create_connector
 from connectors.exceptions import AuthenticationError, ConnectionError, MessageError
 from connectors.messaging.imap import GmailIMAPConnector
 from connectors.messaging.smtp import GmailConnector
+from connectors.relay import Relay
 from connectors.smtp_connector import BaseSMTPConnector, BasicSMTPConnector
+from smtp.outbound.transport import Status
 from tests.connectors.certs import Certs
 from tests.connectors.conftest import path_of
 from tests.connectors.mailhost import PASSWORD, Host, dovecot, mailhost
 from tests.connectors.servers import TokenServer
 from tests.live import until
+from tests.smtp.outbound.letters import letter as mail
 
 pytestmark = pytest.mark.interop
 
@@ -104,6 +109,36 @@ def test_each_provider_sends(host: Host, certs: Certs, endpoint: TokenServer, na
     assert message["body"].strip() == "schön"
     assert message["html_body"].strip() == "<p>schön</p>"
     assert message["message_id"] == result.message_id
+
+
+@pytest.mark.parametrize("name", ["basic", "gmail", "microsoft"])
+async def test_each_provider_relays_octet_by_octet(host: Host, certs: Certs, endpoint: TokenServer, name: str) -> None:
+    word = uuid4().hex
+    # With all the fields that Postfix would add.
+    head = f"From: <x@elsewhere.example>\r\nTo: {BOB}\r\nMessage-ID: <{word}@elsewhere.example>\r\n"
+    head += "Date: Fri, 21 Nov 2025 10:00:00 +0000\r\n"
+    text = f"{head}Subject: {word}\r\n\r\n.a\r\n..b\r\n.\r\n\tGrüße \r\n".encode()
+    text += b".long\r\n" * 60_000
+    relay = Relay(name, provider(host, certs, endpoint, name) | {"from_email": ALICE})
+    for _ in range(2):
+        result = await relay.send(mail(BOB, "nobody@test.example", text=text, sender="x@elsewhere.example"))
+    await relay.close()
+    assert result.reused
+    assert result.outcomes[BOB].status is Status.SENT
+    assert (result.outcomes["nobody@test.example"].status, result.outcomes["nobody@test.example"].code) == (
+        Status.FAILED,
+        550,
+    )
+    with reader(host, certs).connection() as imap:
+        until(lambda: len(imap.search_messages(["SUBJECT", word], mailbox="INBOX")) == 2, 20, word, pause=0.1)
+    with imaplib.IMAP4_SSL("127.0.0.1", host.imaps, ssl_context=ssl.create_default_context(cafile=certs.ca)) as raw:
+        raw.login(BOB, PASSWORD)
+        raw.select("INBOX", readonly=True)
+        (found,) = raw.search(None, "SUBJECT", word)[1]
+        for number in found.split():
+            (part, _) = raw.fetch(number, "BODY.PEEK[]")[1]
+            assert isinstance(part, tuple)
+            assert part[1].endswith(b"\r\n" + text)
 
 
 @pytest.mark.parametrize("name", ["gmail", "microsoft"])

@@ -37,7 +37,9 @@ class Up:
 def environment(folder: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOMING_", "SMTP_", "IMAP_"))}
     ports = {f"HOMING_{name}_PORT": "0" for name in LISTENERS}
-    return {**kept, **ports, "HOMING_DATA": str(folder), "HOMING_HOST": "127.0.0.1", "PYTHONPATH": str(ROOT), **more}
+    # Nothing leaves this machine.
+    fixed = {"HOMING_HOST": "127.0.0.1", "HOMING_OUTBOUND_ENABLED": "false", "PYTHONPATH": str(ROOT)}
+    return {**kept, **ports, **fixed, "HOMING_DATA": str(folder), **more}
 
 
 @pytest.fixture

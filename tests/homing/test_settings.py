@@ -84,7 +84,53 @@ def test_the_file() -> None:
     ("environ", "sentence"),
     [
         ({"HOMING_TLS_CERT": "x.pem"}, "set together or not at all"),
-        ({"HOMING_LMTP_PORT": "24"}, "no LMTP listener"),
+        ({"HOMING_LMTP_PORT": "25"}, "which is SMTP's"),
+        ({"HOMING_PROXY_LISTENERS": "smtp"}, "smtp is behind a proxy: proxy.networks has to say"),
+        ({"HOMING_PROXY_LISTENERS": "pop3"}, "'pop3' is none of smtp, submission"),
+        ({"HOMING_PROXY_NETWORKS": "here"}, "list of networks"),
+        ({"HOMING_SMTP_LISTENERS": "25"}, "smtp.listeners"),
+        ({"HOMING_SMTP_LISTENERS": "[{"}, "is not JSON"),
+        ({"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "smtp"}]'}, "'a' needs either a port or a socket"),
+        (
+            {"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "smtp", "port": 1}, {"name": "b", "kind": "pop"}]'},
+            r"smtp\.listeners, number 2, kind \(environment HOMING_SMTP_LISTENERS\): Input should be 'smtp'",
+        ),
+        (
+            {"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "smtp", "port": 1, "colour": "red"}]'},
+            r"smtp\.listeners, number 1, colour \(environment HOMING_SMTP_LISTENERS\)",
+        ),
+        (
+            {"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "lmtp", "port": 1, "sign_in": "offered"}]'},
+            "nobody signs in",
+        ),
+        ({"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "lmtp", "port": 25}]'}, "must not be served on port 25"),
+        (
+            {"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "submissions", "port": 1, "tls": "none"}]'},
+            "of kind submissions: its tls is tls",
+        ),
+        (
+            {"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "submission", "port": 1, "sign_in": "off"}]'},
+            "its sign_in is required",
+        ),
+        (
+            {"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "smtp", "socket": "/x", "proxy": true}]'},
+            "host and proxy do not go with it",
+        ),
+        (
+            {"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "smtp", "port": 1, "proxy": true}]'},
+            "a is behind a proxy: proxy.networks has to say",
+        ),
+        (
+            {"HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "smtp", "port": 1, "networks": "x"}]'},
+            "does not appear to be an IPv4 or IPv6 network",
+        ),
+        (
+            {
+                "HOMING_SMTP_LISTENERS": '[{"name": "a", "kind": "smtp", "port": 1},'
+                ' {"name": "a", "kind": "smtp", "port": 2}]'
+            },
+            "two listeners have the name 'a'",
+        ),
         ({"HOMING_DOMAIN": "a b"}, "not a domain name"),
         ({"HOMING_SIGNIN_TRUSTED": "nonsense"}, "list of networks"),
         ({"HOMING_SMTP_PLAIN_AUTH": "always"}, "not a setting"),
@@ -100,7 +146,76 @@ def test_trusted_networks_are_exempt_besides_loopback() -> None:
     assert settings.exempt == ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "2001:db8::/32")
 
 
+def test_listeners_as_tables() -> None:
+    Path("homing.toml").write_text(
+        "[smtp]\nport = 25\n"
+        '[[smtp.listeners]]\nname = "inside"\nkind = "smtp"\nhost = "127.0.0.1"\nport = 26\nsize_max = "1 MiB"\n'
+        '[[smtp.listeners]]\nname = "mx2"\nkind = "lmtp"\nsocket = "/run/lmtp"\n'
+    )
+    loaded = load_settings({})
+    inside, lmtp = loaded.settings.smtp.listeners
+    assert (inside.name, inside.port, inside.size_max, lmtp.socket) == ("inside", 26, 1024 * 1024, "/run/lmtp")
+    shown = next(row for row in loaded.rows(PREFIX) if row.key == "smtp.listeners")
+    assert shown.origin == "file homing.toml"
+    # What is shown is what the environment would have.
+    assert load_settings({"HOMING_SMTP_LISTENERS": shown.value}).settings.smtp.listeners == (inside, lmtp)
+
+
 def test_the_manual_is_whole() -> None:
     text = manual(Settings, PREFIX)
     assert all(f"`{name}`" in text for name in PUBLIC)
     assert "plain_auth" not in text
+    assert "(as JSON)" in text
+    assert "- `recipients_max` (number, default empty): Recipients of one message." in text
+
+
+CONNECTOR = """
+[connectors.gmail]
+provider = "gmail"
+from_email = "alice@gmail.com"
+user = "client"
+secret = "geheim"
+credential = "refresh"
+[outbound.routes]
+"*" = "connector:gmail"
+"""
+
+
+def test_connectors_as_tables() -> None:
+    Path("homing.toml").write_text(CONNECTOR)
+    found = load_settings({})
+    (one,) = found.settings.connectors
+    assert one.config == {
+        "provider": "gmail",
+        "from_email": "alice@gmail.com",
+        "user": "client",
+        "secret": "geheim",
+        "credential": "refresh",
+        "timeout": 30.0,
+        "use_tls": True,
+        "verify_ssl": True,
+    }
+    assert (one.sender, one.connections) == ("keep", 3)
+    assert found.settings.connector_names == {"gmail"}
+    shown = repr(found.settings) + repr(found.rows(PREFIX))
+    assert "geheim" not in shown
+    assert "refresh" not in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("connector:gmail", "connector:gmial"), "there is no connector 'gmial': there are gmail."),
+        (("connector:gmail", "smtp//u:pass@h"), "the route of '*' cannot be used: a route is mx, smtp://host:port"),
+        (('"*"', '"a b"'), "'a b' is not a domain"),
+        (('secret = "geheim"', ""), "connectors.gmail, secret"),
+        (('"gmail"\nfrom', '"gmial"\nfrom'), "connectors.gmail, provider"),
+        (("[connectors.gmail]", '[connectors."G m"]'), "connectors.G m, name"),
+    ],
+)
+def test_connectors_that_cannot_be(change: tuple[str, str], sentence: str) -> None:
+    Path("homing.toml").write_text(CONNECTOR.replace(*change))
+    with pytest.raises(ConfigError) as caught:
+        load_settings({})
+    assert sentence in str(caught.value)
+    assert not any(secret in str(caught.value) for secret in ("geheim", "refresh", "pass@"))

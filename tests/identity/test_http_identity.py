@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,7 +17,7 @@ from identity.adapters.http import adapter
 from identity.adapters.http.adapter import open_http
 from identity.adapters.sqlite.adapter import open_sqlite
 from identity.connect import connect
-from identity.model import Alias, NewAccount, Origin, Role
+from identity.model import Alias, BannedBy, DkimAlgorithm, DkimState, NewAccount, NewBan, Origin, RateCharge, Role
 from identity.port import Identity, Reason, Refused, Unavailable
 from identity.port_api import port_app
 from identity.settings import IdentitySettings, PasswordSettings
@@ -25,6 +26,7 @@ from runtime.clock import ManualClock
 from runtime.portframes import LENGTH
 from tests.cutting import CuttingProxy
 from tests.portvalues import same, values
+from tests.scram import ScramClient
 from tests.served import TOKEN, Keeper
 
 CODEC = wire.codec()
@@ -32,7 +34,10 @@ METHODS = sorted(CODEC.methods() - {"close"})
 D = "test.example"
 HOME = Origin("127.0.0.1", "imap")
 SETTINGS = IdentitySettings(
-    default_domain=D, passwords=PasswordSettings(memory_kib=64, iterations=1, lanes=1, threads=2)
+    default_domain=D,
+    passwords=PasswordSettings(memory_kib=64, iterations=1, lanes=1, threads=2),
+    scram=True,
+    scram_iterations=4096,
 )
 
 
@@ -100,12 +105,17 @@ async def test_a_write_with_a_lost_answer_is_done_once_and_said_to_be_unknown(sc
     principal = await port.authenticate("alice", "secret", HOME)
     token = await port.issue_token(principal)
     spare = await port.add_app_password(alice.id, "spare")
+    banned = await port.ban(NewBan("192.0.2.8", "", BannedBy.ADMINISTRATOR))
+    lifted = await port.ban(NewBan("192.0.2.9", "", BannedBy.ADMINISTRATOR))
+    key = await port.add_dkim_key(D, DkimAlgorithm.ED25519)
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "issue_token": lambda: port.issue_token(principal),
         "refresh_token": lambda: port.refresh_token(token.refresh),
         "add_domain": lambda: port.add_domain("second.example"),
         "update_domain": lambda: port.update_domain("second.example", None, "-"),
         "remove_domain": lambda: port.remove_domain("second.example"),
+        "add_dkim_key": lambda: port.add_dkim_key(D, DkimAlgorithm.RSA),
+        "remove_dkim_key": lambda: port.remove_dkim_key(D, key.selector),
         "add_account": lambda: port.add_account(NewAccount(f"bob@{D}", "secret")),
         "import_accounts": lambda: port.import_accounts([NewAccount(f"carol@{D}", "secret")]),
         "put_alias": lambda: port.put_alias(Alias(f"all@{D}", (f"alice@{D}",))),
@@ -114,6 +124,10 @@ async def test_a_write_with_a_lost_answer_is_done_once_and_said_to_be_unknown(sc
         "revoke_app_password": lambda: port.revoke_app_password(alice.id, spare[0].id),
         "update_account": lambda: port.update_account(alice.id, display_name="Alice"),
         "set_password": lambda: port.set_password(alice.id, "new"),
+        "charge": lambda: port.charge([RateCharge("address:a", 3600, 10**9, 3)]),
+        "ban": lambda: port.ban(NewBan("192.0.2.7", "", BannedBy.ADMINISTRATOR)),
+        "hit_bans": lambda: port.hit_bans({banned.id: 2}),
+        "lift_ban": lambda: port.lift_ban(lifted.id),
     }
     assert set(calls) == wire.ONCE - {"remove_account"}
     for name, call in calls.items():
@@ -129,6 +143,10 @@ async def test_a_write_with_a_lost_answer_is_done_once_and_said_to_be_unknown(sc
     now = await behind.account(alice.id)
     assert now.display_name == "Alice"
     assert (await behind.authenticate("alice", "new", HOME)).version == now.version
+    assert [count.present for count in await behind.charge([RateCharge("address:a", 3600, 10**9, 0)])] == [3]
+    (made,) = await behind.dkim_keys(D)
+    assert made.selector != key.selector
+    assert {one.target: one.hits for one in await behind.bans()} == {"192.0.2.7": 0, "192.0.2.8": 2}
 
 
 @pytest.mark.parametrize("cuts", [["before"], ["body", "head", "before"]])
@@ -138,22 +156,35 @@ async def test_questions_are_asked_again(scene: Scene, cuts: list[Any], monkeypa
     alice = await port.add_account(NewAccount(f"alice@{D}", "secret"))
     principal = await behind.authenticate("alice", "secret", HOME)
     token = await behind.issue_token(principal)
+    key = await behind.add_dkim_key(D, DkimAlgorithm.ED25519)
+    salt = await behind.scram_start("alice", HOME)
+    scram = ScramClient("alice", "secret")
+    scram.final(f"r={scram.nonce}1,s={base64.b64encode(salt.salt).decode()},i={salt.iterations}".encode())
     calls: dict[str, Callable[[Identity], Awaitable[object]]] = {
         "domain_exists": lambda one: one.domain_exists(D),
         "resolve": lambda one: one.resolve(f"alice+x@{D}"),
         "authenticate": lambda one: one.authenticate("alice", "secret", HOME),
+        "authenticate_token": lambda one: one.authenticate_token("alice", token.access, HOME),
+        "scram_ready": lambda one: one.scram_ready(),
+        "scram_start": lambda one: one.scram_start("alice", HOME),
+        "scram_finish": lambda one: one.scram_finish("alice", scram.message, scram.proof, HOME),
         "may_send_as": lambda one: one.may_send_as(alice.id, f"alice@{D}"),
         "account": lambda one: one.account(alice.id),
         "still_valid": lambda one: one.still_valid(principal),
         "changes_since": lambda one: one.changes_since(0, 5),
         "verify_token": lambda one: one.verify_token(token.access),
         "domains": lambda one: one.domains(),
+        "dkim_keys": lambda one: one.dkim_keys(D),
+        "set_dkim_state": lambda one: one.set_dkim_state(D, key.selector, DkimState.RETIRED),
         "accounts": lambda one: one.accounts(D),
         "find_account": lambda one: one.find_account("alice"),
         "export_accounts": lambda one: one.export_accounts(),
         "removed_accounts": lambda one: one.removed_accounts(),
         "aliases": lambda one: one.aliases(),
         "app_passwords": lambda one: one.app_passwords(alice.id),
+        "bans": lambda one: one.bans(),
+        "bans_since": lambda one: one.bans_since(""),
+        "signed_in_from": lambda one: one.signed_in_from("192.0.2.7"),
         "revoke_token": lambda one: one.revoke_token(token.access),
         "finish_removal": lambda one: one.finish_removal(alice.id),
     }

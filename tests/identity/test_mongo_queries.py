@@ -20,7 +20,20 @@ from tests.mongo_shapes import SAMPLES, problem, shapes
 LOOKED_AT = {
     # one; or one page of the oldest changes
     "_id_": frozenset(
-        {"kind", "rev", "password_hash", "apps.x", "untold", "closing", "ended", "refresh", "level", "at"}
+        {
+            "kind",
+            "rev",
+            "password_hash",
+            "apps.x",
+            "untold",
+            "closing",
+            "ended",
+            "refresh",
+            "level",
+            "at",
+            "id",
+            "state",
+        }
     ),
     # one
     "key": frozenset({"kind"}),

@@ -9,15 +9,19 @@ from hypothesis import strategies as st
 from identity.sasl import (
     MAX_LINE,
     Challenge,
-    Check,
     Credentials,
     Exchange,
     Failed,
     Fault,
+    Ground,
     Login,
+    OAuthBearer,
     Outcome,
     Plain,
+    Scram,
+    XOAuth2,
     mechanism,
+    mechanisms,
 )
 
 
@@ -108,39 +112,26 @@ def test_line_at_its_limit_and_one_group_more() -> None:
 
 
 def test_mechanism_by_name() -> None:
-    assert isinstance(mechanism("plain"), Plain)
-    assert isinstance(mechanism("LOGIN"), Login)
-    assert mechanism("CRAM-MD5") is None
+    here = Ground()
+    assert isinstance(mechanism("plain", here), Plain)
+    assert isinstance(mechanism("LOGIN", here), Login)
+    assert isinstance(mechanism("OAuthBearer", here), OAuthBearer)
+    assert isinstance(mechanism("XOAUTH2", here), XOAuth2)
+    assert mechanism("CRAM-MD5", here) is None
+    assert mechanism("SCRAM-SHA-256", here) is None
+
+
+def test_scram_is_offered_where_it_is_ready_and_plus_where_the_channel_can_be_bound() -> None:
+    assert mechanisms(Ground()) == ("PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2")
+    assert mechanisms(Ground(binding=b"x")) == mechanisms(Ground())
+    assert mechanisms(Ground(scram=True)) == (*mechanisms(Ground()), "SCRAM-SHA-256")
+    assert mechanisms(Ground(True, b"x")) == (*mechanisms(Ground()), "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS")
+    assert mechanism("SCRAM-SHA-256-PLUS", Ground(scram=True)) is None
+    assert isinstance(mechanism("scram-sha-256-plus", Ground(True, b"x")), Scram)
 
 
 def test_no_secret_in_a_repr() -> None:
     assert "secret" not in repr(plain(b"\0alice\0secret"))
-
-
-class Bearer:
-    """What a mechanism with a check and a last word looks like (RFC 7628)."""
-
-    client_first = True
-
-    def step(self, response: bytes | None) -> Outcome:
-        if response is None:
-            return Challenge(b"")
-        return Check("bearer", response.decode(), self._checked)
-
-    def _checked(self, answer: object) -> Outcome:
-        return Credentials("alice", "token", "bearer") if answer else Challenge(b'{"status":"invalid_token"}')
-
-
-@pytest.mark.parametrize(
-    ("good", "outcome"),
-    [(True, Credentials("alice", "token", "bearer")), (False, Challenge(b'{"status":"invalid_token"}'))],
-)
-def test_a_mechanism_may_ask_between_its_steps(good: bool, outcome: Outcome) -> None:
-    check = Exchange(Bearer()).start(b64(b"token"))
-    assert isinstance(check, Check)
-    assert (check.kind, check.value) == ("bearer", "token")
-    assert check.checked(good) == outcome
-    assert "token" not in repr(check).replace("value", "")
 
 
 @given(st.sampled_from([Plain, Login]), st.one_of(st.none(), st.binary(max_size=60)), st.lists(st.binary(max_size=60)))

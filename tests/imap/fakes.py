@@ -465,6 +465,9 @@ class FakeIdentity:
             raise identity.port.Refused(identity.port.Reason.BAD_CREDENTIALS)
         return Principal(user, f"{user}@example.org", Role.USER, self.quotas.get(user), "password", self.versions[user])
 
+    async def authenticate_token(self, name: str, access: str, origin: Origin) -> Principal:
+        raise identity.port.Refused(identity.port.Reason.BAD_CREDENTIALS)
+
     async def account(self, account: str) -> Account:
         return Account(account, f"{account}@example.org", "", Role.USER, self.quotas.get(account), True, 1, 0.0)
 

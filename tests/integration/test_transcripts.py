@@ -1,15 +1,17 @@
 """Every dialogue of tests/transcripts against a server started as a user starts it: IMAP over TLS from the first octet,
-SMTP on the listener that it names; in whole lines and in packets of one octet."""
+SMTP on the listener that it names, and over TLS; in whole lines and in packets of one octet."""
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.live import Live, running
+from tests.live import Live, free_ports, running
+from tests.smtp.test_transcripts import LISTENERS, OVER_TLS
 from tests.transcripts.imap.spoken import spoken_by
 from tests.transcripts.play import play, read
 
@@ -34,7 +36,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """The names and passwords that the dialogues have. Each IMAP dialogue begins with mailboxes as they are made, so it
     has an account of its own, with a name as long as the one that it says."""
     data = tmp_path_factory.mktemp("transcripts") / "data"
-    with running(data, HOMING_DOMAIN="example.org", HOMING_HOSTNAME="mx.example.org") as live:
+    names = ["lmtp", *(table["name"] for table in LISTENERS)]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    with running(
+        data,
+        HOMING_DOMAIN="example.org",
+        HOMING_HOSTNAME="mx.example.org",
+        HOMING_LMTP_PORT=str(ports["lmtp"]),
+        HOMING_SMTP_LISTENERS=json.dumps([{**table, "port": ports[table["name"]]} for table in LISTENERS]),
+    ) as live:
+        live.ports.update((name.upper(), port) for name, port in ports.items())
         live.add_users(*(f"{user}@example.org" for user in USERS), password="secret")
         live.add_users("alice@example.org", "bob@example.org", password="wonder")
         yield live
@@ -66,6 +77,12 @@ async def test_smtp(server: Live, path: Path, cut: int | None) -> None:
     listener = script.listener or "smtp"
     implicit = listener == "submissions"
     await play(script, server.ports[listener.upper()], tls=trusting(), implicit=implicit, cut=cut)
+
+
+@pytest.mark.parametrize("path", [path for path in SMTP if read(path).fits_tls], ids=lambda path: path.stem)
+async def test_smtp_over_tls(server: Live, path: Path) -> None:
+    script = read(path)
+    await play(script, server.ports[OVER_TLS[script.listener].upper()], tls=trusting(), implicit=True)
 
 
 def test_those_left_out_are_there() -> None:

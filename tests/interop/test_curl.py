@@ -60,3 +60,33 @@ def test_list_append_and_flags(program: Find, live: Live, tmp_path: Path) -> Non
     curl(program, f"{root}/Drafts", *user, "-T", str(mail))
     assert "Subject: kept" in curl(program, f"{root}/Drafts;MAILINDEX=1", *user)
     assert "\\Flagged" in curl(program, f"{root}/Drafts", *user, "-X", "STORE 1 +FLAGS (\\Flagged)")
+
+
+@pytest.mark.parametrize("mechanism", ["OAUTHBEARER", "XOAUTH2"])
+def test_a_bearer_token_instead_of_a_password(program: Find, live: Live, tmp_path: Path, mechanism: str) -> None:
+    word = uuid4().hex
+    mail = tmp_path / "mail"
+    mail.write_bytes(b"From: alice@test.example\r\nSubject: %s\r\n\r\nby token\r\n" % word.encode())
+    token = ("--oauth2-bearer", live.token("alice", PASSWORD), "--login-options", f"AUTH={mechanism}")
+    curl(
+        program,
+        f"smtps://{live.host}:{live.ports['SUBMISSIONS']}",
+        *token,
+        "--user",
+        f"alice@{DOMAIN}:",
+        "--mail-from",
+        f"alice@{DOMAIN}",
+        "--mail-rcpt",
+        f"alice@{DOMAIN}",
+        "-T",
+        str(mail),
+    )
+    box = f"imaps://{live.host}:{live.ports['IMAPS']}/INBOX"
+    answer = curl(program, box, *token, "--user", f"alice@{DOMAIN}:", "-X", f"UID SEARCH SUBJECT {word}")
+    assert answer.startswith("* SEARCH ")
+    bad = ("--oauth2-bearer", "homing_at_bad", "--login-options", f"AUTH={mechanism}")
+    done = subprocess.run(
+        [program("curl"), "-sS", "-k", box, *bad, "--user", f"alice@{DOMAIN}:"], capture_output=True, timeout=30
+    )
+    # "Login denied"
+    assert done.returncode == 67, done.stderr

@@ -113,3 +113,17 @@ def test_imaplib_two_sessions_see_each_other(live: Live) -> None:
         one.expunge()
         two.noop()
         assert two.response("EXPUNGE")[1] == [b"1"]
+
+
+def test_imapclient_with_a_bearer_token(live: Live) -> None:
+    token = live.token(f"bob@{DOMAIN}", PASSWORD)
+    for way in ("oauth2_login", "oauthbearer_login"):
+        with IMAPClient(live.host, live.ports["IMAPS"], ssl_context=no_check()) as imap:
+            # It answers the error's challenge by saying the same again.
+            with pytest.raises(LoginError):
+                getattr(imap, way)(f"bob@{DOMAIN}", "homing_at_bad")
+            getattr(imap, way)(f"bob@{DOMAIN}", token)
+            assert imap.select_folder("INBOX")[b"UIDVALIDITY"]
+    with IMAPClient(live.host, live.ports["IMAPS"], ssl_context=no_check()) as imap:
+        imap.oauthbearer_login("", token)
+        assert imap.folder_exists("INBOX")

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from runtime.config import (
     MASK,
@@ -12,6 +13,7 @@ from runtime.config import (
     Env,
     Group,
     Loaded,
+    NamedTables,
     OptionalSecret,
     Port,
     Size,
@@ -20,6 +22,8 @@ from runtime.config import (
     load,
     manual,
     setting,
+    shown,
+    without_passwords,
 )
 
 
@@ -32,11 +36,22 @@ class Door(Group):
     workers: int = setting(4, "Hands.", live=True, ge=1, le=9)
 
 
+class Guest(Group):
+    """Who stays."""
+
+    name: str = Field(description="The table's own.", pattern="^[a-z]+$")
+    key: SecretStr = Field(description="To the door.")
+    nights: int = Field(default=1, description="How long.")
+    home: str = Field(default="", description="Where from.")
+
+
 class House(Group):
     name: str = setting("home", "What it is called.")
     secret: OptionalSecret = setting(None, "Not to be told.")
     mode: Literal["a", "b"] = setting("a", "How.")
     door: Door = Field(default=Door(), description="A door.")
+    guests: NamedTables[Guest] = setting((), "Who stays.")
+    path: str = setting("", "Not to be repeated.", secret=True, max_length=9)
 
 
 def read(
@@ -64,6 +79,8 @@ def test_order_of_precedence() -> None:
         "name": "file house.toml",
         "secret": "default",
         "mode": "default",
+        "guests": "default",
+        "path": "default",
         "door.port": "environment H_DOOR_PORT",
         "door.largest": "file house.toml",
         "door.names": "default",
@@ -115,6 +132,14 @@ def test_lists() -> None:
         ({"H_DOOR_LARGEST": "many"}, None, "door.largest"),
         ({}, "[door.deeper]\nx = 1", "there is no setting 'door.deeper'"),
         ({}, "secret = 5", f"secret = {MASK}"),
+        ({}, "path = '0123456789'", f"path = {MASK}"),
+        ({}, "name = ['http://u@h:p@ss/w@x']", f"name = ['http://u@h:{MASK}@x'] (file"),
+        ({}, "[guests.ann]\nnights = 2", "guests.ann, key (file house.toml): Field required"),
+        ({}, "[guests.ann]\nkey = 'k'\nnight = 2", "guests.ann, night (file house.toml): Extra inputs"),
+        ({}, "[guests]\nann = 'k'", f"guests = {MASK} (file house.toml): 'ann' is not a table"),
+        ({}, "[guests.ann]\nname = 'k'", "'ann' is the table's name"),
+        ({"H_GUESTS": "{"}, None, f"guests = {MASK} (environment H_GUESTS): is not JSON"),
+        ({"H_GUESTS": '{"A": {"key": "k"}}'}, None, "guests, number 1, name"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_sentence(environ: dict[str, str], toml: str | None, sentence: str) -> None:
@@ -135,6 +160,37 @@ def test_secrets_are_masked() -> None:
     assert "tell-nobody" not in repr(found.settings) + repr(found.rows("H"))
     assert found.settings.secret is not None
     assert found.settings.secret.get_secret_value() == "tell-nobody"
+
+
+def test_tables_by_name() -> None:
+    found = read(toml="[guests.ann]\nkey = 'geheim'\nhome = 'x://u:geheim@h'\n[guests.bob]\nkey = 'b'\nnights = 3\n")
+    ann, bob = found.settings.guests
+    assert (ann.name, ann.key.get_secret_value(), ann.nights) == ("ann", "geheim", 1)
+    assert (bob.name, bob.nights) == ("bob", 3)
+    (row,) = (row for row in found.rows("H") if row.key == "guests")
+    assert json.loads(row.value) == [
+        {"name": "ann", "key": MASK, "home": f"x://u:{MASK}@h"},
+        {"name": "bob", "key": MASK, "nights": 3},
+    ]
+    same = read({"H_GUESTS": '{"bob": {"key": "b", "nights": 3}}'}).settings.guests
+    assert same == (bob,)
+    assert read({"H_GUESTS": ""}).settings.guests == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("smtp://u:secret@h:25", f"smtp://u:{MASK}@h:25"),
+        ("smtp://u@d.example:se@cr:et@h", f"smtp://u@d.example:{MASK}@h"),
+        ("*=smtp://u:sec ret/@@h", f"*=smtp://u:{MASK}@h"),
+        ("mongodb://u:secret@a,b/name", f"mongodb://u:{MASK}@a,b/name"),
+        ("smtp://u@h:25", "smtp://u@h:25"),
+        ("http://[::1]:8000/x", "http://[::1]:8000/x"),
+    ],
+)
+def test_passwords_in_urls_are_masked(url: str, told: str) -> None:
+    assert without_passwords(url) == told
+    assert shown((url, "x")) == f"{told}, x"
 
 
 def test_a_file_that_cannot_be_read() -> None:

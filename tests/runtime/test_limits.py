@@ -62,6 +62,12 @@ def test_exempt_addresses_are_counted_but_not_refused() -> None:
     assert limit.total == 5
 
 
+def test_the_peers_of_a_unix_socket_have_no_address_to_count_by() -> None:
+    limit = ConnectionLimit(1, exempt=[])
+    assert all(limit.try_enter("") for _ in range(9))
+    assert limit.total == 9
+
+
 def test_ipv6_counts_by_its_network() -> None:
     limit = ConnectionLimit(1, exempt=[])
     assert limit.try_enter("2001:db8::1")

@@ -44,6 +44,9 @@ class FakeIdentity:
             raise IdentityRefused(IdentityReason.BAD_CREDENTIALS)
         return self.principal(address)
 
+    async def authenticate_token(self, name: str, access: str, origin: Origin) -> Principal:
+        raise IdentityRefused(IdentityReason.BAD_CREDENTIALS)
+
     async def still_valid(self, principal: Principal) -> bool:
         return True
 
@@ -148,7 +151,7 @@ class FakeStorage:
             body = content if isinstance(content, bytes) else self.staged.pop(content.id)
             self.delivered.append((delivery, body))
         stored = tuple(StoredAt(one.account, "M1", 1, self.count, f"E{self.count}") for one in delivery.local)
-        return Accepted(stored, "S1" if delivery.remote else None)
+        return Accepted(stored, ("S1",) if delivery.remote else ())
 
     async def record(self, events: Sequence[Event]) -> None:
         self.recorded.extend(events)

@@ -39,7 +39,7 @@ async def test_kept_byte_for_byte_behind_our_received(running) -> None:
         b"Return-Path: <a@remote.example>\r\nDelivered-To: bob@example.org\r\n",
     ]
     kinds = [event.kind for event in delivery.op.events]
-    assert kinds == ["connect", "rcpt", "rcpt", "data"]
+    assert kinds == ["connect", "mail", "rcpt", "rcpt", "data"]
     assert all(event.trace == delivery.trace for event in delivery.op.events)
 
 
@@ -281,9 +281,33 @@ async def test_refused_attempts_leave_a_trace(running, until) -> None:
     await client.say("MAIL FROM:<spam@remote.example>")
     await client.say("RCPT TO:<nobody@example.org>")
     await client.say("QUIT")
-    await until(lambda: len(running.storage.recorded) == 3)
-    connect, rcpt, refused = running.storage.recorded
-    assert [connect.kind, rcpt.kind, refused.kind] == ["connect", "rcpt", "refused"]
+    await until(lambda: len(running.storage.recorded) == 4)
+    connect, mail, rcpt, refused = running.storage.recorded
+    assert [connect.kind, mail.kind, rcpt.kind, refused.kind] == ["connect", "mail", "rcpt", "refused"]
+    assert mail.detail == {"address": "spam@remote.example", "reply": "250 2.1.0 Sender ok"}
     assert rcpt.detail["address"] == "nobody@example.org"
     assert str(rcpt.detail["reply"]).startswith("550 5.1.1")
-    assert len({connect.trace, rcpt.trace, refused.trace}) == 1
+    assert len({connect.trace, mail.trace, rcpt.trace, refused.trace}) == 1
+
+
+async def test_what_is_refused_before_rcpt_leaves_a_trace(running, until) -> None:
+    client = await running.connect("submission")
+    await client.hello()
+    assert (await client.sign_in(password="wrong")).startswith("535")
+    assert (await client.sign_in()).startswith("235")
+    assert (await client.say("MAIL FROM:<bob@example.org> SIZE=5")).startswith("553 5.7.1")
+    await until(lambda: len(running.storage.recorded) >= 5)
+    auth, refused = running.storage.recorded[:2], running.storage.recorded[2:]
+    assert [event.kind for event in auth] == ["connect", "auth"]
+    assert auth[1].detail == {
+        "name": "alice@example.org",
+        "mechanism": "PLAIN",
+        "reply": "535 5.7.8 Authentication credentials invalid",
+    }
+    assert [event.kind for event in refused] == ["connect", "mail", "refused"]
+    assert refused[1].detail["address"] == "bob@example.org"
+    assert refused[1].detail["size"] == 5
+    assert str(refused[2].detail["reply"]).startswith("553 5.7.1")
+    assert {event.account for event in refused} == {"Aalice"}
+    assert len({event.trace for event in refused}) == 1
+    assert auth[0].trace != refused[0].trace

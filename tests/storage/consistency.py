@@ -72,13 +72,21 @@ _WRONG: Final = {
         WHERE b.number IS NULL OR b.size < 0 OR m.size <> b.size + length(m.prefix)""",
     "a spool item and its blob": """
         SELECT s.number, s.blob FROM spool AS s LEFT JOIN blob AS b ON b.number = s.blob
-        WHERE b.number IS NULL OR b.size <> s.size
-            OR NOT EXISTS (SELECT 1 FROM spool_recipient AS r WHERE r.spool = s.number)""",
+        WHERE b.number IS NULL OR b.size <> s.size OR s.recipients = '[]'""",
+    "when a domain's first item is due": """
+        SELECT coalesce(s.domain, n.domain), s.due, n.due FROM (
+            SELECT domain, min(due) AS due FROM spool GROUP BY domain HAVING min(due) IS NOT NULL
+        ) AS s LEFT JOIN spool_next AS n USING (domain) WHERE n.due IS NULL OR n.due <> s.due
+        UNION ALL
+        SELECT domain, NULL, due FROM spool_next
+        WHERE domain NOT IN (SELECT domain FROM spool WHERE due IS NOT NULL)""",
     "references of a blob": """
         SELECT b.number, b.refs, count(r.blob), b.freed FROM blob AS b LEFT JOIN (
             SELECT blob FROM email UNION ALL SELECT blob FROM spool) AS r ON r.blob = b.number
         GROUP BY b.number HAVING b.refs <> count(r.blob) OR (b.refs = 0) <> (b.freed IS NOT NULL)""",
-    "a whole blob that is not described": "SELECT number FROM blob WHERE size >= 0 AND (version = 0 OR sha256 IS NULL)",
+    "a whole blob that is not described": """
+        SELECT number FROM blob WHERE size >= 0
+        AND (sha256 IS NULL OR (version = 0 AND number IN (SELECT blob FROM email)))""",
     "a chunk without a blob": f"""
         SELECT key >> {CHUNK_BITS}, key FROM chunk WHERE key >> {CHUNK_BITS} NOT IN (SELECT number FROM blob)""",
 }

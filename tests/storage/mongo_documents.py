@@ -22,7 +22,7 @@ async def problems(mongo: Mongo, *, swept: bool = False) -> list[str]:
     is carried out. swept: nothing unseen or forgotten may be left either."""
     everything = {
         name: await mongo.database[name].find({}, batch_size=BATCH).to_list()
-        for name in ("account", "entry", "email", "blob", "chunk", "vanished", "operation", "removed", "spool")
+        for name in ("account", "entry", "email", "blob", "chunk", "vanished", "operation", "removed", "spool", "due")
     }
     found: list[str] = []
     entries: dict[tuple[str, str], list[Document]] = defaultdict(list)
@@ -42,7 +42,14 @@ async def problems(mongo: Mongo, *, swept: bool = False) -> list[str]:
     if swept:
         found += [f"unseen: {one}" for one in everything["entry"] if one["uid"] < 0]
         found += [f"unseen: {one}" for one in (*everything["vanished"], *everything["spool"]) if "pending" in one]
-        found += [f"unfinished: {one}" for one in everything["operation"] if "undone" in one]
+        found += [f"unfinished: {one}" for one in (*everything["operation"], *everything["spool"]) if "undone" in one]
+        found += [f"not gone: {one}" for one in everything["spool"] if "going" in one]
+        dues = {one["_id"]: one["due"] for one in everything["due"]}
+        found += [
+            f"a domain that is not due with its item: {one}, {dues}"
+            for one in everything["spool"]
+            if "due" in one and one["due"] < dues.get(one["domain"], float("inf"))
+        ]
         used = {entry["email"] for entry in everything["entry"]}
         found += [f"an email that nobody has: {one['_id']}" for one in everything["email"] if one["_id"] not in used]
         named = {one["blob"] for one in (*everything["email"], *everything["spool"])}
@@ -122,7 +129,9 @@ def _references(everything: dict[str, list[Document]]) -> list[str]:
             found.append(f"an entry and its email: {entry}, {email}")
         else:
             named[email["blob"]] = email["size"] - len(email.get("prefix", b""))
-    named |= {item["blob"]: item["size"] for item in everything["spool"] if "pending" not in item}
+    named |= {
+        item["blob"]: item["size"] for item in everything["spool"] if "pending" not in item and "going" not in item
+    }
     for name, size in named.items():
         blob = blobs.get(name)
         if blob is None or blob["size"] != size:

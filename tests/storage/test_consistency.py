@@ -33,6 +33,8 @@ from storage.model import (
     Operation,
     Ranges,
     RemoteRecipient,
+    Settlement,
+    SpoolAction,
     StagedBlob,
 )
 from storage.port import Refused
@@ -106,6 +108,23 @@ class Anything(RuleBasedStateMachine):
         content = self.staged[-1] if old and self.staged else b"Subject: x\r\n\r\n"
         one = Delivery(op("bob"), content, "", 0.0, "t", local, to)
         self.do(lambda: self.store.accept([one, one]), 2)
+
+    @rule(
+        limit=st.integers(1, 3), finish=st.sets(st.sampled_from(["a@b", "c@d"])), report=st.booleans(), on=st.booleans()
+    )
+    def attempt(self, limit: int, finish: set[str], report: bool, on: bool) -> None:
+        claimed = self.do(lambda: self.store.claim(limit, 2, 60.0))
+        dsn = Delivery(op(), b"Subject: dsn\r\n\r\n", "", 0.0, "t", (LocalRecipient("ann", "ann"),), ())
+        batch = [
+            Settlement(op(), one.item.id, one.lease, tuple(finish), 0.0, attempted=on, report=dsn if report else None)
+            for one in claimed
+        ]
+        self.do(lambda: self.store.settle(batch[: limit - 1]), 2)
+
+    @rule(action=st.sampled_from(SpoolAction), account=st.sampled_from(["bob", SYSTEM]))
+    def queue(self, action: SpoolAction, account: str) -> None:
+        again, items = op(account), [item.id for item in self.do(lambda: self.store.spool(None, 3))]
+        self.do(lambda: self.store.change_spool(again, items, action, "mx"), 2)
 
     @rule(who=WHO, name=NAMES, old=st.booleans(), times=st.integers(1, 2))
     def append(self, who: str, name: str, old: bool, times: int) -> None:

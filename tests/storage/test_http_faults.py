@@ -17,6 +17,7 @@ from runtime.portcall import BadCall
 from storage.adapters.http import adapter
 from storage.adapters.http.adapter import open_http
 from storage.adapters.http.deliveries import CALL_OCTETS, Deliveries
+from storage.adapters.http.settlements import settle
 from storage.adapters.sqlite.adapter import SqliteStorage
 from storage.connect import connect
 from storage.limits import ACCEPT_BATCH
@@ -32,6 +33,8 @@ from storage.model import (
     NewMessage,
     Operation,
     RemoteRecipient,
+    Settlement,
+    SpoolAction,
     StagedBlob,
     Want,
 )
@@ -147,6 +150,79 @@ class _Cutting:
             return await method(*args)
 
         return call
+
+
+@pytest.mark.parametrize("cuts", [["before"], ["head"], ["body"], ["before", "body", "head"]])
+async def test_what_came_of_an_attempt_is_told_once(
+    tmp_path: Path, cuts: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portclient, "PAUSE_FIRST", 0.002)
+    behind = await sqlite(tmp_path)
+    await behind.open_account(op("1", SYSTEM), "ann")
+    await behind.accept([delivery("2", remote=("x@far.example", "y@far.example", "z@near.example"))])
+    first, second = await behind.claim(9, 9, 60.0)
+    async with Keeper(port_app(behind, TOKEN)) as keeper, CuttingProxy(keeper.rest.port) as proxy:
+        client = _Cutting(open_http(proxy.url, TOKEN), proxy, cuts)
+        dsn = delivery("dsn")
+        some = Settlement(op("3", SYSTEM), first.item.id, first.lease, ("x@far.example",), 5.0, report=dsn)
+        gone = Settlement(op("4", SYSTEM), second.item.id, second.lease, ("z@near.example",))
+        wrong = Settlement(op("5", SYSTEM), first.item.id, "another")
+        outcomes = await client.settle([some, gone, wrong])
+        assert [outcome if outcome is None else outcome.reason for outcome in outcomes] == [
+            None,
+            None,
+            Reason.NO_SUCH_ITEM,
+        ]
+        (item,) = await client.spool(None)
+        assert (item.attempts, [to.address for to in item.recipients]) == (1, ["y@far.example"])
+        assert (await client.mailbox("ann", "INBOX")).messages == 2
+        assert await client.change_spool(op("6", SYSTEM), [item.id], SpoolAction.ROUTE, "mx") == (item.id,)
+        for trace, events in (("trace-3", 1), ("trace-4", 1), ("trace-5", 0), ("trace-6", 1), ("trace-dsn", 2)):
+            assert len(await behind.trace(trace, None)) == events
+        # Of a claim whose answer is lost nobody knows, and so the items come again when it has ended.
+        assert await client.claim(9, 9, 60.0) == ()
+        behind._clock.advance(60)  # type: ignore[attr-defined]
+        (again,) = await behind.claim(9, 9, 60.0)
+        assert again.item.id == item.id
+        leases = {again.item.id: again.lease}
+        assert await client.extend(leases, 90.0) == {item.id}
+        assert await client.change_spool(op("7", SYSTEM), [item.id], SpoolAction.DROP) == ()
+        behind._clock.advance(90)  # type: ignore[attr-defined]
+        assert await client.change_spool(op("8", SYSTEM), [item.id], SpoolAction.DROP) == (item.id,)
+        assert await client.spool(None) == ()
+        await client.close()
+    await behind.close()
+
+
+async def test_attempts_are_settled_in_calls_of_bounded_size() -> None:
+    calls: list[int] = []
+
+    async def send(batch: Sequence[Settlement]) -> list[Refused | Unavailable | None]:
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise Unavailable("away")
+        if any(one.item == "bad" for one in batch):
+            raise BadCall("settle: it does not fit")
+        return [Refused(Reason.NO_SUCH_ITEM) if one.item == "gone" else None for one in batch]
+
+    def one(n: int, item: str = "x", size: int = 0) -> Settlement:
+        report = delivery(f"r{n}", message("dsn", size)) if size else None
+        return Settlement(op(str(n), SYSTEM), item, "lease", report=report)
+
+    outcomes = await settle(
+        send, [*(one(n) for n in range(ACCEPT_BATCH)), *(one(n, size=INLINE_MAX) for n in range(17))]
+    )
+    assert calls[0] == ACCEPT_BATCH
+    assert sum(calls) == ACCEPT_BATCH + 17
+    assert len(calls) == 3
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes].count(True) == calls[1]
+    outcomes = await settle(send, [one(1), one(2, "bad"), one(3, "gone")])
+    assert outcomes[0] is None
+    assert isinstance(outcomes[1], Unavailable)
+    assert isinstance(outcomes[2], Refused)
+    with pytest.raises(BadCall):
+        await settle(send, [one(1, "bad")])
+    assert await settle(send, []) == []
 
 
 async def test_what_has_no_operation_is_sent_once(tmp_path: Path) -> None:
@@ -288,7 +364,7 @@ class Calls:
         for one in deliveries:
             if one.op.id in self.wrong:
                 raise self.wrong[one.op.id]
-        return [Accepted((), one.op.id) for one in deliveries]
+        return [Accepted((), (one.op.id,)) for one in deliveries]
 
 
 async def test_callers_of_one_moment_share_a_call() -> None:
@@ -299,8 +375,8 @@ async def test_callers_of_one_moment_share_a_call() -> None:
     await asyncio.sleep(0.01)
     assert [len(batch) for batch in calls.batches] == [ACCEPT_BATCH, 102 - ACCEPT_BATCH]
     calls.gate.set()
-    assert [(await task)[0].spool for task in first] == [str(n) for n in range(100)]  # type: ignore[union-attr]
-    assert [one.spool for one in await both] == ["x", "y"]  # type: ignore[union-attr]
+    assert [(await task)[0].spooled for task in first] == [(str(n),) for n in range(100)]  # type: ignore[union-attr]
+    assert [one.spooled for one in await both] == [("x",), ("y",)]  # type: ignore[union-attr]
     assert await deliveries.accept([]) == []
 
 

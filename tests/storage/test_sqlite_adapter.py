@@ -193,7 +193,7 @@ CHILD = textwrap.dedent(
                 )
                 (outcome,) = await store.accept([one])
                 assert isinstance(outcome, Accepted), outcome
-                print(n, outcome.stored[0].uid, outcome.stored[1].uid, outcome.spool, flush=True)
+                print(n, outcome.stored[0].uid, outcome.stored[1].uid, *outcome.spooled, flush=True)
                 n += 8
 
         await asyncio.gather(*(deliver(lane) for lane in range(8)))

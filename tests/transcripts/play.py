@@ -2,9 +2,11 @@
 
 # comment
 LISTENER submission          which listener (a word for the caller; "" where absent)
+CLEAR                        what is shown is told without TLS alone
 C: EHLO client.example       the client sends the line and CRLF; \\r \\n \\0 \\t \\xNN \\\\ stand for octets
 C+ QUI                       the same without CRLF
 S: 250 <[a-z]+> greets       the server's next line: <...> is a regular expression, \\< a plain angle bracket
+REPLY 250                    the server's next reply has this code, in however many lines
 STARTTLS                     the client starts TLS here
 DEFLATE                      from here on both sides are deflated (RFC 1951), flushed after each line
 EOF                          the server closes the connection
@@ -26,7 +28,7 @@ _PLAIN = {"r": "\r", "n": "\n", "0": "\0", "t": "\t"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """kind: "C", "S", "STARTTLS", "DEFLATE" or "EOF". number: line in the file."""
+    """kind: "C", "S", "REPLY", "STARTTLS", "DEFLATE" or "EOF". number: line in the file."""
 
     kind: str
     text: str
@@ -38,6 +40,12 @@ class Script:
     name: str
     listener: str
     steps: tuple[Step, ...]
+    clear: bool = False
+
+    @property
+    def fits_tls(self) -> bool:
+        """May it be played over TLS from the first octet?"""
+        return not self.clear and not any(step.kind == "STARTTLS" for step in self.steps)
 
 
 class Differs(AssertionError):
@@ -45,13 +53,17 @@ class Differs(AssertionError):
 
 
 def read(path: Path) -> Script:
-    listener = ""
+    listener, clear = "", False
     steps: list[Step] = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if line.startswith("LISTENER "):
             listener = line.removeprefix("LISTENER ").strip()
+        elif line == "CLEAR":
+            clear = True
         elif line in ("STARTTLS", "DEFLATE", "EOF"):
             steps.append(Step(line, "", number))
+        elif line.startswith("REPLY "):
+            steps.append(Step("REPLY", line.removeprefix("REPLY ").strip(), number))
         elif line.startswith("C: ") or line == "C:":
             steps.append(Step("C", line[3:] + "\r\n", number))
         elif line.startswith("C+ "):
@@ -60,7 +72,7 @@ def read(path: Path) -> Script:
             steps.append(Step("S", line[3:], number))
         elif line.strip() and not line.startswith("#"):
             raise ValueError(f"{path}:{number}: not a line of a script: {line!r}")
-    return Script(path.stem, listener, tuple(steps))
+    return Script(path.stem, listener, tuple(steps), clear)
 
 
 def octets(text: str) -> bytes:
@@ -171,6 +183,13 @@ async def _step(
             line = (await reader.readline()).decode("utf-8", "replace").removesuffix("\r\n")
             if not pattern(step.text).fullmatch(line):
                 raise Differs(f"{place}: expected {step.text!r}, got {line!r}")
+        case "REPLY":
+            while True:
+                line = (await reader.readline()).decode("utf-8", "replace").removesuffix("\r\n")
+                if line[:3] != step.text:
+                    raise Differs(f"{place}: expected a reply {step.text}, got {line!r}")
+                if line[3:4] != "-":
+                    break
         case "STARTTLS":
             assert tls is not None, "the script needs a TLS context"
             assert isinstance(writer, asyncio.StreamWriter)

@@ -6,13 +6,14 @@ from typing import Any
 
 from identity.adapters.mongo import queries
 from identity.adapters.mongo.base import Base, Plan
-from identity.adapters.mongo.documents import account_document, account_of
+from identity.adapters.mongo.documents import account_document, account_of, keys_document, password_values
 from identity.adapters.mongo.news import item
 from identity.arguments import after_key, check_display_name, check_quota, domain_name, login_key, page
-from identity.fresh import checked_row, hash_of
+from identity.fresh import NOT_KEPT, checked_row, kept, kept_of
 from identity.model import Account, ChangeKind, NewAccount, Role
 from identity.passwords import check_acceptable
 from identity.port import Reason, Refused
+from identity.scram import NO_KEYS
 from runtime.mongo import Document
 
 
@@ -37,10 +38,10 @@ class Accounts(Base):
     async def add_account(self, new: NewAccount) -> Account:
         fresh = checked_row(new)
         # Asked before the password is hashed too: a clash should cost nothing.
-        document = account_document(fresh, "", self._clock.now())
+        document = account_document(fresh, NOT_KEPT, self._clock.now())
         if (refused := (await self._names.free([document]))[0]) is not None:
             raise refused
-        document["password_hash"] = await hash_of(self._passwords, fresh)
+        document |= password_values(await kept_of(self._passwords, self._scram, fresh), {}, 1)
         if (refused := (await self._writes.run(self._made([document])))[0]) is not None:
             raise refused
         return _account_made(document)
@@ -55,13 +56,13 @@ class Accounts(Base):
 
     async def set_password(self, account: str, password: str) -> None:
         check_acceptable(password)
-        await self._find(account)
-        hash = await self._passwords.hash(password)
+        key = (await self._find(account))["key"]
+        made = await kept(self._passwords, self._scram, key, password)
 
         def plan(document: Document) -> Plan:
             version = document["version"] + 1
             return Plan(
-                {"password_hash": hash, "version": version, "password_version": version},
+                {"version": version} | password_values(made, document["apps"], version),
                 news=item(ChangeKind.CREDENTIALS, ("password",), credential="password", below=version),
             )
 
@@ -115,6 +116,7 @@ class Accounts(Base):
                     "removed_at": now,
                     "version": document["version"] + 1,
                     "password_hash": "",
+                    "scram": keys_document(NO_KEYS),
                     "apps": {},
                 },
                 news=item(ChangeKind.REMOVED, name=document["key"]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from identity.adapters.mongo import queries
 from identity.adapters.mongo.app_passwords import AppPasswords
 from identity.adapters.mongo.database import Database, OnStep
+from identity.adapters.mongo.dkim import DkimKeys
+from identity.adapters.mongo.documents import secret_document
 from identity.adapters.mongo.domains import Domains
 from identity.adapters.mongo.guess_store import MongoGuessStore
 from identity.adapters.mongo.indexes import INDEXES
@@ -14,6 +16,7 @@ from identity.adapters.mongo.upkeep import Upkeep
 from identity.checked import Checked
 from identity.passwords import Hasher, Passwords
 from identity.port import Unavailable
+from identity.scram import SECRET_NAME, ScramRule, new_secret
 from identity.settings import IdentitySettings
 from identity.shared_guesses import SharedGuesses
 from identity.transfer import UNFINISHED
@@ -22,14 +25,16 @@ from runtime.lifecycle import StartError
 from runtime.mongo import Mongo, MongoUnavailable, ensure_indexes, open_mongo
 
 
-class MongoIdentity(Questions, Upkeep, Domains, Transfer, AppPasswords):
+class MongoIdentity(Questions, Upkeep, DkimKeys, Domains, Transfer, AppPasswords):
     """`identity.port.Identity`. Made by `open_mongo_identity`; any number of processes may have one each."""
 
-    def __init__(self, database: Database, passwords: Passwords, settings: IdentitySettings, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, passwords: Passwords, scram: ScramRule, settings: IdentitySettings, clock: Clock
+    ) -> None:
         self._guess_store = MongoGuessStore(database)
         guesses = SharedGuesses(self._guess_store, settings.guesses, settings.trusted_networks, clock)
         checked = Checked(clock, settings.checked_seconds)
-        super().__init__(database, passwords, guesses, checked, settings, clock)
+        super().__init__(database, passwords, guesses, checked, scram, settings, clock)
 
     async def close(self) -> None:
         """Let those who wait for changes go, finish what is being written, close the client."""
@@ -70,8 +75,19 @@ async def open_mongo_identity(
         raise Unavailable(str(error)) from error
     if await Database(mongo).first(queries.transfer()) is not None:
         raise StartError(UNFINISHED)
+    secret = await _secret(Database(mongo)) if settings.scram else None
     passwords = Passwords(settings.passwords, hasher)
     await passwords.open()
-    identity = MongoIdentity(Database(mongo, on_step), passwords, settings, clock)
+    scram = ScramRule(secret, settings.scram_iterations)
+    identity = MongoIdentity(Database(mongo, on_step), passwords, scram, settings, clock)
     identity.start()
     return identity
+
+
+async def _secret(database: Database) -> bytes:
+    """The secret by which salts are made; made when it is wanted first, by one of the processes."""
+    await database.insert(queries.STATE, [secret_document(SECRET_NAME, new_secret())])
+    found = await database.first(queries.secret(SECRET_NAME))
+    if found is None:
+        raise Unavailable("the store has lost its secret")
+    return bytes(found["value"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from identity import tokens
 from identity.adapters.mongo.base import Base, Plan
-from identity.adapters.mongo.documents import app_passwords_of
+from identity.adapters.mongo.documents import app_passwords_of, keys_document, scrammed
 from identity.adapters.mongo.news import item
 from identity.arguments import check_app_name, check_app_room
 from identity.model import AppPassword, ChangeKind
@@ -23,11 +23,20 @@ class AppPasswords(Base):
         secret = tokens.new_app_secret()
         made = AppPassword(tokens.new_id(), account, name, self._clock.now(), None)
         kept = tokens.kept(tokens.app_letters(secret) or secret)
+        key = (await self._find(account))["key"]
+        keys = keys_document(await self._passwords.scram_keys(self._scram, key, tokens.app_forms(secret)))
 
         def plan(document: Document) -> Plan:
             check_app_room(name, {app["name"] for app in document["apps"].values()})
-            app = {"name": name, "hash": kept, "created_at": made.created_at, "last_used": None}
-            return Plan({f"apps.{made.id}": app, "version": document["version"] + 1})
+            app = {"name": name, "hash": kept, "created_at": made.created_at, "last_used": None, "scram": keys}
+            apps = document["apps"] | {made.id: app}
+            return Plan(
+                {
+                    f"apps.{made.id}": app,
+                    "version": document["version"] + 1,
+                    "scrammed": scrammed(document.get("scram"), apps),
+                }
+            )
 
         await self._change(account, plan)
         return made, secret
@@ -38,8 +47,9 @@ class AppPasswords(Base):
             if id not in document["apps"]:
                 raise Refused(Reason.NO_SUCH_CREDENTIAL)
             credential = f"app:{id}"
+            left = {other: app for other, app in document["apps"].items() if other != id}
             return Plan(
-                {"version": document["version"] + 1},
+                {"version": document["version"] + 1, "scrammed": scrammed(document.get("scram"), left)},
                 (f"apps.{id}",),
                 item(ChangeKind.CREDENTIALS, (credential,), credential=credential),
             )

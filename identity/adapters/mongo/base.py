@@ -17,6 +17,7 @@ from identity.guesses import Guard
 from identity.model import Role
 from identity.passwords import Passwords
 from identity.port import Reason, Refused
+from identity.scram import ScramRule
 from identity.settings import IdentitySettings
 from identity.to_the_end import ToTheEnd
 from runtime.clock import Clock
@@ -42,6 +43,7 @@ class Base:
         passwords: Passwords,
         guesses: Guard,
         checked: Checked,
+        scram: ScramRule,
         settings: IdentitySettings,
         clock: Clock,
     ) -> None:
@@ -49,6 +51,7 @@ class Base:
         self._passwords = passwords
         self._guesses = guesses
         self._checked = checked
+        self._scram = scram
         self._settings = settings
         self._clock = clock
         self._names = Names(database)

@@ -6,10 +6,23 @@ from typing import Any
 
 from identity import sign_in
 from identity.adapters.mongo import queries
-from identity.fresh import Fresh
-from identity.model import Account, Alias, AppPassword, Change, ChangeKind, Domain, Principal, Role
+from identity.fresh import Fresh, Kept
+from identity.model import (
+    Account,
+    Alias,
+    AppPassword,
+    Change,
+    ChangeKind,
+    DkimAlgorithm,
+    DkimKey,
+    DkimState,
+    Domain,
+    Principal,
+    Role,
+)
 from identity.names import Name
 from identity.resolve import Holder
+from identity.scram import ScramKeys
 from identity.sign_in import Signer
 from identity.tokens import new_id
 from runtime.mongo import Document
@@ -17,24 +30,52 @@ from runtime.mongo import Document
 FIRST_REV = 1
 
 
-def account_document(fresh: Fresh, hash: str, now: float) -> Document:
-    """A new account, reserved. tokens_from: the version since which tokens hold at all."""
+def account_document(fresh: Fresh, made: Kept, now: float) -> Document:
+    """A new account, reserved. tokens_from: the version since which tokens hold at all. scrammed: see `scrammed`."""
     new = fresh.new
-    return _reserved(fresh.name, now) | {
-        "kind_to_be": queries.ACCOUNT,
-        "address": new.address,
-        "display_name": new.display_name,
-        "role": new.role.value,
-        "quota": new.quota,
-        "enabled": True,
-        "version": 1,
-        "rev": FIRST_REV,
-        "password_hash": hash,
-        "password_version": 1,
-        "tokens_from": 1,
-        "apps": {},
-        "created_at": now,
+    return (
+        _reserved(fresh.name, now)
+        | {
+            "kind_to_be": queries.ACCOUNT,
+            "address": new.address,
+            "display_name": new.display_name,
+            "role": new.role.value,
+            "quota": new.quota,
+            "enabled": True,
+            "version": 1,
+            "rev": FIRST_REV,
+            "tokens_from": 1,
+            "apps": {},
+            "created_at": now,
+        }
+        | password_values(made, {}, 1)
+    )
+
+
+def password_values(made: Kept, apps: Document, version: int) -> Document:
+    """The password of an account with these app passwords, since the version."""
+    keys = keys_document(made.scram)
+    return {
+        "password_hash": made.hash,
+        "password_version": version,
+        "scram": keys,
+        "scrammed": scrammed(keys, apps),
     }
+
+
+def keys_document(keys: ScramKeys) -> Document:
+    return {"iterations": keys.iterations, "keys": keys.keys}
+
+
+def secret_document(name: str, value: bytes) -> Document:
+    return {"_id": f"{queries.SECRET}{name}", "value": value}
+
+
+def scrammed(keys: Document | None, apps: Document) -> int:
+    """The iteration count of SCRAM's keys where all credentials of an account have keys of one count, else 0."""
+    held = [keys, *(app.get("scram") for app in apps.values())]
+    counts = {0 if one is None else one["iterations"] for one in held}
+    return int(counts.pop()) if len(counts) == 1 else 0
 
 
 def alias_document(name: Name, address: str, targets: tuple[str, ...], now: float) -> Document:
@@ -90,7 +131,11 @@ def holder_of(document: Document) -> Holder:
 
 def signer_of(document: Document) -> Signer:
     apps = {app["hash"]: id for id, app in document["apps"].items()}
-    return Signer(account_of(document), document["password_hash"], apps)
+    held = {"password": document.get("scram")}
+    held |= {f"app:{id}": app.get("scram") for id, app in document["apps"].items()}
+    # What an earlier release wrote has none.
+    scram = {name: ScramKeys(one["iterations"], bytes(one["keys"])) for name, one in held.items() if one is not None}
+    return Signer(account_of(document), document["key"], document["password_hash"], apps, scram)
 
 
 def app_passwords_of(document: Document) -> tuple[AppPassword, ...]:
@@ -120,6 +165,35 @@ def domain_of(document: Document) -> Domain:
         document["catch_all"],
         document["subaddress"],
         document["created_at"],
+    )
+
+
+def dkim_document(domain: str, key: DkimKey) -> Document:
+    """domain: the id of the key's domain."""
+    return {
+        "_id": f"{domain} {key.selector}",
+        "domain": domain,
+        "selector": key.selector,
+        "algorithm": key.algorithm.value,
+        "private_key": key.private_key,
+        "public_key": key.public_key,
+        "state": key.state.value,
+        "created_at": key.created_at,
+        "changed_at": key.changed_at,
+    }
+
+
+def dkim_key_of(name: str, document: Document) -> DkimKey:
+    """name: of the key's domain."""
+    return DkimKey(
+        name,
+        document["selector"],
+        DkimAlgorithm(document["algorithm"]),
+        document["private_key"],
+        document["public_key"],
+        DkimState(document["state"]),
+        document["created_at"],
+        document["changed_at"],
     )
 
 

@@ -23,7 +23,7 @@ from identity.tokens import new_id
 
 
 class Domains(Base):
-    """domains, add_domain, update_domain, remove_domain; aliases, put_alias, remove_alias."""
+    """domains, add_domain, update_domain; aliases, put_alias, remove_alias."""
 
     async def domains(self) -> tuple[Domain, ...]:
         return tuple(domain_of(document) for document in await self._database.find(queries.all_domains()))
@@ -51,9 +51,6 @@ class Domains(Base):
         if before is None:
             raise Refused(Reason.NO_SUCH_DOMAIN)
         return domain_of(before | values)
-
-    async def remove_domain(self, name: str) -> None:
-        await self._writes.run(self._names.remove_domain(domain_name(name)))
 
     async def aliases(self, domain: str | None = None, limit: int = 1000, after: str = "") -> tuple[Alias, ...]:
         among = None if domain is None else domain_name(domain)

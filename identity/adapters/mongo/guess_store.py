@@ -46,10 +46,10 @@ class MongoGuessStore:
 
     async def remember(self, name: str, place: str, now: float) -> None:
         device = _device(name, place)
-        if await self._database.update(queries.device(device), {"$set": {"seen_at": now}}):
+        if await self._database.update(queries.device(device), {"$set": {"seen_at": now, "place": place}}):
             return
         # One that another process made meanwhile is as good.
-        await self._database.insert(queries.DEVICES, [{"_id": device, "name": name, "seen_at": now}])
+        await self._database.insert(queries.DEVICES, [{"_id": device, "name": name, "place": place, "seen_at": now}])
         devices = await self._database.find(queries.devices_of(name))
         if len(devices) > MAX_DEVICES:
             await self._database.delete(queries.devices([one["_id"] for one in devices[:-MAX_DEVICES]]))

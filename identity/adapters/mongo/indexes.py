@@ -27,8 +27,10 @@ INDEXES: Final[Mapping[str, Sequence[Index]]] = {
         _index("reserved", "reserved_at", sparse=True),
         _index("removed", "removed_at", sparse=True),
         _index("untold", "untold", sparse=True),
+        _index("scram", "kind", "enabled", "scrammed"),
     ),
     queries.DOMAINS: (),
+    queries.DKIM: (_index("domain", "domain"),),
     queries.FAMILIES: (
         _index("access", "access", unique=True),
         _index("refresh", "refresh", unique=True),
@@ -43,6 +45,13 @@ INDEXES: Final[Mapping[str, Sequence[Index]]] = {
     queries.DEVICES: (
         _index("name", "name", "seen_at"),
         _index("seen", "seen_at"),
+        _index("place", "place", "seen_at"),
+    ),
+    queries.COUNTS: (_index("over", "over_at"),),
+    queries.BANS: (
+        _index("id", "id", unique=True),
+        _index("ends", "ends"),
+        _index("by", "by", "ends"),
     ),
     queries.STATE: (),
 }

@@ -7,19 +7,29 @@ from collections.abc import Sequence
 
 from identity.adapters.mongo import queries
 from identity.adapters.mongo.database import Database
-from identity.adapters.mongo.documents import FIRST_REV, admin_mark, domain_document
+from identity.adapters.mongo.documents import (
+    FIRST_REV,
+    admin_mark,
+    domain_document,
+    keys_document,
+    scrammed,
+    secret_document,
+)
 from identity.adapters.mongo.indexes import INDEXES
 from identity.model import Domain, Role
 from identity.port import Unavailable
+from identity.scram import ScramKeys
 from identity.tokens import new_id
 from identity.transfer import (
     AccountRecord,
     AliasRecord,
     AppPasswordRecord,
+    DkimRecord,
     DomainRecord,
     Kind,
     Marker,
     Record,
+    SecretRecord,
     TransferRefused,
 )
 from runtime.mongo import Document, Mongo, MongoUnavailable, ensure_indexes, open_mongo, told_unavailable
@@ -51,13 +61,17 @@ class MongoTransfer:
             case Kind.ALIASES:
                 shape = queries.page_of(queries.ALIAS, None, after, limit)
                 return [_alias(one) for one in await self._database.find(shape)]
+            case Kind.DKIM_KEYS:
+                return [_dkim(one) for one in await self._database.find(queries.dkim_keys_after(after, limit))]
+            case Kind.SECRETS:
+                return [_secret(one) for one in await self._database.find(queries.secrets_after(after, limit))]
 
     async def marker(self) -> Marker | None:
         found = await self._database.first(queries.transfer())
         return None if found is None else Marker(found["source"], found["place"])
 
     async def begin(self, source: str) -> None:
-        full = [await self.page(kind, "", 1) for kind in Kind]
+        full = [await self.page(kind, "", 1) for kind in Kind if kind is not Kind.SECRETS]
         if any(full) or await self.marker() is not None:
             raise TransferRefused(f"The database {self._mongo.database.name} is not empty: it has domains or accounts.")
         await self._database.insert(queries.STATE, [{"_id": queries.TRANSFER, "source": source, "place": ""}])
@@ -65,9 +79,14 @@ class MongoTransfer:
     async def put(self, records: Sequence[Record], place: str) -> None:
         domains = [_domain_document(one) for one in records if isinstance(one, DomainRecord)]
         others = [_named_document(one) for one in records if isinstance(one, AccountRecord | AliasRecord)]
-        for collection, documents in ((queries.DOMAINS, domains), (queries.NAMES, others)):
+        keys = [_dkim_document(one) for one in records if isinstance(one, DkimRecord)]
+        for collection, documents in ((queries.DOMAINS, domains), (queries.NAMES, others), (queries.DKIM, keys)):
             if documents:
                 await self._database.insert(collection, documents)
+        for secret in records:
+            if isinstance(secret, SecretRecord):
+                await self._database.delete(queries.secret(secret.name))
+                await self._database.insert(queries.STATE, [secret_document(*secret)])
         await self._database.update(queries.transfer(), {"$set": {"place": place}})
 
     async def finish(self) -> None:
@@ -76,10 +95,12 @@ class MongoTransfer:
     async def erase(self) -> None:
         if await self.marker() is None:
             raise TransferRefused(f"The database {self._mongo.database.name} holds no unfinished migration.")
-        for collection in (queries.NAMES, queries.DOMAINS):
+        for collection in (queries.NAMES, queries.DOMAINS, queries.DKIM):
             with told_unavailable(Unavailable):
                 await self._mongo.database.drop_collection(collection)
         await self.open()
+        for secret in await self.page(Kind.SECRETS, "", 1000):
+            await self._database.delete(queries.secret(secret[0]))
         # Last, so that what is killed on the way is erased by the next attempt.
         await self.finish()
 
@@ -117,7 +138,9 @@ def _domain_document(record: DomainRecord) -> Document:
 def _account(document: Document) -> AccountRecord:
     removed = document["kind"] == queries.REMOVED
     apps = [
-        AppPasswordRecord(id, app["name"], bytes(app["hash"]), app["created_at"], app["last_used"])
+        AppPasswordRecord(
+            id, app["name"], bytes(app["hash"]), app["created_at"], app["last_used"], *_keys(app.get("scram"))
+        )
         for id, app in sorted(document["apps"].items())
     ]
     return AccountRecord(
@@ -134,12 +157,31 @@ def _account(document: Document) -> AccountRecord:
         document["password_version"],
         document["created_at"],
         document["removed_at"] if removed else None,
+        *_keys(document.get("scram")),
         tuple(apps),
     )
 
 
+def _keys(document: Document | None) -> tuple[int, bytes]:
+    return (0, b"") if document is None else (document["iterations"], bytes(document["keys"]))
+
+
+def _secret(document: Document) -> SecretRecord:
+    return SecretRecord(document["_id"].removeprefix(queries.SECRET), bytes(document["value"]))
+
+
 def _alias(document: Document) -> AliasRecord:
     return AliasRecord(document["key"], document["domain"], document["address"], tuple(document["targets"]))
+
+
+def _dkim(document: Document) -> DkimRecord:
+    return DkimRecord(*[document["_id" if name == "id" else name] for name in DkimRecord._fields])
+
+
+def _dkim_document(record: DkimRecord) -> Document:
+    document: Document = record._asdict()
+    document["_id"] = document.pop("id")
+    return document
 
 
 def _named_document(record: AccountRecord | AliasRecord) -> Document:
@@ -152,6 +194,17 @@ def _named_document(record: AccountRecord | AliasRecord) -> Document:
             "address": record.address,
             "targets": list(record.targets),
         }
+    apps = {
+        app.id: {
+            "name": app.name,
+            "hash": app.hash,
+            "created_at": app.created_at,
+            "last_used": app.last_used,
+            "scram": keys_document(ScramKeys(app.scram_iterations, app.scram_keys)),
+        }
+        for app in record.apps
+    }
+    keys = keys_document(ScramKeys(record.scram_iterations, record.scram_keys))
     document = {
         "_id": record.id,
         "kind": queries.ACCOUNT if record.removed_at is None else queries.REMOVED,
@@ -168,15 +221,9 @@ def _named_document(record: AccountRecord | AliasRecord) -> Document:
         "password_version": record.password_version,
         # No token is moved, and none of before holds.
         "tokens_from": record.version,
-        "apps": {
-            app.id: {
-                "name": app.name,
-                "hash": app.hash,
-                "created_at": app.created_at,
-                "last_used": app.last_used,
-            }
-            for app in record.apps
-        },
+        "scram": keys,
+        "scrammed": scrammed(keys, apps),
+        "apps": apps,
         "created_at": record.created_at,
     }
     if record.removed_at is not None:

@@ -18,10 +18,13 @@ BY_ID: Final = "_id_"
 
 NAMES: Final = "identity_name"
 DOMAINS: Final = "identity_domain"
+DKIM: Final = "identity_dkim"
 FAMILIES: Final = "identity_token"
 CHANGES: Final = "identity_change"
 GUESSES: Final = "identity_guess"
 DEVICES: Final = "identity_device"
+COUNTS: Final = "identity_rate"
+BANS: Final = "identity_ban"
 STATE: Final = "identity_state"
 
 # The kinds of documents in NAMES.
@@ -31,6 +34,9 @@ ALIAS: Final = "alias"
 REMOVED: Final = "removed"
 ADMINISTRATORS: Final = "administrators"
 TRANSFER: Final = "transfer"
+BANNED: Final = "bans"
+SECRET: Final = "secret "
+"""Before the name of a secret of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,21 @@ def removed() -> Shape:
     return Shape(NAMES, {"removed_at": {"$gt": 0}}, "removed", (("removed_at", 1),))
 
 
+def without_scram() -> Shape:
+    """An enabled account whose credentials have never all had keys for SCRAM."""
+    return Shape(NAMES, {"kind": ACCOUNT, "enabled": True, "scrammed": None}, "scram", limit=1)
+
+
+def scram_below(iterations: int) -> Shape:
+    """An enabled account whose credentials do not all have keys of as many iterations."""
+    return Shape(NAMES, {"kind": ACCOUNT, "enabled": True, "scrammed": {"$lt": iterations}}, "scram", limit=1)
+
+
+def scram_above(iterations: int) -> Shape:
+    """An enabled account whose keys are all of more iterations."""
+    return Shape(NAMES, {"kind": ACCOUNT, "enabled": True, "scrammed": {"$gt": iterations}}, "scram", limit=1)
+
+
 def administrators(limit: int) -> Shape:
     """Enabled administrators, the first one first."""
     return Shape(NAMES, {"admin": {"$gt": ""}}, "admin", (("admin", 1),), limit)
@@ -147,6 +168,27 @@ def open_domain(key: str) -> Shape:
 
 def closing_domain(key: str, token: str) -> Shape:
     return Shape(DOMAINS, {"_id": key, "closing": token})
+
+
+# -- DKIM keys
+
+
+def dkim_key(id: str) -> Shape:
+    return Shape(DKIM, {"_id": id})
+
+
+def dkim_key_not_in(id: str, state: str) -> Shape:
+    """The key, while it is in another state."""
+    return Shape(DKIM, {"_id": id, "state": {"$ne": state}})
+
+
+def dkim_keys_of(domain: str) -> Shape:
+    """All keys of the domain of the id."""
+    return Shape(DKIM, {"domain": domain}, "domain")
+
+
+def dkim_keys_after(after: str, limit: int) -> Shape:
+    return Shape(DKIM, {"_id": {"$gt": after}}, sort=(("_id", 1),), limit=limit)
 
 
 # -- token families
@@ -253,6 +295,59 @@ def devices_before(time: float, limit: int) -> Shape:
     return Shape(DEVICES, {"seen_at": {"$lte": time}}, "seen", (("seen_at", 1),), limit)
 
 
+def devices_at(place: str, since: float) -> Shape:
+    return Shape(DEVICES, {"place": place, "seen_at": {"$gt": since}}, "place")
+
+
+# -- counts of rates, and bans
+
+
+def count(id: str) -> Shape:
+    return Shape(COUNTS, {"_id": id})
+
+
+def counts(ids: Sequence[str]) -> Shape:
+    return Shape(COUNTS, {"_id": {"$in": list(ids)}})
+
+
+def counts_over(through: float, limit: int) -> Shape:
+    """Those that are of no more use soonest."""
+    return Shape(COUNTS, {"over_at": {"$lte": through}}, "over", (("over_at", 1),), limit)
+
+
+def ban_of(target: str) -> Shape:
+    return Shape(BANS, {"_id": target})
+
+
+def ban_as(target: str, id: str) -> Shape:
+    """The ban of the target, while it is the one that was read."""
+    return Shape(BANS, {"_id": target, "id": id})
+
+
+def ban(id: str) -> Shape:
+    return Shape(BANS, {"id": id}, "id")
+
+
+def bans_after(time: float) -> Shape:
+    """Those that end after a time."""
+    return Shape(BANS, {"ends": {"$gt": time}}, "ends")
+
+
+def bans_before(time: float, limit: int) -> Shape:
+    """Those that have ended by then."""
+    return Shape(BANS, {"ends": {"$lte": time}}, "ends", (("ends", 1),), limit)
+
+
+def bans_by(maker: str) -> Shape:
+    """The one that ends soonest first."""
+    return Shape(BANS, {"by": maker}, "by", (("ends", 1),))
+
+
+def bans_state() -> Shape:
+    """The document that counts the changes of bans."""
+    return Shape(STATE, {"_id": BANNED})
+
+
 # -- the one document for all changes of administrators
 
 
@@ -262,6 +357,13 @@ def state() -> Shape:
 
 def state_at(rev: int) -> Shape:
     return Shape(STATE, {"_id": ADMINISTRATORS, "rev": rev})
+
+
+# -- what the store alone knows
+
+
+def secret(name: str) -> Shape:
+    return Shape(STATE, {"_id": f"{SECRET}{name}"})
 
 
 # -- moving all of it
@@ -274,6 +376,13 @@ def transfer() -> Shape:
 
 def domains_after(after: str, limit: int) -> Shape:
     return Shape(DOMAINS, {"_id": {"$gt": after}}, sort=(("_id", 1),), limit=limit)
+
+
+def secrets_after(after: str, limit: int) -> Shape:
+    """The store's secrets in order of name."""
+    # "!" comes behind the blank at the end.
+    among = {"$gt": f"{SECRET}{after}", "$lt": f"{SECRET.rstrip()}!"}
+    return Shape(STATE, {"_id": among}, sort=(("_id", 1),), limit=limit)
 
 
 def accounts_after(after: str, limit: int) -> Shape:

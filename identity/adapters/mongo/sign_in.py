@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from identity import sign_in
 from identity.adapters.mongo import queries
-from identity.adapters.mongo.base import Base
-from identity.adapters.mongo.documents import lives, signer_of, stays
+from identity.adapters.mongo.base import Base, Plan
+from identity.adapters.mongo.documents import keys_document, lives, scrammed, signer_of, stays
 from identity.model import Principal
+from identity.port import Refused
+from identity.sasl_sign_in import SaslSignIn
+from identity.scram import ScramKeys
 from identity.sign_in import Signer
 from runtime.mongo import Document
 
 
-class SignIn(Base, sign_in.SignIn):
-    """authenticate, still_valid."""
+class SignIn(Base, SaslSignIn):
+    """authenticate and its like, still_valid."""
 
     async def still_valid(self, principal: Principal) -> bool:
         document = await self._look(principal.account)
@@ -34,6 +36,31 @@ class SignIn(Base, sign_in.SignIn):
 
     async def _replace_hash(self, account: str, old: str, new: str) -> None:
         await self._database.update(queries.with_hash(account, old), {"$set": {"password_hash": new}})
+
+    async def _keep_keys(self, signer: Signer, credential: str, keys: ScramKeys) -> None:
+        kind, _, app = credential.partition(":")
+        made = keys_document(keys)
+
+        def plan(document: Document) -> Plan:
+            apps, own = document["apps"], document.get("scram")
+            if kind == "app" and app in apps:
+                apps = apps | {app: apps[app] | {"scram": made}}
+                return Plan({f"apps.{app}.scram": made, "scrammed": scrammed(own, apps)})
+            if kind == "password" and document["version"] == signer.account.version:
+                return Plan({"scram": made, "scrammed": scrammed(made, apps)})
+            return Plan()
+
+        try:
+            await self._change(signer.account.id, plan)
+        except Refused:
+            # The account has gone meanwhile.
+            return
+
+    async def _lacks_keys(self, iterations: int) -> bool:
+        for shape in (queries.without_scram(), queries.scram_below(iterations), queries.scram_above(iterations)):
+            if await self._database.first(shape) is not None:
+                return True
+        return False
 
     async def _keep_used(self, account: str, app: str, now: float) -> None:
         await self._database.update(queries.with_app(account, app), {"$set": {f"apps.{app}.last_used": now}})

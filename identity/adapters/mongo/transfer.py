@@ -8,7 +8,7 @@ from identity.adapters.mongo import queries
 from identity.adapters.mongo.accounts import Accounts
 from identity.adapters.mongo.documents import account_document, account_of
 from identity.arguments import after_key, page
-from identity.fresh import Fresh, checked_rows, hashes_of
+from identity.fresh import NOT_KEPT, Fresh, all_kept, checked_rows
 from identity.limits import ROWS_PER_COMMIT
 from identity.model import Account, ExportedAccount, ImportOutcome, NewAccount, Role
 from identity.port import Reason, Refused
@@ -26,10 +26,10 @@ class Transfer(Accounts):
     async def _import_some(self, rows: Sequence[NewAccount]) -> list[ImportOutcome]:
         # Bad rows are found before their passwords cost anything; the write that takes the name looks again.
         checked = await self._free(_each_once(await checked_rows(rows)))
-        hashes = await hashes_of(self._passwords, checked)
+        kept = await all_kept(self._passwords, self._scram, checked)
         now = self._clock.now()
         documents = {
-            place: account_document(fresh, hashes[place], now)
+            place: account_document(fresh, kept[place], now)
             for place, fresh in enumerate(checked)
             if not isinstance(fresh, str)
         }
@@ -43,7 +43,7 @@ class Transfer(Accounts):
     async def _free(self, rows: list[Fresh | str]) -> list[Fresh | str]:
         fresh = {place: row for place, row in enumerate(rows) if not isinstance(row, str)}
         if fresh:
-            names = [account_document(row, "", 0.0) for row in fresh.values()]
+            names = [account_document(row, NOT_KEPT, 0.0) for row in fresh.values()]
             for place, refused in zip(fresh, await self._names.free(names), strict=True):
                 if refused is not None:
                     rows[place] = refused.text

@@ -13,6 +13,7 @@ import structlog
 from identity.adapters.mongo import queries
 from identity.adapters.mongo.bearer import Bearer
 from identity.adapters.mongo.guess_store import MongoGuessStore
+from identity.adapters.mongo.limiting import Limiting
 from identity.port import Unavailable
 
 log = structlog.get_logger("identity")
@@ -28,7 +29,7 @@ _AT_ONCE = 500
 _STEPS_AT_ONCE = 100
 
 
-class Upkeep(Bearer):
+class Upkeep(Bearer, Limiting):
     """The task of `start`, and its steps."""
 
     _guess_store: MongoGuessStore
@@ -70,12 +71,14 @@ class Upkeep(Bearer):
             await self._tell_end(family)
 
     async def sweep(self) -> None:
-        """Drop reservations that were left, token families that expired, guesses that are forgotten."""
+        """Drop reservations that were left, token families that expired, guesses that are forgotten, counts of rates
+        and bans that are of no more use."""
         now = self._clock.now()
         await _until_done(lambda: self._sweep_reservations(now))
         await _until_done(lambda: self._sweep_families(now))
         await _until_done(lambda: self._guess_store.sweep_counters(now))
         await _until_done(lambda: self._guess_store.sweep_devices(now))
+        await _until_done(lambda: self.sweep_limits(now))
 
     async def _sweep_reservations(self, now: float) -> bool:
         left = await self._database.find(queries.reserved_before(now - RESERVED_SECONDS, _AT_ONCE))

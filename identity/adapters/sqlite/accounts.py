@@ -7,8 +7,8 @@ from typing import Any
 
 from identity.adapters.sqlite.base import Base
 from identity.adapters.sqlite.rows import ACCOUNT, account_of, end_tokens, find, note_change, other_administrator
-from identity.arguments import after_key, check_display_name, check_quota, domain_name, login_key, page
-from identity.fresh import Fresh, checked_row, hash_of
+from identity.arguments import address_name, after_key, check_display_name, check_quota, domain_name, login_key, page
+from identity.fresh import Fresh, Kept, checked_row, kept, kept_of
 from identity.model import Account, ChangeKind, NewAccount, Role
 from identity.names import Name
 from identity.passwords import check_acceptable
@@ -48,15 +48,15 @@ class Accounts(Base):
         fresh = checked_row(new)
         # Asked before the password is hashed too: a clash should cost nothing.
         await self._read(lambda c: check_free(c, fresh.name))
-        hash = await hash_of(self._passwords, fresh)
+        made = await kept_of(self._passwords, self._scram, fresh)
         now = self._clock.now()
-        return await self._change(lambda c: insert(c, fresh, hash, now))
+        return await self._change(lambda c: insert(c, fresh, made, now))
 
     async def set_password(self, account: str, password: str) -> None:
         check_acceptable(password)
-        await self._read(lambda c: find(c, account))
-        hash = await self._passwords.hash(password)
-        await self._change_credentials(lambda c: _set_password(c, account, hash))
+        name = address_name((await self._read(lambda c: find(c, account))).address)
+        made = await kept(self._passwords, self._scram, name.key, password)
+        await self._change_credentials(lambda c: _set_password(c, account, made))
 
     async def update_account(
         self,
@@ -130,14 +130,15 @@ def check_free(connection: sqlite3.Connection, name: Name) -> None:
         raise Refused(Reason.ALREADY_EXISTS)
 
 
-def insert(connection: sqlite3.Connection, fresh: Fresh, hash: str, now: float) -> Account:
+def insert(connection: sqlite3.Connection, fresh: Fresh, made: Kept, now: float) -> Account:
     """Make the account. Raises as `check_free`."""
     check_free(connection, fresh.name)
     new = fresh.new
     id = new_id()
     connection.execute(
         "INSERT INTO account (id, key, domain, address, display_name, role, quota, enabled, version, password_hash,"
-        " password_version, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, 1, ?)",
+        " scram_iterations, scram_keys, password_version, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?, ?, 1, ?)",
         (
             id,
             fresh.name.key,
@@ -146,18 +147,21 @@ def insert(connection: sqlite3.Connection, fresh: Fresh, hash: str, now: float) 
             new.display_name,
             new.role.value,
             new.quota,
-            hash,
+            made.hash,
+            made.scram.iterations,
+            made.scram.keys,
             now,
         ),
     )
     return Account(id, new.address, new.display_name, new.role, new.quota, True, 1, now)
 
 
-def _set_password(connection: sqlite3.Connection, account: str, hash: str) -> None:
+def _set_password(connection: sqlite3.Connection, account: str, made: Kept) -> None:
     find(connection, account)
     connection.execute(
-        "UPDATE account SET password_hash = ?, version = version + 1, password_version = version + 1 WHERE id = ?",
-        (hash, account),
+        "UPDATE account SET password_hash = ?, scram_iterations = ?, scram_keys = ?, version = version + 1,"
+        " password_version = version + 1 WHERE id = ?",
+        (made.hash, made.scram.iterations, made.scram.keys, account),
     )
     ended = end_tokens(connection, account, "password")
     note_change(connection, account, ChangeKind.CREDENTIALS, ("password", *ended))
@@ -168,7 +172,8 @@ def _remove(connection: sqlite3.Connection, account: str, now: float) -> str:
     if old.role is Role.ADMIN and old.enabled and not other_administrator(connection, account):
         raise Refused(Reason.IN_USE, "the last enabled administrator cannot be removed")
     ((key,),) = connection.execute(
-        "UPDATE account SET removed_at = ?, version = version + 1, password_hash = '' WHERE id = ? RETURNING key",
+        "UPDATE account SET removed_at = ?, version = version + 1, password_hash = '', scram_iterations = 0,"
+        " scram_keys = x'' WHERE id = ? RETURNING key",
         (now, account),
     ).fetchall()
     connection.execute("DELETE FROM app_password WHERE account = ?", (account,))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 
 from identity.adapters.sqlite.app_passwords import AppPasswords
 from identity.adapters.sqlite.bearer import Bearer
+from identity.adapters.sqlite.dkim import DkimKeys
 from identity.adapters.sqlite.domains import Domains
 from identity.adapters.sqlite.guess_store import SqliteGuessStore
+from identity.adapters.sqlite.limiting import Limiting
 from identity.adapters.sqlite.moving import is_marked
 from identity.adapters.sqlite.questions import Questions
 from identity.adapters.sqlite.schema import MIGRATIONS
@@ -16,6 +19,7 @@ from identity.adapters.sqlite.transfer import Transfer
 from identity.checked import Checked
 from identity.guesses import Guesses
 from identity.passwords import Hasher, Passwords
+from identity.scram import SECRET_NAME, ScramRule, new_secret
 from identity.settings import IdentitySettings
 from identity.transfer import UNFINISHED
 from runtime.clock import Clock
@@ -23,7 +27,7 @@ from runtime.lifecycle import StartError
 from runtime.sqlite import Database
 
 
-class SqliteIdentity(Questions, SignIn, Bearer, Domains, Transfer, AppPasswords):
+class SqliteIdentity(Questions, SignIn, Bearer, Domains, DkimKeys, Transfer, AppPasswords, Limiting):
     """`identity.port.Identity`. Made by `open_sqlite`."""
 
     async def close(self) -> None:
@@ -47,8 +51,17 @@ async def open_sqlite(
     if await database.read(is_marked):
         await database.close()
         raise StartError(UNFINISHED)
+    secret = await database.write(_secret) if settings.scram else None
     passwords = Passwords(settings.passwords, hasher)
     await passwords.open()
     guesses = Guesses(SqliteGuessStore(database), settings.guesses, settings.trusted_networks, clock)
     checked = Checked(clock, settings.checked_seconds)
-    return SqliteIdentity(database, passwords, guesses, checked, settings, clock)
+    scram = ScramRule(secret, settings.scram_iterations)
+    return SqliteIdentity(database, passwords, guesses, checked, scram, settings, clock)
+
+
+def _secret(connection: sqlite3.Connection) -> bytes:
+    """The secret by which salts are made; made when it is wanted first."""
+    connection.execute("INSERT INTO secret VALUES (?, ?) ON CONFLICT DO NOTHING", (SECRET_NAME, new_secret()))
+    ((secret,),) = connection.execute("SELECT value FROM secret WHERE name = ?", (SECRET_NAME,)).fetchall()
+    return bytes(secret)

@@ -7,9 +7,10 @@ import sqlite3
 from identity import tokens
 from identity.adapters.sqlite.base import Base
 from identity.adapters.sqlite.rows import end_tokens, find, note_change
-from identity.arguments import check_app_name, check_app_room
+from identity.arguments import address_name, check_app_name, check_app_room
 from identity.model import AppPassword, ChangeKind
 from identity.port import Reason, Refused
+from identity.scram import ScramKeys
 
 
 class AppPasswords(Base):
@@ -32,7 +33,9 @@ class AppPasswords(Base):
         secret = tokens.new_app_secret()
         made = AppPassword(tokens.new_id(), account, name, self._clock.now(), None)
         kept = tokens.kept(tokens.app_letters(secret) or secret)
-        await self._change_credentials(lambda c: _add(c, made, kept))
+        of = address_name((await self._read(lambda c: find(c, account))).address)
+        keys = await self._passwords.scram_keys(self._scram, of.key, tokens.app_forms(secret))
+        await self._change_credentials(lambda c: _add(c, made, kept, keys))
         return made, secret
 
     async def revoke_app_password(self, account: str, id: str) -> None:
@@ -40,13 +43,14 @@ class AppPasswords(Base):
         self._used.pop(id, None)
 
 
-def _add(connection: sqlite3.Connection, made: AppPassword, kept: bytes) -> None:
+def _add(connection: sqlite3.Connection, made: AppPassword, kept: bytes, keys: ScramKeys) -> None:
     find(connection, made.account)
     names = {name for (name,) in connection.execute("SELECT name FROM app_password WHERE account = ?", (made.account,))}
     check_app_room(made.name, names)
     connection.execute(
-        "INSERT INTO app_password (id, account, name, hash, created_at) VALUES (?, ?, ?, ?, ?)",
-        (made.id, made.account, made.name, kept, made.created_at),
+        "INSERT INTO app_password (id, account, name, hash, created_at, scram_iterations, scram_keys)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (made.id, made.account, made.name, kept, made.created_at, keys.iterations, keys.keys),
     )
     connection.execute("UPDATE account SET version = version + 1 WHERE id = ?", (made.account,))
 

@@ -13,6 +13,7 @@ from identity.guesses import Guard
 from identity.model import Resolution
 from identity.passwords import Passwords
 from identity.port import Unavailable
+from identity.scram import ScramRule
 from identity.settings import IdentitySettings
 from identity.sign_in import Signer
 from identity.to_the_end import ToTheEnd
@@ -39,6 +40,7 @@ class Base:
         passwords: Passwords,
         guesses: Guard,
         checked: Checked,
+        scram: ScramRule,
         settings: IdentitySettings,
         clock: Clock,
     ) -> None:
@@ -46,6 +48,7 @@ class Base:
         self._passwords = passwords
         self._guesses = guesses
         self._checked = checked
+        self._scram = scram
         self._settings = settings
         self._clock = clock
         self._ours: Memo[str, bool] = Memo(REMEMBERED_DOMAINS)

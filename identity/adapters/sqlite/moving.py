@@ -14,10 +14,12 @@ from identity.transfer import (
     AccountRecord,
     AliasRecord,
     AppPasswordRecord,
+    DkimRecord,
     DomainRecord,
     Kind,
     Marker,
     Record,
+    SecretRecord,
     TransferRefused,
 )
 from runtime.sqlite import Database, DatabaseUnavailable
@@ -30,6 +32,8 @@ _TABLES: Final = {
     Kind.DOMAINS: ("domain", DomainRecord._fields),
     Kind.ACCOUNTS: ("account", _ACCOUNT),
     Kind.ALIASES: ("alias", AliasRecord._fields),
+    Kind.DKIM_KEYS: ("dkim_key", DkimRecord._fields),
+    Kind.SECRETS: ("secret", SecretRecord._fields),
 }
 
 
@@ -67,7 +71,8 @@ class SqliteTransfer:
 
     async def begin(self, source: str) -> None:
         def job(connection: sqlite3.Connection) -> None:
-            full = any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table, _ in _TABLES.values())
+            tables = [table for kind, (table, _) in _TABLES.items() if kind is not Kind.SECRETS]
+            full = any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in tables)
             if full or is_marked(connection):
                 raise TransferRefused(f"{self._path} is not empty: it has domains or accounts.")
             connection.execute("CREATE TABLE transfer (source TEXT NOT NULL, place TEXT NOT NULL)")
@@ -135,6 +140,10 @@ def _put(connection: sqlite3.Connection, record: Record) -> None:
         case AliasRecord():
             targets = json.dumps(record.targets)
             _insert(connection, "alias", AliasRecord._fields, (record.key, record.domain, record.address, targets))
+        case DkimRecord():
+            _insert(connection, "dkim_key", DkimRecord._fields, record)
+        case SecretRecord():
+            connection.execute("INSERT OR REPLACE INTO secret (name, value) VALUES (?, ?)", record)
 
 
 def _insert(connection: sqlite3.Connection, table: str, fields: Sequence[str], values: Sequence[Any]) -> None:
@@ -161,3 +170,7 @@ def _record(connection: sqlite3.Connection, kind: Kind, row: Sequence[Any]) -> R
         case Kind.ALIASES:
             key, domain, address, targets = row
             return AliasRecord(key, domain, address, tuple(json.loads(targets)))
+        case Kind.DKIM_KEYS:
+            return DkimRecord(*row)
+        case Kind.SECRETS:
+            return SecretRecord(*row)

@@ -104,4 +104,67 @@ CREATE TABLE usual_device (
 CREATE INDEX usual_device_seen ON usual_device (seen_at)
 """
 
-MIGRATIONS = (Migration("first", FIRST),)
+# ends: 1e18 for a ban without an end. over_at: when a count is of no more use.
+RATES_AND_BANS = """
+CREATE TABLE rate_count (
+    key     TEXT NOT NULL,
+    window  INTEGER NOT NULL,
+    slot    INTEGER NOT NULL,
+    amount  INTEGER NOT NULL,
+    over_at REAL NOT NULL,
+    PRIMARY KEY (key, window, slot)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rate_count_over ON rate_count (over_at);
+
+CREATE TABLE ban (
+    id      TEXT PRIMARY KEY,
+    target  TEXT NOT NULL UNIQUE,
+    reason  TEXT NOT NULL,
+    since   REAL NOT NULL,
+    ends    REAL NOT NULL,
+    made_by TEXT NOT NULL,
+    hits    INTEGER NOT NULL,
+    times   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX ban_ends ON ban (ends);
+
+CREATE INDEX usual_device_place ON usual_device (place, seen_at)
+"""
+
+DKIM = """
+-- id: the domain's id, a space, the selector.
+CREATE TABLE dkim_key (
+    id          TEXT PRIMARY KEY,
+    domain      TEXT NOT NULL REFERENCES domain (id) ON DELETE CASCADE,
+    selector    TEXT NOT NULL,
+    algorithm   TEXT NOT NULL,
+    private_key TEXT NOT NULL,
+    public_key  TEXT NOT NULL,
+    state       TEXT NOT NULL,
+    created_at  REAL NOT NULL,
+    changed_at  REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dkim_key_domain ON dkim_key (domain)
+"""
+
+# scram_keys: as `identity.scram.ScramKeys` has them. secret: what the store alone knows, by name.
+SCRAM = """
+ALTER TABLE account ADD COLUMN scram_iterations INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN scram_keys BLOB NOT NULL DEFAULT x'';
+ALTER TABLE app_password ADD COLUMN scram_iterations INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE app_password ADD COLUMN scram_keys BLOB NOT NULL DEFAULT x'';
+CREATE INDEX account_scram ON account (scram_iterations) WHERE enabled = 1 AND removed_at IS NULL;
+CREATE INDEX app_password_scram ON app_password (scram_iterations);
+
+CREATE TABLE secret (
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID
+"""
+
+MIGRATIONS = (
+    Migration("first", FIRST),
+    Migration("rates and bans", RATES_AND_BANS),
+    Migration("dkim", DKIM),
+    Migration("scram", SCRAM),
+)

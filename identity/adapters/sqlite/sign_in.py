@@ -9,11 +9,13 @@ from identity.adapters.sqlite.base import Base
 from identity.adapters.sqlite.memo import MISSING
 from identity.adapters.sqlite.rows import ACCOUNT, account_of
 from identity.model import Account, Principal
+from identity.sasl_sign_in import SaslSignIn
+from identity.scram import ScramKeys
 from identity.sign_in import Signer
 
 
-class SignIn(Base, sign_in.SignIn):
-    """authenticate, still_valid."""
+class SignIn(Base, SaslSignIn):
+    """authenticate and its like, still_valid."""
 
     async def still_valid(self, principal: Principal) -> bool:
         now = self._clock.now()
@@ -39,6 +41,30 @@ class SignIn(Base, sign_in.SignIn):
             )
         )
 
+    async def _keep_keys(self, signer: Signer, credential: str, keys: ScramKeys) -> None:
+        account, (kind, _, app) = signer.account, credential.partition(":")
+        if kind == "password":
+            await self._change_credentials(
+                lambda c: (
+                    c.execute(
+                        "UPDATE account SET scram_iterations = ?, scram_keys = ? WHERE id = ? AND version = ?",
+                        (keys.iterations, keys.keys, account.id, account.version),
+                    ).rowcount
+                )
+            )
+        else:
+            await self._change_credentials(
+                lambda c: (
+                    c.execute(
+                        "UPDATE app_password SET scram_iterations = ?, scram_keys = ? WHERE id = ? AND account = ?",
+                        (keys.iterations, keys.keys, app, account.id),
+                    ).rowcount
+                )
+            )
+
+    async def _lacks_keys(self, iterations: int) -> bool:
+        return await self._read(lambda c: _lacks_keys(c, iterations))
+
     async def _keep_used(self, account: str, app: str, now: float) -> None:
         await self._write(
             lambda c: (
@@ -51,13 +77,36 @@ class SignIn(Base, sign_in.SignIn):
 
 def _signer(connection: sqlite3.Connection, key: str) -> Signer | None:
     row = connection.execute(
-        f"SELECT {ACCOUNT}, password_hash FROM account WHERE key = ? AND removed_at IS NULL", (key,)
+        f"SELECT {ACCOUNT}, password_hash, scram_iterations, scram_keys FROM account"
+        " WHERE key = ? AND removed_at IS NULL",
+        (key,),
     ).fetchone()
     if row is None:
         return None
-    account = account_of(row[:-1])
-    apps = connection.execute("SELECT hash, id FROM app_password WHERE account = ?", (account.id,)).fetchall()
-    return Signer(account, row[-1], dict(apps))
+    *of_account, hash, iterations, keys = row
+    account = account_of(tuple(of_account))
+    scram = {"password": ScramKeys(iterations, keys)} if keys else {}
+    apps: dict[bytes, str] = {}
+    for kept, id, iterations, keys in connection.execute(
+        "SELECT hash, id, scram_iterations, scram_keys FROM app_password WHERE account = ?", (account.id,)
+    ):
+        apps[kept] = id
+        if keys:
+            scram[f"app:{id}"] = ScramKeys(iterations, keys)
+    return Signer(account, key, hash, apps, scram)
+
+
+def _lacks_keys(connection: sqlite3.Connection, iterations: int) -> bool:
+    (lacks,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM account WHERE scram_iterations < ?1 AND enabled = 1 AND removed_at IS NULL)"
+        " OR EXISTS (SELECT 1 FROM account WHERE scram_iterations > ?1 AND enabled = 1 AND removed_at IS NULL)"
+        " OR EXISTS (SELECT 1 FROM app_password JOIN account ON account.id = account AND enabled = 1"
+        " WHERE app_password.scram_iterations < ?1)"
+        " OR EXISTS (SELECT 1 FROM app_password JOIN account ON account.id = account AND enabled = 1"
+        " WHERE app_password.scram_iterations > ?1)",
+        (iterations,),
+    ).fetchone()
+    return bool(lacks)
 
 
 def holds(connection: sqlite3.Connection, principal: Principal, now: float) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from identity.adapters.sqlite.accounts import Accounts, check_free, insert
 from identity.arguments import after_key, page
-from identity.fresh import Fresh, checked_rows, hashes_of
+from identity.fresh import Fresh, Kept, all_kept, checked_rows
 from identity.limits import ROWS_PER_COMMIT
 from identity.model import ExportedAccount, ImportOutcome, NewAccount, Role
 from identity.port import Refused
@@ -26,13 +26,13 @@ class Transfer(Accounts):
         checked = await checked_rows(rows)
         # Bad rows are found before their passwords cost anything; the job that inserts looks again.
         found = await self._read(lambda c: [_free(c, row) for row in checked])
-        hashes = await hashes_of(self._passwords, found)
+        made = await all_kept(self._passwords, self._scram, found)
         now = self._clock.now()
 
         def job(connection: sqlite3.Connection) -> list[ImportOutcome]:
             return [
-                _inserted(connection, row.address, fresh, hash, now)
-                for row, fresh, hash in zip(rows, found, hashes, strict=True)
+                _inserted(connection, row.address, fresh, kept, now)
+                for row, fresh, kept in zip(rows, found, made, strict=True)
             ]
 
         return await self._change(job)
@@ -62,11 +62,13 @@ def _free(connection: sqlite3.Connection, row: Fresh | str) -> Fresh | str:
     return row
 
 
-def _inserted(connection: sqlite3.Connection, address: str, fresh: Fresh | str, hash: str, now: float) -> ImportOutcome:
+def _inserted(
+    connection: sqlite3.Connection, address: str, fresh: Fresh | str, kept: Kept, now: float
+) -> ImportOutcome:
     if isinstance(fresh, str):
         return ImportOutcome(address, None, fresh)
     try:
         # It looks before it inserts, so a refused row leaves nothing to take back.
-        return ImportOutcome(address, insert(connection, fresh, hash, now), None)
+        return ImportOutcome(address, insert(connection, fresh, kept, now), None)
     except Refused as error:
         return ImportOutcome(address, None, error.text)

@@ -15,16 +15,19 @@ from typing import Any, Final, cast
 
 from runtime.portclient import POOL, TIMEOUT, PortClient
 from storage import wire
+from storage.adapters.http import settlements as settlements_
 from storage.adapters.http.deliveries import Deliveries
 from storage.limits import WATCH_MAX
 from storage.model import (
     INLINE_MAX,
     Accepted,
     Appended,
+    Claimed,
     Delivery,
     MailboxRef,
     NewMessage,
     Operation,
+    Settlement,
     StagedBlob,
 )
 from storage.port import Reason, Refused, Storage, Unavailable
@@ -55,6 +58,16 @@ class HttpStorage:
 
     async def accept(self, deliveries: Sequence[Delivery]) -> Sequence[Accepted | Refused | Unavailable]:
         return await self._deliveries.accept(deliveries)
+
+    async def claim(
+        self, limit: int, per_domain: int, lease: float, wait: float = 0.0, skip: frozenset[str] = frozenset()
+    ) -> tuple[Claimed, ...]:
+        wait = min(wait, WATCH_MAX)
+        found = await self._client.poll("claim", limit, per_domain, lease, wait, skip, wait=wait, idle=())
+        return cast(tuple[Claimed, ...], found)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Refused | Unavailable | None]:
+        return await settlements_.settle(partial(self._client.call, "settle"), settlements)
 
     async def append(
         self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None

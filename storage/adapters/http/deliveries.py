@@ -53,7 +53,10 @@ class Deliveries:
         finally:
             for one in mine:
                 one.done.cancel()
-        return [self._outcome(outcome, alone=len(mine) == 1) for outcome in outcomes]
+        return [
+            self._outcome(outcome, one.delivery.trace, alone=len(mine) == 1)
+            for one, outcome in zip(mine, outcomes, strict=True)
+        ]
 
     async def close(self) -> None:
         """Return when the calls under way have ended; what waits is turned away by them."""
@@ -61,12 +64,12 @@ class Deliveries:
             await asyncio.gather(*self._calls)
             await asyncio.sleep(0)
 
-    def _outcome(self, outcome: Outcome | BaseException, *, alone: bool) -> Outcome:
+    def _outcome(self, outcome: Outcome | BaseException, trace: str, *, alone: bool) -> Outcome:
         if isinstance(outcome, (Accepted, Refused, Unavailable)):
             return outcome
         if alone or not isinstance(outcome, Exception):
             raise outcome
-        log.error("a delivery failed", exc_info=outcome)
+        log.error("a delivery failed", trace=trace, exc_info=outcome)
         return Unavailable("internal error")
 
     def _schedule(self) -> None:

@@ -22,6 +22,7 @@ from storage.adapters.mongo.changes import History
 from storage.adapters.mongo.commits import Commits
 from storage.adapters.mongo.database import Database, OnStep
 from storage.adapters.mongo.deliver import Deliveries, Outcome
+from storage.adapters.mongo.due import DueDates
 from storage.adapters.mongo.entries import Entries, made
 from storage.adapters.mongo.events import Trace
 from storage.adapters.mongo.indexes import INDEXES
@@ -32,17 +33,21 @@ from storage.adapters.mongo.recovery import Recovery
 from storage.adapters.mongo.release import Release
 from storage.adapters.mongo.rows import Reader
 from storage.adapters.mongo.search import Search
+from storage.adapters.mongo.sending import Sending
+from storage.adapters.mongo.settling import Settling
+from storage.adapters.mongo.spool_work import SpoolWork
 from storage.adapters.mongo.state import Draft, Item, is_open
 from storage.adapters.mongo.stats import Stats
 from storage.adapters.mongo.upkeep import Upkeep
 from storage.adapters.mongo.watch import Watch
 from storage.hub import Hub
 from storage.intake import Intake
-from storage.limits import ACCEPT_BATCH, PAGE_ENTRIES, SWEEP_ENTRIES
+from storage.limits import ACCEPT_BATCH, PAGE_ENTRIES, SWEEP_ENTRIES, TraceLimits
 from storage.model import (
     Accepted,
     Appended,
     Changes,
+    Claimed,
     Copied,
     Delivery,
     Entry,
@@ -60,10 +65,14 @@ from storage.model import (
     Query,
     Ranges,
     Row,
+    Settlement,
+    SpoolAction,
+    SpoolDomain,
     SpoolItem,
     StagedBlob,
     StorageStats,
     SweepReport,
+    TraceFound,
     Usage,
     Want,
 )
@@ -78,7 +87,7 @@ class MongoStorage:
     """The port. ``open`` before use, ``close`` after it, which closes ``mongo`` too; all calls on one event loop.
 
     on_step: for tests, see ``database.OnStep``. patience: seconds that a repeat of an operation gives the process that
-    began it, before it takes the operation over.
+    began it, before it takes the operation over. trace: how much of it is kept.
     """
 
     def __init__(
@@ -88,6 +97,7 @@ class MongoStorage:
         clock: Clock | None = None,
         on_step: OnStep | None = None,
         patience: float = PATIENCE,
+        trace: TraceLimits = TraceLimits(),  # noqa: B008  # it is frozen
     ) -> None:
         self._mongo = mongo
         self._clock = clock or SystemClock()
@@ -102,25 +112,42 @@ class MongoStorage:
         self._history = History(self.database, self.accounts, self._entries)
         self._opening = Opening(self.database, self.accounts, self._entries)
         self._moves = Moves(self.database, self._entries)
+        dues = DueDates(self.database)
         self._arrivals = Arrivals(self.database, self.accounts, self._operations, self._commits)
         self._deliveries = Deliveries(
-            self.database, self.accounts, self._operations, self._commits, self._arrivals, self._blobs
+            self.database, self.accounts, self._operations, self._commits, self._arrivals, self._blobs, dues
         )
         self._batches = Batches(self._deliveries, self._commits)
+        release = Release(self.database)
+        self._work = SpoolWork(
+            self.database, self._commits, self.accounts, self._deliveries, self._intake, self._blobs, release, dues
+        )
+        self._sending = Sending(self.database, self._commits, dues, self._work)
+        self._settling = Settling(
+            self.database,
+            self._commits,
+            self._operations,
+            self.accounts,
+            self._intake,
+            self._blobs,
+            self._work,
+            self._sending.bell.ring,
+        )
         self._recovery = Recovery(self.database, self.accounts, self._operations, self._commits, self._deliveries)
         self._watch = Watch(self.database, self._hub)
         self._reader = Reader(self.database, self._entries, self._blobs)
         self._search = Search(self.database, self.accounts, self._blobs, self._intake)
-        self._trace = Trace(self.database)
+        self._trace = Trace(self.database, trace)
         self._stats = Stats(self.database)
         self._upkeep = Upkeep(
             self.database,
             self._blobs,
-            Release(self.database),
+            release,
             self._trace,
             self.accounts,
             self._operations,
             self._recovery,
+            self._work,
         )
         self._closed = False
 
@@ -134,6 +161,7 @@ class MongoStorage:
             raise Unavailable(str(error)) from error
         if await self.database.first(queries.transfer(queries.MARKER)) is not None:
             raise StartError(UNFINISHED)
+        await self._upgrade()
 
     async def recover(self) -> None:
         """Finish what processes that died have committed and not carried out everywhere, while no other process uses
@@ -141,11 +169,19 @@ class MongoStorage:
         now = self._clock.now()
         while await self._recovery.finish_deliveries(now + 1.0, SWEEP_ENTRIES) == SWEEP_ENTRIES:
             continue
+        while await self._work.finish_undone(now + 1.0, SWEEP_ENTRIES) == SWEEP_ENTRIES:
+            continue
+        await self._upgrade()
+
+    async def _upgrade(self) -> None:
+        while await self._work.upgrade(SWEEP_ENTRIES) == SWEEP_ENTRIES:
+            continue
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        self._sending.close()
         await self._watch.close()
         await self._intake.close()
         await self._commits.finish()
@@ -275,7 +311,11 @@ class MongoStorage:
     async def _accept(self, batch: Sequence[Delivery]) -> Sequence[Outcome | BaseException]:
         described = await self._intake.deliveries(batch)
         bodies = [body if isinstance(body, Refused) else self._blobs.prepare(body) for body in described]
-        return await self._commits.run(self._batches.accept(list(zip(batch, bodies, strict=True))))
+        try:
+            return await self._commits.run(self._batches.accept(list(zip(batch, bodies, strict=True))))
+        finally:
+            if any(delivery.remote for delivery in batch):
+                self._sending.bell.ring()
 
     async def append(
         self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
@@ -348,16 +388,50 @@ class MongoStorage:
             again,
         )
 
-    # -- spool and trace
+    # -- spool
 
-    async def spool(self, account: str | None, limit: int = 100, after: str = "") -> tuple[SpoolItem, ...]:
-        return await spooled.page(self.database, account, limit, after)
+    async def spool(
+        self, account: str | None, limit: int = 100, after: str = "", domain: str | None = None
+    ) -> tuple[SpoolItem, ...]:
+        return await spooled.page(self.database, account, limit, after, domain)
+
+    async def spool_item(self, item: str, account: str | None) -> SpoolItem:
+        return spooled.made(await spooled.waiting(self.database, item, account), self.database.now())
+
+    async def spool_domains(self, limit: int = 1000, after: str = "") -> tuple[SpoolDomain, ...]:
+        return await spooled.domains(self.database, limit, after)
+
+    async def claim(
+        self, limit: int, per_domain: int, lease: float, wait: float = 0.0, skip: frozenset[str] = frozenset()
+    ) -> tuple[Claimed, ...]:
+        return await self._sending.claim(limit, per_domain, lease, wait, skip)
+
+    async def extend(self, leases: Mapping[str, str], lease: float) -> frozenset[str]:
+        return await self._commits.run(self._sending.extend(leases, lease))
+
+    async def spool_read(self, item: str, start: int, end: int) -> bytes:
+        return await spooled.read(self.database, self._blobs, item, start, end)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Refused | Unavailable | None]:
+        return await self._settling.settle(settlements)
+
+    async def change_spool(
+        self, op: Operation, items: Sequence[str], action: SpoolAction, route: str | None = None
+    ) -> tuple[str, ...]:
+        return await self._settling.change(op, items, action, route)
+
+    # -- trace
 
     async def record(self, events: Sequence[Event]) -> None:
         await self._trace.record(events)
 
     async def trace(self, trace: str, account: str | None) -> tuple[Event, ...]:
         return await self._trace.find(trace, account)
+
+    async def find_traces(
+        self, text: str, account: str | None, since: float = 0.0, limit: int = 100
+    ) -> tuple[TraceFound, ...]:
+        return await self._trace.find_traces(text, account, since, limit)
 
     # -- upkeep
 

@@ -30,8 +30,9 @@ EVENTS_OCTETS: Final = 1024 * 1024
 @dataclass(slots=True, kw_only=True)
 class Arrival:
     """One message for one account. claim, path: the operation that it belongs to, and the field of its document that
-    tells the end. mailbox: canonical name; INBOX where there is none of that name. entry: the unseen one.
-    stored: where it is, once it is there; or why it is not (Refused, ClaimLost, Unavailable)."""
+    tells the end. mailbox: canonical name; INBOX where there is none of that name. entry: the unseen one. about: what
+    its event says of the message. stored: where it is, once it is there; or why it is not (Refused, ClaimLost,
+    Unavailable)."""
 
     claim: Claim
     path: str
@@ -43,11 +44,12 @@ class Arrival:
     email: str
     flags: int
     size: int
+    about: Mapping[str, str]
     events: Sequence[Event] = ()
     stored: asyncio.Future[StoredAt] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @classmethod
-    def of_part(cls, claim: Claim, path: str, trace: str, part: Mapping[str, Any]) -> Arrival:
+    def of_part(cls, claim: Claim, path: str, trace: str, part: Mapping[str, Any], about: Mapping[str, str]) -> Arrival:
         """A part of a delivery to several."""
         return cls(
             claim=claim,
@@ -60,6 +62,7 @@ class Arrival:
             email=part["email"],
             flags=part["flags"],
             size=part["size"],
+            about=about,
         )
 
     @property
@@ -174,10 +177,11 @@ class _Together:
             "mailbox": mailbox,
             "uid": uid,
             "email": arrival.email,
+            **arrival.about,
         }
         told = [*arrival.events, Event(arrival.trace, now, "stored", arrival.account, detail)]
         plain: Any = outcomes.stored(stored)
-        value = json.dumps([[plain], None] if arrival.path == "outcome" else plain)
+        value = json.dumps([[plain], []] if arrival.path == "outcome" else plain)
         item.end(arrival.claim.op, arrival.claim.nonce, arrival.path, value, events.documents(told, now, arrival.key))
         return stored
 

@@ -76,7 +76,8 @@ class Blobs:
             return
         await self._database.insert("blob", [_document(blob) for blob in new])
         chunks = [chunk for blob in new for chunk in _inline_chunks(blob)]
-        text = [one for blob in new for one in texts.documents(blob.id, blob.described.more)]
+        read = [blob for blob in new if blob.described.more is not None]
+        text = [one for blob in read for one in texts.documents(blob.id, blob.described.more)]
         # Both end before this does: nothing of a call may come after its answer.
         ended = await asyncio.gather(
             self._database.insert("chunk", chunks), self._database.insert("text", text), return_exceptions=True
@@ -238,7 +239,8 @@ def _document(blob: PreparedBlob) -> Document:
         raise ValueError("an inline body comes described")
     document = {"_id": blob.id, "size": blob.size, "codec": RAW, "sha256": described.sha256}
     more = texts.more_of(described.more)
-    return document | _described(described.forms) | ({"more": more} if more else {})
+    about: Document = {"more": more} if more else {} if described.more is not None else {"form": texts.NO_FORM}
+    return document | _described(described.forms) | about
 
 
 def _inline_chunks(blob: PreparedBlob) -> list[Document]:

@@ -14,18 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from storage import outcomes
-from storage.adapters.mongo import events, queries
+from storage import outcomes, tracekeys
+from storage.adapters.mongo import events, queries, spool_queries
 from storage.adapters.mongo.accounts import Accounts
 from storage.adapters.mongo.append import Unseen, insert, unseen
 from storage.adapters.mongo.arrivals import Arrival, Arrivals, place
 from storage.adapters.mongo.blobs import Blobs, PreparedBlob
 from storage.adapters.mongo.commits import Commits
 from storage.adapters.mongo.database import Change, Database
+from storage.adapters.mongo.due import DueDates, earliest
 from storage.adapters.mongo.operations import Claim, ClaimLost, Ended, Operations
-from storage.adapters.mongo.spool import document as spool_document
+from storage.adapters.mongo.spool import documents as spool_documents
 from storage.adapters.mongo.spool import spooled_events
 from storage.adapters.mongo.state import Document, is_open
+from storage.ingest import message_id_of
 from storage.limits import UID_MAX
 from storage.model import Accepted, Delivery, StoredAt
 from storage.names import encodable
@@ -36,14 +38,16 @@ Outcome = Accepted | Refused | Unavailable
 
 @dataclass(slots=True)
 class _Job:
-    """A delivery on its way. messages: one for each local recipient; item: of the spool."""
+    """A delivery on its way. about: what its events say of the message. messages: one for each local recipient; items:
+    of the spool."""
 
     delivery: Delivery
     body: PreparedBlob
     outcome: Outcome | None = None
     claim: Claim | None = None
     messages: list[Unseen] = field(default_factory=list)
-    item: Document | None = None
+    items: list[Document] = field(default_factory=list)
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def accounts(self) -> list[str]:
@@ -59,6 +63,7 @@ class Deliveries:
         commits: Commits,
         arrivals: Arrivals,
         blobs: Blobs,
+        dues: DueDates,
     ) -> None:
         self._database = database
         self._accounts = accounts
@@ -66,9 +71,13 @@ class Deliveries:
         self._commits = commits
         self._arrivals = arrivals
         self._blobs = blobs
+        self._dues = dues
 
-    async def accept(self, batch: Sequence[tuple[Delivery, PreparedBlob | Refused]]) -> list[Outcome]:
-        """One outcome for each, in order. Raises Unavailable where it concerns all."""
+    async def accept(
+        self, batch: Sequence[tuple[Delivery, PreparedBlob | Refused]], not_after: float = float("inf")
+    ) -> list[Outcome]:
+        """One outcome for each, in order. Raises Unavailable where it concerns all. not_after: what is not begun by
+        then is not begun any more, for its operation may have been done, and forgotten since."""
         jobs: dict[str, _Job | Refused] = {}
         for delivery, body in batch:
             if len({recipient.account for recipient in delivery.local}) != len(delivery.local):
@@ -79,7 +88,7 @@ class Deliveries:
         await self._commits.begin_alone(names)
         try:
             while left := [job for job in todo if job.outcome is None]:
-                await self._attempt(left)
+                await self._attempt(left, not_after)
         finally:
             for job in todo:
                 if job.claim is not None and not isinstance(job.outcome, Accepted):
@@ -96,16 +105,28 @@ class Deliveries:
 
     async def finish(self, claim: Claim, doc: Mapping[str, Any]) -> Accepted:
         """Go on with a delivery that is committed: put what has no end yet into its mailboxes."""
+        about = json.loads(doc.get("about", "{}"))
         arrivals = [
-            Arrival.of_part(claim, f"parts.{n}.at", doc["trace"], part)
+            Arrival.of_part(claim, f"parts.{n}.at", doc["trace"], part, about)
             for n, part in doc["parts"].items()
             if "at" not in part
         ]
         for arrival in arrivals:
             self._arrivals.add(arrival)
-        if doc["item"] is not None:
+        items = doc.get("items", [])
+        if items:
+            await self._database.update(
+                Change(
+                    spool_queries.spool_unpublished(one["id"]), {"$unset": {"pending": ""}, "$set": {"due": one["due"]}}
+                )
+                for one in items
+            )
+            await self._dues.lower(earliest((one["domain"], one["due"]) for one in items))
+        elif doc.get("item") is not None:
+            # Of a release that sent nothing on: the item gets its domain by an upgrade of its own.
             published = {"$unset": {"pending": ""}}
-            await self._database.update([Change(queries.spool_unpublished(doc["item"]), published)])
+            await self._database.update([Change(spool_queries.spool_unpublished(doc["item"]), published)])
+            items = [{"id": doc["item"]}]
         ended = await asyncio.gather(*[arrival.stored for arrival in arrivals], return_exceptions=True)
         at = {n: json.loads(part["at"]) for n, part in doc["parts"].items() if "at" in part}
         for arrival, stored in zip(arrivals, ended, strict=True):
@@ -118,10 +139,10 @@ class Deliveries:
             elif isinstance(stored, BaseException):
                 raise stored
             at[arrival.path.split(".")[1]] = outcomes.stored(stored)
-        outcome = [[at[str(n)] for n in range(len(at))], doc["item"]]
+        outcome = [[at[str(n)] for n in range(len(at))], [one["id"] for one in items]]
         if doc["events"]:
             await self._database.insert("event", doc["events"])
-        gone = {"parts": "", "undone": "", "events": "", "item": "", "trace": ""}
+        gone = {"parts": "", "undone": "", "events": "", "items": "", "item": "", "trace": "", "about": ""}
         await self._database.update(
             [
                 Change(
@@ -134,19 +155,22 @@ class Deliveries:
 
     # -- an attempt
 
-    async def _attempt(self, jobs: Sequence[_Job]) -> None:
+    async def _attempt(self, jobs: Sequence[_Job], not_after: float) -> None:
         """Carry on with deliveries that have no outcome; those that others have taken over are left without one."""
         for job in jobs:
             job.claim = None
         known = await self._accounts.know({account for job in jobs for account in job.accounts})
         for job in jobs:
-            job.outcome = _no_place(job, known)
+            job.outcome = no_place(job.delivery, known)
         jobs = [job for job in jobs if job.outcome is None]
         epochs = {account: doc["epoch"] for account, doc in known.items()}
         claims = await self._operations.claim_all([(job.delivery.op.id, job.accounts) for job in jobs], epochs)
         for job, claim in zip(jobs, claims, strict=True):
             if isinstance(claim, Ended):
                 job.outcome = outcomes.accepted(json.loads(claim.outcome))
+            elif self._database.now() > not_after:
+                await self._operations.release([claim])
+                job.outcome = Unavailable("this took too long")
             else:
                 job.claim = claim
         await self._insert([job for job in jobs if job.claim is not None and job.claim.parts is None])
@@ -176,19 +200,26 @@ class Deliveries:
                 )
                 for recipient in delivery.local
             ]
-            job.item = spool_document(delivery, job.body.id, job.body.size, now) if delivery.remote else None
+            job.items = spool_documents(delivery, job.body.id, job.body.size, now)
         await insert(
             self._database,
             self._blobs,
             [message for job in jobs for message in job.messages],
-            [job.item for job in jobs if job.item is not None],
-            [job.body for job in jobs if job.messages or job.item is not None],
+            [item for job in jobs for item in job.items],
+            [job.body for job in jobs if job.messages or job.items],
         )
         for job in jobs:
-            if job.body.staged is not None and (job.messages or job.item is not None):
+            if job.body.staged is not None and (job.messages or job.items):
                 (refusal,) = await self._blobs.name([job.body.staged])
                 if refusal is not None:
                     await self._refused(job, refusal)
+            job.about = tracekeys.about(job.delivery.sender, await self._message_id(job.body))
+
+    async def _message_id(self, body: PreparedBlob) -> str:
+        if body.described.forms is not None:
+            return body.described.forms.message_id
+        doc = await self._database.first(queries.blobs([body.id], ["keys"]))
+        return message_id_of(doc["keys"]) if doc is not None and doc.get("keys") else ""
 
     async def _end(self, job: _Job, claim: Claim) -> None:
         try:
@@ -197,7 +228,7 @@ class Deliveries:
                 if doc is None or "parts" not in doc:
                     raise ClaimLost
                 job.outcome = await self.finish(claim, doc)
-            elif len(job.messages) == 1 and job.item is None:
+            elif len(job.messages) == 1 and not job.items:
                 job.outcome = await self._one(job, claim)
             else:
                 job.outcome = await self._several(job, claim)
@@ -221,17 +252,18 @@ class Deliveries:
             email=message.entry["email"],
             flags=message.entry["flags"],
             size=message.entry["size"],
+            about=job.about,
             events=job.delivery.op.events,
         )
         self._arrivals.add(arrival)
-        return Accepted((await arrival.stored,), None)
+        return Accepted((await arrival.stored,))
 
     async def _several(self, job: _Job, claim: Claim) -> Accepted:
         delivery = job.delivery
         now = self._database.now()
         kept = events.documents(delivery.op.events, now, f"{claim.op}/0")
-        if job.item is not None:
-            kept += events.documents(spooled_events(delivery, job.item["_id"], now), now, f"{claim.op}/2")
+        if job.items:
+            kept += events.documents(spooled_events(delivery, job.items, now, job.about), now, f"{claim.op}/2")
         parts: Document = {
             str(n): {
                 "account": recipient.account,
@@ -246,9 +278,11 @@ class Deliveries:
         }
         doc = {
             "parts": parts,
+            # As JSON, which knows half a surrogate pair.
+            "about": json.dumps(job.about),
             "undone": now,
             "trace": delivery.trace,
-            "item": None if job.item is None else job.item["_id"],
+            "items": [{"id": item["_id"], "domain": item["domain"], "due": item["next"]} for item in job.items],
             "events": kept,
         }
         if not await self._database.swap(queries.claimed(claim.op, claim.mine), {"$set": doc}):
@@ -261,8 +295,9 @@ class Deliveries:
         job.outcome = refusal
 
 
-def _no_place(job: _Job, known: Mapping[str, Document]) -> Refused | None:
-    for recipient in job.delivery.local:
+def no_place(delivery: Delivery, known: Mapping[str, Document]) -> Refused | None:
+    """Why it cannot be delivered to all its local recipients, as these accounts are."""
+    for recipient in delivery.local:
         doc = known.get(recipient.account)
         if doc is None or not is_open(doc):
             return Refused(Reason.NO_SUCH_ACCOUNT, f"{recipient.account} has no mailboxes here.")

@@ -41,10 +41,19 @@ INDEXES: Final[Mapping[str, Sequence[Index]]] = {
         _index("account", "account", "_id"),
         _index("blob", "blob"),
         _index("pending", "pending", sparse=True),
+        # What of a domain may be claimed, and all that waits for it.
+        _index("due", "domain", "due"),
+        _index("domain", "domain", "_id"),
+        _index("queued", "queued"),
+        _index("held", "held", sparse=True),
+        # Items with something left to do of a change that is committed.
+        _index("undone", "undone", sparse=True),
     ),
+    # When the first item of each domain is due.
+    "due": (_index("due", "due"),),
     "text": (),
     # Of a move from another store, while it lasts.
     "transfer": (),
-    "event": (_index("trace", "trace", "kept"), _index("kept", "kept")),
+    "event": (_index("trace", "trace", "kept"), _index("keys", "keys", "kept"), _index("kept", "kept")),
 }
 """By collection."""

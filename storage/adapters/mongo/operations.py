@@ -70,6 +70,11 @@ class Operations:
         doc = await self._database.first(queries.operation(op))
         return None if doc is None or self._old(doc) else doc.get("outcome")
 
+    async def ended(self, ops: Sequence[str]) -> dict[str, Any]:
+        """The outcomes of those of the operations that were done within the hour."""
+        found = await self._database.find(queries.operations(ops)) if ops else []
+        return {doc["_id"]: doc["outcome"] for doc in found if "outcome" in doc and not self._old(doc)}
+
     async def claim(self, op: str, account: str) -> Claim | Ended:
         """Begin an operation on one account, or take it over from the dead."""
         (found,) = await self.claim_all([(op, (account,))], {account: await self._accounts.epoch(account)})

@@ -56,6 +56,10 @@ def operation(op: str) -> Shape:
     return Shape("operation", {"_id": op})
 
 
+def operations(ops: Sequence[str]) -> Shape:
+    return Shape("operation", {"_id": {"$in": list(ops)}})
+
+
 def claimed(op: str, claim: ObjectId) -> Shape:
     """An operation that is still this claimant's and has neither an outcome nor parts."""
     return Shape(
@@ -218,10 +222,6 @@ def vanished_pending(before: float, limit: int) -> Shape:
 # -- spool
 
 
-def spool_unpublished(item: str) -> Shape:
-    return Shape("spool", {"_id": item, "pending": {"$exists": True}})
-
-
 def _through(modseq: int | None) -> dict[str, int]:
     return {} if modseq is None else {"$lte": modseq}
 
@@ -319,7 +319,7 @@ def candidates(
 # What ends. ``going`` are those that are being freed: they name nothing any more.
 
 _ROOT = ("account", "mailbox", "email", "op")
-_STAYING: Final[Mapping[str, Any]] = {"going": {"$exists": False}}
+STAYING: Final[Mapping[str, Any]] = {"going": {"$exists": False}}
 
 
 def entries_pending(before: float, limit: int) -> Shape:
@@ -357,7 +357,7 @@ def entries_of_emails(by_account: Mapping[str, Sequence[str]], limit: int) -> Sh
     """What is in mailboxes of these emails (by account), or on its way there."""
     each = [{"account": one, "email": {"$in": list(names)}} for one, names in by_account.items()]
     asked = each[0] if len(each) == 1 else {"$or": each}
-    return Shape("entry", {**asked, **_STAYING}, "email", fields=("email",), limit=limit)
+    return Shape("entry", {**asked, **STAYING}, "email", fields=("email",), limit=limit)
 
 
 def emails_named(accounts: Sequence[str], names: Sequence[str]) -> Shape:
@@ -365,35 +365,7 @@ def emails_named(accounts: Sequence[str], names: Sequence[str]) -> Shape:
 
 
 def emails_of_blobs(names: Sequence[str], limit: int) -> Shape:
-    return Shape("email", {"blob": {"$in": list(names)}, **_STAYING}, "blob", fields=("blob",), limit=limit)
-
-
-def spool_of_blobs(names: Sequence[str], limit: int) -> Shape:
-    return Shape("spool", {"blob": {"$in": list(names)}, **_STAYING}, "blob", fields=("blob",), limit=limit)
-
-
-def spool_named(names: Sequence[str]) -> Shape:
-    return Shape("spool", {"_id": {"$in": list(names)}})
-
-
-def spool_pending(before: float, limit: int) -> Shape:
-    return Shape("spool", {"pending": {"$lt": before}}, "pending", (("pending", 1),), ("op", "blob"), limit)
-
-
-def spool_still_pending(names: Sequence[str]) -> Shape:
-    return Shape("spool", {"_id": {"$in": list(names)}, "pending": {"$exists": True}}, fields=("op", "blob"))
-
-
-def spool_unseen(limit: int) -> Shape:
-    return Shape("spool", {"pending": {"$gt": 0}}, "pending", fields=("_id",), limit=limit)
-
-
-def spool_page(account_id: str | None, after: str, limit: int) -> Shape:
-    """Items that wait to be sent, in order of id."""
-    asked = {"_id": {"$gt": after}, "pending": {"$exists": False}}
-    if account_id is None:
-        return Shape("spool", asked, sort=(("_id", 1),), limit=limit)
-    return Shape("spool", {"account": account_id, **asked}, "account", (("_id", 1),), limit=limit)
+    return Shape("email", {"blob": {"$in": list(names)}, **STAYING}, "blob", fields=("blob",), limit=limit)
 
 
 def removed(through: float, limit: int) -> Shape:
@@ -442,7 +414,25 @@ def trace(trace_id: str, limit: int) -> Shape:
 
 
 def events_oldest(limit: int) -> Shape:
-    return Shape("event", {}, "kept", (("kept", 1),), ("kept",), limit)
+    return Shape("event", {}, "kept", (("kept", 1),), ("kept", "size"), limit)
+
+
+def events_newest(limit: int) -> Shape:
+    return Shape("event", {}, "kept", (("kept", -1),), ("trace",), limit)
+
+
+def events_by_keys(keys: Sequence[int], limit: int) -> Shape:
+    """The newest that have all these keys."""
+    return Shape("event", {"keys": {"$all": list(keys)}}, "keys", (("kept", -1),), ("trace",), limit)
+
+
+def traces(names: Sequence[str], limit: int) -> Shape:
+    """The events of these traces, each of at most so many documents."""
+    return Shape("event", {"trace": {"$in": list(names)}}, "trace", limit=limit * len(names))
+
+
+def events_named(names: Sequence[str]) -> Shape:
+    return Shape("event", {"_id": {"$in": list(names)}}, fields=("_id",))
 
 
 def events(names: Sequence[str]) -> Shape:
@@ -477,7 +467,7 @@ def whole_accounts_after(after: str, limit: int) -> Shape:
 
 def entries_after(account_id: str, mailbox: str, after: int, limit: int) -> Shape:
     """Messages that are there, above a uid, in uid order."""
-    asked = {"account": account_id, "mailbox": mailbox, "uid": {"$gt": after}, "gone": {"$exists": False}, **_STAYING}
+    asked = {"account": account_id, "mailbox": mailbox, "uid": {"$gt": after}, "gone": {"$exists": False}, **STAYING}
     return Shape("entry", asked, "uid", (("uid", 1),), (*_PRESENT, "lost"), limit)
 
 

@@ -42,7 +42,7 @@ class Recovery:
                 await self._commits.run(self._take_over(doc["_id"]))
                 finished += 1
             except Unavailable as error:
-                log.warning("a delivery waits to be finished", op=doc["_id"], reason=str(error))
+                log.warning("a delivery waits to be finished", op=doc["_id"], trace=doc.get("trace"), reason=str(error))
         return finished
 
     async def bury(self, account: str, op: str) -> None:

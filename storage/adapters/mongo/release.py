@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import Any, Final
 
 from runtime.mongo import Document
-from storage.adapters.mongo import queries, texts
+from storage.adapters.mongo import queries, spool_queries, texts
 from storage.adapters.mongo.blobs import LEAVING, PARTIAL, PreparedBlob, chunk_id, count
 from storage.adapters.mongo.database import Change, Database
 from storage.adapters.mongo.queries import Shape
@@ -82,9 +82,9 @@ class Release:
         if not items:
             return
         names = [item["_id"] for item in items]
-        await self._go(queries.spool_named(names))
+        await self._go(spool_queries.spool_named(names))
         await self.blobs([item["blob"] for item in items])
-        await self._database.delete(queries.spool_named(names))
+        await self._database.delete(spool_queries.spool_named(names))
 
     async def blobs(self, names: Sequence[str]) -> None:
         """Claim those of the blobs that nobody names."""
@@ -211,7 +211,7 @@ def _emails_of(names: Collection[str], limit: int) -> Shape:
 
 
 def _spool_of(names: Collection[str], limit: int) -> Shape:
-    return queries.spool_of_blobs(list(names), limit)
+    return spool_queries.spool_of_blobs(list(names), limit)
 
 
 def _octets(blob: Document) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from storage.adapters.mongo import queries
+from storage.adapters.mongo import queries, spool_queries
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.state import OPEN
 from storage.model import IndexHealth, StorageStats
@@ -18,6 +18,10 @@ ACCOUNTS_PAGE: Final = 1_000
 """Accounts that are added up at each call."""
 UNSEEN_MAX: Final = 1_000
 """Unseen items of the spool that are told apart from the others."""
+
+
+HELD_MAX: Final = 10_000
+"""Held items of the spool that are counted."""
 
 
 class Totals(NamedTuple):
@@ -38,10 +42,18 @@ class Stats:
     async def totals(self) -> StorageStats:
         """``Storage.stats``."""
         told = await self._round()
-        unseen = await self._database.find(queries.spool_unseen(UNSEEN_MAX))
+        unseen = await self._database.find(spool_queries.spool_unseen(UNSEEN_MAX))
         spool = max(0, await self._database.estimate("spool") - len(unseen))
+        held = await self._database.find(spool_queries.spool_held(HELD_MAX))
+        oldest = await self._database.first(spool_queries.spool_oldest())
         # The text of a message is inserted with it: the index is never behind.
-        return StorageStats(*told, spool=spool, index=IndexHealth(0, 0.0, 0.0, None))
+        return StorageStats(
+            *told,
+            spool=spool,
+            index=IndexHealth(0, 0.0, 0.0, None),
+            spool_held=len(held),
+            spool_oldest=None if oldest is None else oldest["queued"],
+        )
 
     async def _round(self) -> Totals:
         """Add up the next page; the totals of the last whole round. The first call makes a whole round."""

@@ -19,6 +19,8 @@ TEXT_MAX: Final = 16 * 1024 * 1024
 """Octets of one body's folded text that are kept."""
 TEXT_PIECE: Final = 256 * 1024
 """Octets of a body's text in one document."""
+NO_FORM: Final = 0
+"""Of a body whose text is not read out: it is to be, or the body is in no mailbox."""
 
 
 class Text(NamedTuple):

@@ -20,10 +20,11 @@ from bson import ObjectId
 
 from runtime.clock import Clock
 from runtime.mongo import Document, Mongo, MongoUnavailable, ensure_indexes, open_mongo, told_unavailable
-from storage.adapters.mongo import queries
+from storage.adapters.mongo import events, queries, spool, spool_queries, texts
 from storage.adapters.mongo.adapter import MongoStorage
 from storage.adapters.mongo.blobs import RAW, chunk_id, count
 from storage.adapters.mongo.database import Change, OnStep
+from storage.adapters.mongo.due import DueDates, earliest
 from storage.adapters.mongo.indexes import INDEXES
 from storage.adapters.mongo.state import OPEN, PURGING, is_open, new_account
 from storage.adapters.mongo.uidsets import pack, unpack
@@ -41,20 +42,18 @@ from storage.transfer import (
     InMailbox,
     MailboxRecord,
     Marker,
-    SpoolRecipient,
     SpoolRecord,
     TransferRefused,
     VanishedRecord,
 )
 
 _LETTERS: Final = ("M", "E", "B", "S")
-_NO_FORM: Final = 0
-"""Of a body whose text for searches is to be read out."""
 _CHANGES: Final = 200
 """Documents of history that are read at once: each may hold thousands of ranges."""
 _HEADS: Final = 64
 """Bodies that are looked up at once, each with kilobytes of what was read out of it."""
-_FORMS: Final = tuple(Forms.__dataclass_fields__)
+_FORMS: Final = tuple(name for name in Forms.__dataclass_fields__ if name != "message_id")
+"""What of ``Forms`` is kept."""
 
 
 class MongoTransfer:
@@ -163,7 +162,7 @@ class MongoTransfer:
         return tuple(one["_id"] for one in await self._database.find(queries.blobs_after(after, limit)))
 
     async def spool(self, after: str, limit: int) -> tuple[SpoolRecord, ...]:
-        return tuple(_item(one) for one in await self._database.find(queries.spool_page(None, after, limit)))
+        return tuple(_item(one) for one in await self._database.find(spool_queries.spool_page(None, after, limit)))
 
     async def events(self, after: str, limit: int) -> tuple[EventsRecord, ...]:
         return tuple(
@@ -232,6 +231,8 @@ class MongoTransfer:
             ("event", [_event_document(one) for one in batch.events]),
         ):
             await self._database.insert(collection, documents)
+        due = [(item.domain, item.next_attempt) for item in batch.spool if not item.held]
+        await DueDates(self._database).lower(earliest(due))
         await self._database.update([Change(queries.transfer(queries.MARKER), {"$set": {"place": place}})])
 
     async def renamed(self) -> Mapping[str, int]:
@@ -386,50 +387,68 @@ def _blob(doc: Document) -> BlobRecord:
 
 def _blob_document(record: BlobRecord) -> Document:
     read_out = {name: value for name in _FORMS if (value := getattr(record.forms, name)) is not None}
-    return {"_id": record.id, "size": record.size, "codec": RAW, "sha256": record.sha256, "form": _NO_FORM} | read_out
+    return {
+        "_id": record.id,
+        "size": record.size,
+        "codec": RAW,
+        "sha256": record.sha256,
+        "form": texts.NO_FORM,
+    } | read_out
 
 
 def _item(doc: Document) -> SpoolRecord:
-    recipients = [json.loads(one) for one in doc["recipients"]]
+    item = spool.made(doc, 0.0)
     return SpoolRecord(
-        doc["_id"],
-        doc["trace"],
-        doc.get("account"),
-        json.loads(doc["sender"]),
+        item.id,
+        item.trace,
+        item.account,
+        item.sender,
+        item.domain,
+        item.recipients,
         doc["blob"],
-        doc["size"],
-        doc["queued"],
-        doc["next"],
-        doc["attempts"],
-        json.loads(doc["params"]),
-        tuple(SpoolRecipient(address, params, None) for address, params in recipients),
+        item.size,
+        item.queued_at,
+        item.next_attempt,
+        item.attempts,
+        item.claims,
+        item.held,
+        item.route,
+        item.told_at,
+        item.last,
+        item.params,
     )
 
 
 def _item_document(record: SpoolRecord) -> Document:
-    if any(recipient.outcome is not None for recipient in record.recipients):
-        raise TransferRefused(f"Item {record.id} waits for some of its recipients only, which cannot be kept here.")
-    document = {
+    fields: Document = {
         "_id": record.id,
         "op": "migration",
+        "rev": ObjectId(),
         "trace": record.trace,
+        "account": record.account,
         "sender": json.dumps(record.sender),
+        "domain": record.domain,
+        "recipients": spool.packed(record.recipients),
         "blob": record.blob,
         "size": record.size,
         "queued": record.queued_at,
         "next": record.next_attempt,
+        "due": None if record.held else record.next_attempt,
         "attempts": record.attempts,
+        "claims": record.claims,
+        "held": 1 if record.held else None,
+        "route": None if record.route is None else json.dumps(record.route),
+        "told": record.told_at,
+        "last": json.dumps(record.last),
         "params": json.dumps(dict(record.params)),
-        "recipients": [json.dumps((one.address, dict(one.params))) for one in record.recipients],
     }
-    return document | ({} if record.account is None else {"account": record.account})
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _event_document(record: EventsRecord) -> Document:
-    data = [(event.at, event.kind, event.account, dict(event.detail)) for event in record.events]
     # The rows of a store that numbers them stay in their order, and before what comes later.
     id = f"0:{int(record.place):020}" if record.place.isdigit() else record.place
-    return {"_id": id, "trace": record.trace, "kept": record.kept, "data": json.dumps(data, separators=(",", ":"))}
+    return events.document(id, record.trace, record.kept, record.events)
 
 
 def _object_id(*parts: str | int) -> ObjectId:

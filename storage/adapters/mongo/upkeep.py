@@ -10,7 +10,7 @@ from bson import ObjectId
 
 from runtime.mongo import Document
 from storage import ingest
-from storage.adapters.mongo import events, queries
+from storage.adapters.mongo import events, queries, spool_queries
 from storage.adapters.mongo.blobs import Blobs, is_id
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.events import Trace
@@ -44,6 +44,14 @@ class Recovery(Protocol):
         """The same of a delivery."""
 
 
+class Spool(Protocol):
+    async def upgrade(self, limit: int) -> int:
+        """Give items of an earlier release their domain; how many there were."""
+
+    async def finish_undone(self, before: float, limit: int) -> int:
+        """Carry out what is left of changes that were committed before that time; how many were."""
+
+
 class Upkeep:
     def __init__(
         self,
@@ -54,6 +62,7 @@ class Upkeep:
         accounts: Purges,
         operations: Operations,
         recovery: Recovery,
+        spool: Spool,
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -62,6 +71,7 @@ class Upkeep:
         self._accounts = accounts
         self._operations = operations
         self._recovery = recovery
+        self._spool = spool
 
     # -- purge
 
@@ -104,6 +114,9 @@ class Upkeep:
         unseen = self._database.now() - UNSEEN_AGE
         limit = SWEEP_ENTRIES
         full = [await self._recovery.finish_deliveries(self._database.now() - DEAD_AGE, limit) == limit]
+        # Before bodies that nobody names any more go: a report that is still to be delivered may have one.
+        full.append(await self._spool.finish_undone(self._database.now() - DEAD_AGE, limit) == limit)
+        full.append(await self._spool.upgrade(limit) == limit)
         full.append(await self._bury_spool(unseen, limit))
         full.append(await self._bury_history(unseen, limit))
         seen, freed = await self._bury_entries(unseen, limit)
@@ -116,7 +129,9 @@ class Upkeep:
             emails, room = emails + await self._release.entries(lost), room - len(lost)
         full.append(room <= 0)
         blobs, staged, rest = await self._release.staged(before, limit)
-        operations = await self._expire_operations(limit)
+        # While an item waits that long for its report to be accepted, that it was is not forgotten.
+        late = await self._database.find(spool_queries.spool_undone(self._database.now() - OPERATION_AGE / 2, 1))
+        operations = 0 if late else await self._expire_operations(limit)
         expired = await self._trace.expire(limit)
         full += [rest, operations == limit, expired == limit]
         return SweepReport(emails, blobs, staged, operations, expired, any(full))
@@ -134,12 +149,12 @@ class Upkeep:
 
     async def _bury_spool(self, before: float, limit: int) -> bool:
         """The same with items of the spool; whether there may be more."""
-        found = await self._database.find(queries.spool_pending(before, limit))
+        found = await self._database.find(spool_queries.spool_pending(before, limit))
         for op in dict.fromkeys(item["op"] for item in found):
             await self._recovery.bury_delivery(op)
         if found:
             names = [item["_id"] for item in found]
-            await self._release.spool(await self._database.find(queries.spool_still_pending(names)))
+            await self._release.spool(await self._database.find(spool_queries.spool_still_pending(names)))
         return len(found) == limit
 
     async def _bury_history(self, before: float, limit: int) -> bool:

@@ -31,6 +31,7 @@ from storage.adapters.sqlite import (
 )
 from storage.adapters.sqlite.commits import Commits, told
 from storage.adapters.sqlite.events import find as find_events
+from storage.adapters.sqlite.events import find_traces
 from storage.adapters.sqlite.events import keep as keep_events
 from storage.adapters.sqlite.flags import again as stored_again
 from storage.adapters.sqlite.flags import store as store_flags
@@ -38,14 +39,16 @@ from storage.adapters.sqlite.intake import Intake
 from storage.adapters.sqlite.query import run as run_query
 from storage.adapters.sqlite.schema import MIGRATIONS, PAGE_SIZE
 from storage.adapters.sqlite.search_index import SearchIndex
+from storage.adapters.sqlite.sending import Sending, spooled
 from storage.adapters.sqlite.upkeep import Upkeep
 from storage.hub import Hub
 from storage.intake import Described
-from storage.limits import ACCEPT_BATCH, EVENTS_PER_CALL, WATCH_MAX
+from storage.limits import ACCEPT_BATCH, EVENTS_PER_CALL, WATCH_MAX, TraceLimits
 from storage.model import (
     Accepted,
     Appended,
     Changes,
+    Claimed,
     Copied,
     Delivery,
     Entry,
@@ -63,10 +66,14 @@ from storage.model import (
     Query,
     Ranges,
     Row,
+    Settlement,
+    SpoolAction,
+    SpoolDomain,
     SpoolItem,
     StagedBlob,
     StorageStats,
     SweepReport,
+    TraceFound,
     Usage,
     Want,
 )
@@ -81,7 +88,8 @@ log = structlog.get_logger("storage")
 class SqliteStorage:
     """The port. ``open`` before use, ``close`` after it; all calls on one event loop.
 
-    folder: where storage.db and search.db are. on_step: for tests, see ``runtime.sqlite.Database``.
+    folder: where storage.db and search.db are. on_step: for tests, see ``runtime.sqlite.Database``. trace: how much
+    of it is kept.
     """
 
     def __init__(
@@ -90,6 +98,7 @@ class SqliteStorage:
         *,
         clock: Clock | None = None,
         on_step: Callable[[str], None] | None = None,
+        trace: TraceLimits = TraceLimits(),  # noqa: B008  # it is frozen
     ) -> None:
         self._clock = clock or SystemClock()
         self.database = Database(
@@ -99,7 +108,8 @@ class SqliteStorage:
         self._hub = Hub()
         self._commits = Commits(self.database, self._hub, self._clock)
         self._intake = Intake(self._commits)
-        self._upkeep = Upkeep(self._commits, self._intake, self.index, self._clock)
+        self._sending = Sending(self._commits, self._intake, self._clock, self._delivered)
+        self._upkeep = Upkeep(self._commits, self._intake, self.index, self._clock, trace)
         self._closed = False
 
     # -- life
@@ -126,6 +136,7 @@ class SqliteStorage:
             return
         self._closed = True
         self._hub.wake_all()
+        self._sending.close()
         await self._intake.close()
         await self._commits.finish()
         await self.index.close()
@@ -274,13 +285,20 @@ class SqliteStorage:
                 modseqs.update(arrival.modseqs)
             return arrivals, modseqs
 
-        arrivals = await self._commits.run(job)
+        arrivals = await self._commits.run(job, heard=self._heard)
+        self._delivered(described, arrivals)
+        return [arrival.outcome for arrival in arrivals]
+
+    def _heard(self, arrivals: Sequence[deliver.Arrival]) -> None:
+        if any(map(spooled, arrivals)):
+            self._sending.bell.ring()
+
+    def _delivered(self, described: Sequence[Described | Refused], arrivals: Sequence[deliver.Arrival]) -> None:
         for body, arrival in zip(described, arrivals, strict=True):
             if arrival.blob is not None and isinstance(body, Described):
                 self._indexed_soon(arrival.blob, body)
         if made := sum(len(arrival.modseqs) for arrival in arrivals):
             self.index.wake(made)
-        return [arrival.outcome for arrival in arrivals]
 
     async def append(
         self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
@@ -365,10 +383,41 @@ class SqliteStorage:
             lambda conn, known: Expunged(_ranges(known[0]), known[1]),
         )
 
-    # -- spool and trace
+    # -- spool
 
-    async def spool(self, account: str | None, limit: int = 100, after: str = "") -> tuple[SpoolItem, ...]:
-        return await self._read(lambda conn: spool.page(conn, account, limit, after))
+    async def spool(
+        self, account: str | None, limit: int = 100, after: str = "", domain: str | None = None
+    ) -> tuple[SpoolItem, ...]:
+        now = self._clock.now()
+        return await self._read(lambda conn: spool.page(conn, account, limit, after, domain, now))
+
+    async def spool_item(self, item: str, account: str | None) -> SpoolItem:
+        now = self._clock.now()
+        return await self._read(lambda conn: spool.one(conn, item, account, now))
+
+    async def spool_domains(self, limit: int = 1000, after: str = "") -> tuple[SpoolDomain, ...]:
+        return await self._read(lambda conn: spool.by_domain(conn, limit, after))
+
+    async def claim(
+        self, limit: int, per_domain: int, lease: float, wait: float = 0.0, skip: frozenset[str] = frozenset()
+    ) -> tuple[Claimed, ...]:
+        return await self._sending.claim(limit, per_domain, lease, wait, skip)
+
+    async def extend(self, leases: Mapping[str, str], lease: float) -> frozenset[str]:
+        return await self._sending.extend(leases, lease)
+
+    async def spool_read(self, item: str, start: int, end: int) -> bytes:
+        return await self._read(lambda conn: spool.read(conn, item, start, end))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Refused | Unavailable | None]:
+        return await self._sending.settle(settlements)
+
+    async def change_spool(
+        self, op: Operation, items: Sequence[str], action: SpoolAction, route: str | None = None
+    ) -> tuple[str, ...]:
+        return await self._sending.change(op, items, action, route)
+
+    # -- trace
 
     async def record(self, events: Sequence[Event]) -> None:
         for start in range(0, len(events), EVENTS_PER_CALL):
@@ -377,6 +426,11 @@ class SqliteStorage:
 
     async def trace(self, trace: str, account: str | None) -> tuple[Event, ...]:
         return await self._read(lambda conn: find_events(conn, trace, account))
+
+    async def find_traces(
+        self, text: str, account: str | None, since: float = 0.0, limit: int = 100
+    ) -> tuple[TraceFound, ...]:
+        return await self._read(lambda conn: find_traces(conn, text, account, since, limit))
 
     # -- upkeep
 
@@ -392,7 +446,7 @@ class SqliteStorage:
     async def stats(self) -> StorageStats:
         totals = await self._read(lambda conn: stats.totals(conn, self._clock.now()))
         try:
-            return StorageStats(*totals, index=await self.index.lag())
+            return stats.told(totals, await self.index.lag())
         except DatabaseUnavailable as error:
             raise told(error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from runtime.clock import Clock
@@ -28,13 +29,13 @@ class Commits:
         self._clock = clock
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def run(self, job: Job[T], *, lasting: bool = True) -> T:
+    async def run(self, job: Job[T], *, lasting: bool = True, heard: Callable[[T], None] | None = None) -> T:
         """The job's value once it is durable (``lasting`` as in ``Database.write``). Raises what the job raises, or
-        Unavailable."""
+        Unavailable. heard: is given the value too, whether or not the caller still waits."""
         # A task of its own: a caller that is cancelled does not keep the others from hearing of the change.
         task = asyncio.create_task(self._database.write(lambda conn: job(conn, self._clock.now()), lasting=lasting))
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, heard))
         try:
             value, _ = await asyncio.shield(task)
         except DatabaseUnavailable as error:
@@ -80,10 +81,13 @@ class Commits:
         if self._running:
             await asyncio.wait(self._running)
 
-    def _ended(self, task: asyncio.Task[tuple[Any, Modseqs]]) -> None:
+    def _ended(self, heard: Callable[[Any], None] | None, task: asyncio.Task[tuple[Any, Modseqs]]) -> None:
         self._running.discard(task)
         if not task.cancelled() and task.exception() is None:
-            self._hub.publish(task.result()[1])
+            value, modseqs = task.result()
+            self._hub.publish(modseqs)
+            if heard is not None:
+                heard(value)
 
 
 def told(error: DatabaseUnavailable) -> Unavailable:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mail.flags import ALL, DELETED, SEEN
-from storage import outcomes
+from storage import outcomes, tracekeys
 from storage.adapters.sqlite import accounts, blobs, ids, keywords, mailboxes, operations, spool
 from storage.adapters.sqlite.events import keep as keep_events
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN
+from storage.domains import by_domain
+from storage.ingest import message_id_of
 from storage.intake import Described
 from storage.limits import UID_MAX
 from storage.model import (
@@ -42,31 +44,33 @@ def accept(
 ) -> list[Arrival]:
     """Deliver a batch. What may be refused is looked at before the first write, so that a refusal undoes nothing."""
     arrivals: list[Arrival] = []
-    made = 0
     for delivery, described in batch:
-        known = operations.find(conn, delivery.op, now)
-        if known is not None:
-            arrivals.append(Arrival(outcomes.accepted(known), {}))
-            continue
         try:
-            if isinstance(described, Refused):
-                raise described
-            arrival = _deliver(conn, delivery, described, now)
+            arrivals.append(arrive(conn, delivery, described, now))
         except Refused as refusal:
             arrivals.append(Arrival(refusal, {}))
-            continue
-        made += len(delivery.local)
-        arrivals.append(arrival)
-    count_saved(conn, made, now)
+    count_saved(conn, sum(len(arrival.modseqs) for arrival in arrivals), now)
     return arrivals
+
+
+def arrive(conn: sqlite3.Connection, delivery: Delivery, described: Described | Refused, now: float) -> Arrival:
+    """Deliver one; ``count_saved`` is for the caller. Refused before anything is written."""
+    known = operations.find(conn, delivery.op, now)
+    if known is not None:
+        return Arrival(outcomes.accepted(known), {})
+    if isinstance(described, Refused):
+        raise described
+    return _deliver(conn, delivery, described, now)
 
 
 def _deliver(conn: sqlite3.Connection, delivery: Delivery, described: Described, now: float) -> Arrival:
     places = _places(conn, delivery.local)
-    refs = len(delivery.local) + (1 if delivery.remote else 0)
+    domains = by_domain(delivery.remote)
+    refs = len(delivery.local) + len(domains)
     # Without recipients there is nothing to keep.
     blob = _blob(conn, described, refs) if refs else 0
     events = list(delivery.op.events)
+    about = tracekeys.about(delivery.sender, _message_id(conn, described, blob)) if refs else {}
     stored: list[StoredAt] = []
     modseqs: dict[str, int] = {}
     for recipient, (account, mailbox) in zip(delivery.local, places, strict=True):
@@ -83,11 +87,12 @@ def _deliver(conn: sqlite3.Connection, delivery: Delivery, described: Described,
             "mailbox": at.mailbox,
             "uid": uid,
             "email": at.email,
+            **about,
         }
         events.append(Event(delivery.trace, now, "stored", recipient.account, detail))
-    item = spool.add(conn, delivery, blob, described.size, now, events) if delivery.remote else None
-    outcome = Accepted(tuple(stored), item)
-    operations.keep(conn, delivery.op, [[outcomes.stored(at) for at in stored], item], now)
+    items = spool.add(conn, delivery, domains, blob, described.size, now, events, about)
+    outcome = Accepted(tuple(stored), items)
+    operations.keep(conn, delivery.op, [[outcomes.stored(at) for at in stored], items], now)
     keep_events(conn, now, events)
     return Arrival(outcome, modseqs, blob if stored else None)
 
@@ -180,6 +185,13 @@ def count_saved(conn: sqlite3.Connection, messages: int, now: float) -> None:
             "ON CONFLICT (day) DO UPDATE SET messages = messages + excluded.messages",
             (int(now // 86400), messages),
         )
+
+
+def _message_id(conn: sqlite3.Connection, body: Described, blob: int) -> str:
+    if body.forms is not None:
+        return body.forms.message_id
+    row = conn.execute("SELECT keys FROM blob WHERE number = ?", (blob,)).fetchone()
+    return message_id_of(row[0]) if row is not None and row[0] else ""
 
 
 def _blob(conn: sqlite3.Connection, body: Described, refs: int) -> int:

@@ -1,15 +1,35 @@
-"""Trace events: one row holds the events that one call brings to one trace."""
+"""Trace events: one row holds the events that one call brings to one trace.
+
+``event.upto`` counts the octets of all rows up to this one, so that the size of the log is a difference. A row of
+*event_key* says that events of one row have that key (see ``storage.tracekeys``). Above the key's own bits stands the
+number of the row's segment of SEGMENT rows: so new keys go into few pages, and the oldest are in one range.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-from storage.limits import EVENT_AGE, EVENT_ROWS, EVENTS_PER_TRACE
-from storage.model import Event
+from storage import tracekeys
+from storage.limits import EVENT_ROWS, EVENTS_PER_TRACE, FIND_STEPS, FIND_TRACES, TraceLimits
+from storage.model import Event, TraceFound
+
+SEGMENT_BITS: Final = 12
+ROW_OCTETS: Final = 80
+"""What a row of events takes beside its text, with its place in the index."""
+KEY_OCTETS: Final = 20
+"""What a key takes."""
 
 _JSON = json.JSONEncoder(separators=(",", ":"))
+_KEEP = (
+    "INSERT INTO event (trace, kept, data, upto) VALUES (?, ?, ?, "
+    "? + coalesce((SELECT upto FROM event ORDER BY number DESC LIMIT 1), 0))"
+)
+_KEEP_KEY = "INSERT OR IGNORE INTO event_key (key, event) VALUES (?, ?)"
+_KEEP_KEYS = [_KEEP_KEY + ", (?, ?)" * more for more in range(8)]
+"""For one key, for two, …: fewer statements are fewer waits for the interpreter's lock."""
 
 
 def keep(conn: sqlite3.Connection, now: float, events: Sequence[Event]) -> None:
@@ -20,7 +40,15 @@ def keep(conn: sqlite3.Connection, now: float, events: Sequence[Event]) -> None:
     for event in events:
         by_trace.setdefault(event.trace, []).append(event)
     for trace, together in by_trace.items():
-        conn.execute("INSERT INTO event (trace, kept, data) VALUES (?, ?, ?)", (trace, now, _encode(together)))
+        data, keys = _encode(together), tracekeys.keys(together)
+        number = conn.execute(_KEEP, (trace, now, data, _octets(data) + KEY_OCTETS * len(keys))).lastrowid
+        if number is None:
+            raise RuntimeError("no row was made")
+        base = _base(number)
+        if 0 < len(keys) <= len(_KEEP_KEYS):
+            conn.execute(_KEEP_KEYS[len(keys) - 1], [value for key in keys for value in (base | key, number)])
+        else:
+            conn.executemany(_KEEP_KEY, [(base | key, number) for key in keys])
 
 
 def find(conn: sqlite3.Connection, trace: str, account: str | None) -> tuple[Event, ...]:
@@ -29,26 +57,106 @@ def find(conn: sqlite3.Connection, trace: str, account: str | None) -> tuple[Eve
         "SELECT data FROM event WHERE trace = ? ORDER BY number LIMIT ?", (trace, EVENTS_PER_TRACE)
     ).fetchall()
     events = [
-        Event(trace, at, kind, owner, detail)
-        for (data,) in rows
-        for at, kind, owner, detail in json.loads(data)
-        if account is None or owner == account
+        event for (data,) in rows for event in _decode(trace, data) if account is None or event.account == account
     ]
     return tuple(sorted(events, key=lambda event: event.at))
 
 
-def expire(conn: sqlite3.Connection, now: float, limit: int) -> int:
-    """Forget up to ``limit`` rows of events that are over their age or number."""
+def find_traces(
+    conn: sqlite3.Connection, text: str, account: str | None, since: float, limit: int
+) -> tuple[TraceFound, ...]:
+    """``Storage.find_traces``, looking at rows from the newest back, FIND_STEPS of them at most."""
+    limit = max(1, min(limit, FIND_TRACES))
+    looked_at: set[str] = set()
+    found: list[TraceFound] = []
+
+    def look(trace: str) -> None:
+        looked_at.add(trace)
+        one = tracekeys.told(trace, find(conn, trace, account), since)
+        if one is not None:
+            found.append(one)
+
+    asked = tracekeys.folded(text)
+    for trace in tracekeys.trace_ids(text) if asked else ():
+        look(trace)
+    for number in _newest(conn, tracekeys.wanted(text, account)):
+        if len(found) >= limit:
+            break
+        row = conn.execute("SELECT trace, data FROM event WHERE number = ?", (number,)).fetchone()
+        if row is None or row[0] in looked_at:
+            continue
+        if any(tracekeys.answers(event, asked, account) for event in _decode(*row)):
+            look(row[0])
+    return tracekeys.latest_first(found)[:limit]
+
+
+def _newest(conn: sqlite3.Connection, keys: Sequence[int]) -> Iterator[int]:
+    """The numbers of rows that have all these keys, from the newest back."""
+    lowest, highest = _ends(conn)
+    if not keys:
+        yield from range(highest, max(lowest, highest - FIND_STEPS) - 1, -1)
+        return
+    number, steps = highest, 0
+    while number >= lowest and steps < FIND_STEPS:
+        # Each key in turn says where it is next; where nobody goes on, all of them are.
+        asked = number
+        base = _base(asked)
+        for key in keys:
+            steps += 1
+            row = conn.execute(
+                "SELECT event FROM event_key WHERE key = ? AND event <= ? ORDER BY event DESC LIMIT 1",
+                (base | key, number),
+            ).fetchone()
+            if row is None:
+                # To the segment below.
+                number = (asked >> SEGMENT_BITS << SEGMENT_BITS) - 1
+                break
+            (number,) = row
+        else:
+            if number == asked:
+                yield number
+                number -= 1
+
+
+def _ends(conn: sqlite3.Connection) -> tuple[int, int]:
+    """The lowest and the highest number; (1, 0) where there is none."""
     lowest, highest = conn.execute("SELECT (SELECT min(number) FROM event), (SELECT max(number) FROM event)").fetchone()
-    if lowest is None:
+    return (1, 0) if lowest is None else (lowest, highest)
+
+
+def expire(conn: sqlite3.Connection, now: float, limit: int, bounds: TraceLimits) -> int:
+    """Forget up to ``limit`` rows of events that are over their age, number or size, and their keys."""
+    last = conn.execute("SELECT number, upto FROM event ORDER BY number DESC LIMIT 1").fetchone()
+    if last is None:
         return 0
-    rows = conn.execute("SELECT number, kept FROM event ORDER BY number LIMIT ?", (limit,)).fetchall()
-    too_many = highest - EVENT_ROWS
-    old = [number for number, kept in rows if kept < now - EVENT_AGE or number <= too_many]
+    highest, size = last
+    rows = conn.execute("SELECT number, kept, upto FROM event ORDER BY number LIMIT ?", (limit,)).fetchall()
+    old = 0
+    for n, (number, kept, upto) in enumerate(rows, 1):
+        # Too much is what the rows after it fill already.
+        if kept < now - bounds.age or number <= highest - EVENT_ROWS or size - upto >= bounds.size:
+            old = n
     if old:
-        conn.execute("DELETE FROM event WHERE number <= ?", (old[-1],))
-    return len(old)
+        forgotten = rows[old - 1][0]
+        conn.execute("DELETE FROM event WHERE number <= ?", (forgotten,))
+        above = _base(forgotten) + (1 << tracekeys.KEY_BITS)
+        conn.execute("DELETE FROM event_key WHERE key < ? AND event <= ?", (above, forgotten))
+    return old
+
+
+def _base(number: int) -> int:
+    """What stands above the bits of a key of that row's events."""
+    return number >> SEGMENT_BITS << tracekeys.KEY_BITS
+
+
+def _octets(data: str) -> int:
+    # As JSON it is ASCII.
+    return ROW_OCTETS + len(data)
 
 
 def _encode(events: Iterable[Event]) -> str:
     return _JSON.encode([(event.at, event.kind, event.account, dict(event.detail)) for event in events])
+
+
+def _decode(trace: str, data: str) -> Iterator[Event]:
+    return (Event(trace, at, kind, owner, detail) for at, kind, owner, detail in json.loads(data))

@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import Final
 
 from runtime.sqlite import Migration
+from storage.adapters.sqlite import spool_schema
 
 PAGE_SIZE: Final = 8192
 """Octets of a page of storage.db: what is kept beside a message (2 to 3 KB) then seldom spills over, and a FETCH of
@@ -206,4 +207,18 @@ CREATE TABLE saved (
 );
 """
 
-MIGRATIONS: Final = (Migration("the first tables", _FIRST),)
+_TRACE_KEYS = """
+-- Octets of all rows up to this one, so that the size of the log is a difference.
+ALTER TABLE event ADD COLUMN upto INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE event_key (
+    key INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    PRIMARY KEY (key, event)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (
+    Migration("the first tables", _FIRST),
+    spool_schema.MIGRATION,
+    Migration("keys of trace events", _TRACE_KEYS),
+)

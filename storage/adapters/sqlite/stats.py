@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
+from storage.adapters.sqlite import spool
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN
+from storage.model import IndexHealth, StorageStats
 
 
 class Totals(NamedTuple):
@@ -13,7 +15,7 @@ class Totals(NamedTuple):
     emails: int
     size: int
     emails_today: int
-    spool: int
+    spool: spool.Totals
 
 
 def totals(conn: sqlite3.Connection, now: float) -> Totals:
@@ -22,5 +24,10 @@ def totals(conn: sqlite3.Connection, now: float) -> Totals:
         (ACCOUNT_OPEN,),
     ).fetchone()
     today = conn.execute("SELECT messages FROM saved WHERE day = ?", (int(now // 86400),)).fetchone()
-    (spool,) = conn.execute("SELECT count(*) FROM spool").fetchone()
-    return Totals(accounts, emails, size, today[0] if today is not None else 0, spool)
+    return Totals(accounts, emails, size, today[0] if today is not None else 0, spool.totals(conn))
+
+
+def told(totals: Totals, index: IndexHealth) -> StorageStats:
+    """The same in the port's words."""
+    waiting = totals.spool
+    return StorageStats(*totals[:4], waiting.items, index, waiting.held, waiting.oldest)

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
-from storage.adapters.sqlite import blobs, events, transfer_tables
+from storage.adapters.sqlite import blobs, events, spool, transfer_tables
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN, ACCOUNT_PURGING, CHUNK_BITS, KEYWORD_BASE
 from storage.adapters.sqlite.transfer_tables import Ids
 from storage.transfer import (
@@ -45,6 +45,7 @@ def put(conn: sqlite3.Connection, batch: Batch, place: str, now: float) -> None:
     _vanished(conn, ids, batch.vanished)
     for item in batch.spool:
         _item(conn, ids, item)
+    spool.renew(conn, (item.domain for item in batch.spool))
     _events(conn, batch.events)
     transfer_tables.remember(conn, place)
 
@@ -187,29 +188,30 @@ def _vanished(conn: sqlite3.Connection, ids: Ids, records: Sequence[tuple[InMail
 
 def _item(conn: sqlite3.Connection, ids: Ids, record: SpoolRecord) -> None:
     number = conn.execute(
-        "INSERT INTO spool (number, trace, account, sender, blob, size, queued_at, next_attempt, attempts, params) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
+        "INSERT INTO spool (number, trace, account, sender, domain, recipients, blob, size, queued_at, next_attempt, "
+        "attempts, claims, held, route, told_at, last, params) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
         (
             ids.kept("S", record.id) or None,
             record.trace,
             record.account,
             json.dumps(record.sender),
+            record.domain,
+            spool.packed(record.recipients),
             _refer(conn, ids, record.blob),
             record.size,
             record.queued_at,
             record.next_attempt,
             record.attempts,
+            record.claims,
+            int(record.held),
+            None if record.route is None else json.dumps(record.route),
+            record.told_at,
+            json.dumps(record.last),
             json.dumps(dict(record.params)),
         ),
     ).fetchone()[0]
     _noted(ids, "S", record.id, number)
-    conn.executemany(
-        "INSERT INTO spool_recipient (spool, n, address, params, outcome) VALUES (?, ?, ?, ?, ?)",
-        [
-            (number, n, json.dumps(recipient.address), json.dumps(dict(recipient.params)), recipient.outcome)
-            for n, recipient in enumerate(record.recipients)
-        ],
-    )
 
 
 def _events(conn: sqlite3.Connection, records: Sequence[EventsRecord]) -> None:

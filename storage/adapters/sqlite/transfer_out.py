@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
 from storage.adapters.sqlite import blobs
+from storage.adapters.sqlite import spool as items
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN, CHUNK_BITS, KEYWORD_BASE
 from storage.adapters.sqlite.transfer_tables import Ids
 from storage.ingest import Forms
@@ -21,7 +22,6 @@ from storage.transfer import (
     EventsRecord,
     InMailbox,
     MailboxRecord,
-    SpoolRecipient,
     SpoolRecord,
     TransferRefused,
     VanishedRecord,
@@ -185,33 +185,32 @@ def listed(conn: sqlite3.Connection, after: str, limit: int) -> tuple[str, ...]:
 def spool(conn: sqlite3.Connection, after: str, limit: int) -> tuple[SpoolRecord, ...]:
     ids = Ids(conn)
     rows = conn.execute(
-        "SELECT number, trace, account, sender, blob, size, queued_at, next_attempt, attempts, params FROM spool "
-        "WHERE number > ? ORDER BY number LIMIT ?",
+        f"SELECT blob, {items.COLUMNS} FROM spool WHERE number > ? ORDER BY number LIMIT ?",
         (ids.number("S", after) if after else 0, limit),
     ).fetchall()
-    texts, of_blobs = ids.texts("S", [row[0] for row in rows]), ids.texts("B", {row[4] for row in rows})
+    texts, of_blobs = ids.texts("S", [row[1] for row in rows]), ids.texts("B", {row[0] for row in rows})
+    waiting = items.items([row[1:] for row in rows], 0.0)
     return tuple(
         SpoolRecord(
             texts[number],
-            trace,
-            account,
-            json.loads(sender),
+            item.trace,
+            item.account,
+            item.sender,
+            item.domain,
+            item.recipients,
             of_blobs[blob],
-            size,
-            queued_at,
-            next_attempt,
-            attempts,
-            json.loads(params),
-            _recipients(conn, number),
+            item.size,
+            item.queued_at,
+            item.next_attempt,
+            item.attempts,
+            item.claims,
+            item.held,
+            item.route,
+            item.told_at,
+            item.last,
+            item.params,
         )
-        for number, trace, account, sender, blob, size, queued_at, next_attempt, attempts, params in rows
-    )
-
-
-def _recipients(conn: sqlite3.Connection, spool: int) -> tuple[SpoolRecipient, ...]:
-    rows = conn.execute("SELECT address, params, outcome FROM spool_recipient WHERE spool = ? ORDER BY n", (spool,))
-    return tuple(
-        [SpoolRecipient(json.loads(address), json.loads(params), outcome) for address, params, outcome in rows]
+        for (blob, number, *_), item in zip(rows, waiting, strict=True)
     )
 
 

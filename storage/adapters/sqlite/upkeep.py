@@ -11,17 +11,18 @@ from storage.adapters.sqlite import accounts, blobs, events, ids, operations, sw
 from storage.adapters.sqlite.commits import Commits
 from storage.adapters.sqlite.intake import Intake
 from storage.adapters.sqlite.search_index import SearchIndex
-from storage.limits import PURGE_STEPS, SWEEP_ENTRIES
+from storage.limits import PURGE_STEPS, SWEEP_ENTRIES, TraceLimits
 from storage.model import Operation, SweepReport
 from storage.rights import check_rights
 
 
 class Upkeep:
-    def __init__(self, commits: Commits, intake: Intake, index: SearchIndex, clock: Clock) -> None:
+    def __init__(self, commits: Commits, intake: Intake, index: SearchIndex, clock: Clock, trace: TraceLimits) -> None:
         self._commits = commits
         self._intake = intake
         self._index = index
         self._clock = clock
+        self._trace = trace
 
     async def purge(self, op: Operation, account: str) -> bool:
         """``Storage.purge_account``."""
@@ -60,7 +61,10 @@ class Upkeep:
         emails = await self._free_emails(None)
         freed, staged, more = await self._commits.quiet(lambda conn, now: sweep.free_blobs(conn, before))
         expired = await self._commits.quiet(
-            lambda conn, now: (operations.expire(conn, now, SWEEP_ENTRIES), events.expire(conn, now, SWEEP_ENTRIES))
+            lambda conn, now: (
+                operations.expire(conn, now, SWEEP_ENTRIES),
+                events.expire(conn, now, SWEEP_ENTRIES, self._trace),
+            )
         )
         full = SWEEP_ENTRIES
         more = more or drained or full in (forgotten, emails, *expired)

@@ -63,7 +63,7 @@ async def test_of_those_who_change_at_once_each_is_kept(another: Another, reques
 async def test_a_change_reaches_the_settings_of_others(another: Another) -> None:
     mine, theirs = SettingsKeeper(await another(), {}, shared=True), SettingsKeeper(await another(), {}, shared=True)
     told: list[Settings] = []
-    theirs.on_change = told.append
+    theirs.on_change.append(told.append)
     await mine.open()
     await theirs.open()
     assert await mine.change({"smtp.max_workers": "9"})

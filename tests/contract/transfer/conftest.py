@@ -6,7 +6,7 @@ import contextlib
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from storage.model import (
     NewMessage,
     Operation,
     RemoteRecipient,
+    Settlement,
+    SpoolAction,
     TextContains,
     Want,
 )
@@ -135,6 +137,8 @@ class Maker:
             (self.deliver, 6),
             (self.append, 6),
             (self.append_large, 1),
+            (self.send, 3),
+            (self.queue, 2),
             (self.flag, 6),
             (self.copy, 3),
             (self.move, 3),
@@ -176,8 +180,8 @@ class Maker:
             for name in names
         )
         remote = tuple(
-            RemoteRecipient(f"out{n}@example.net", {"NOTIFY": "NEVER", "ORCPT": "rfc822;x"})
-            for n in range(self.random.randrange(3))
+            RemoteRecipient(f"out{n}@d{n % 2}.example.net", {"NOTIFY": "NEVER", "ORCPT": "rfc822;x"})
+            for n in range(self.random.randrange(4))
         )
         actor = self.random.choice((SYSTEM, "ann"))
         op = Operation(uuid.uuid4().hex, actor, (Event(trace, self.clock.now(), "rcpt", None, {"n": 1, "ok": True}),))
@@ -237,6 +241,26 @@ class Maker:
     async def subscribe(self) -> None:
         name = self.random.choice((*NAMES, "not there"))
         await self.store.subscribe(self.op(), self.random.choice(ACCOUNTS), name, self.random.random() < 0.7)
+
+    async def send(self) -> None:
+        """An attempt at some of what waits: one of them is left under its lease."""
+        for claimed in (await self.store.claim(3, 3, 60.0))[1:]:
+            finished = [to.address for to in claimed.item.recipients if self.random.random() < 0.4]
+            settlement = Settlement(
+                Operation(uuid.uuid4().hex, SYSTEM, (Event("trace-0", self.clock.now(), "attempt"),)),
+                claimed.item.id,
+                claimed.lease,
+                tuple(finished),
+                self.clock.now() + self.random.choice((0, 60.0, 900.0)),
+                told=self.random.random() < 0.5,
+                last="451 später",
+            )
+            await self.store.settle([settlement])
+
+    async def queue(self) -> None:
+        items = [item.id for item in await self.store.spool(None) if self.random.random() < 0.2]
+        op = Operation(uuid.uuid4().hex, SYSTEM)
+        await self.store.change_spool(op, items, self.random.choice(list(SpoolAction)), "smtp://relay.example:25")
 
     async def record(self) -> None:
         trace = f"trace-{self.random.randrange(5)}"
@@ -323,10 +347,9 @@ async def seen(store: Storage, *, with_ids: bool) -> dict[Any, Any]:
                 told = [entry(one) for one in changes.entries], changes.vanished, changes.through, changes.more
                 found[at, "since", since] = told
     spool = await store.spool(None)
-    found["spool"] = [
-        (one.trace, one.account, one.sender, one.recipients, one.size, one.queued_at, one.next_attempt, one.params)
-        for one in spool
-    ]
+    # Leases stay behind.
+    found["spool"] = [replace(one, id="", leased_until=0.0) for one in spool]
+    found["domains"] = await store.spool_domains()
     found["ids"] = [one.id for one in spool] if with_ids else []
     for n in range(5):
         found["trace", n] = await store.trace(f"trace-{n}", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import uuid
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from identity.adapters.mongo.moving import open_transfer as open_mongo_transfer
 from identity.adapters.sqlite.adapter import open_sqlite
 from identity.adapters.sqlite.moving import open_transfer
 from identity.migrate import compare, copy, survey
-from identity.model import Alias, NewAccount, Origin, Role
+from identity.model import Account, Alias, DkimAlgorithm, DkimState, NewAccount, Origin, Role
 from identity.passwords import LibpassHasher
 from identity.port import Identity, Refused, Unavailable
 from identity.settings import IdentitySettings, PasswordSettings
@@ -26,11 +27,12 @@ from identity.transfer import AccountRecord, DomainRecord, Kind, Record, Transfe
 from runtime.clock import ManualClock
 from runtime.lifecycle import StartError
 from runtime.mongo import open_mongo
+from tests.scram import ScramClient
 
 from .conftest import KINDS
 
 CHEAP = PasswordSettings(memory_kib=64, iterations=1, lanes=1, threads=2)
-SETTINGS = IdentitySettings(default_domain="one.example", passwords=CHEAP)
+SETTINGS = IdentitySettings(default_domain="one.example", passwords=CHEAP, scram=True, scram_iterations=4096)
 HOME = Origin("127.0.0.1", "imap")
 NAMES = ("ann", "bob", "Çelik", "dora", "postmaster", "x+y")
 DOMAINS = ("one.example", "zwei.example", "münchen.example")
@@ -88,6 +90,8 @@ async def made(store: Store, folder: Path, seed: int, clock: ManualClock) -> tup
         for domain in DOMAINS:
             await port.add_domain(domain, "ann@one.example" if chance.random() < 0.5 else None)
         await port.update_domain("zwei.example", None, "-")
+        for state in DkimState:
+            await port.add_dkim_key(chance.choice(DOMAINS), DkimAlgorithm.ED25519, state)
         for name in NAMES:
             for domain in DOMAINS:
                 if chance.random() < 0.4:
@@ -129,6 +133,9 @@ async def seen(store: Store, place: str, clock: ManualClock) -> dict[str, Any]:
             "removed": await port.removed_accounts(),
             "aliases": await port.aliases(),
             "hashes": await port.export_accounts(),
+            "keys": [await port.dkim_keys(domain) for domain in DOMAINS],
+            "salt": await port.scram_start("ann", HOME),
+            "ready": await port.scram_ready(),
         }
         for account in accounts:
             found[account.id] = await port.app_passwords(account.id)
@@ -175,6 +182,7 @@ async def test_what_is_moved_is_what_was_there(
                 if password is None or not account.enabled:
                     continue
                 with suppress(Refused):
+                    await proven(port, account, password)
                     assert (await port.authenticate(account.address, password, HOME)).account == account.id
                     break
             else:
@@ -192,6 +200,15 @@ async def test_what_is_moved_is_what_was_there(
         assert await port.removed_accounts() == ()
     finally:
         await port.close()
+
+
+async def proven(port: Identity, account: Account, password: str) -> None:
+    """The keys have come along, and the salts of all names are the old ones."""
+    client = ScramClient(account.address, password)
+    salt = await port.scram_start(account.address, HOME)
+    client.final(f"r={client.nonce}1,s={base64.b64encode(salt.salt).decode()},i={salt.iterations}".encode())
+    signed = await port.scram_finish(account.address, client.message, client.proof, HOME)
+    assert (signed.principal.account, signed.signature) == (account.id, client.server_signature)
 
 
 class Dying:

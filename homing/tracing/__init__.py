@@ -1,0 +1,1 @@
+"""The trace of a message, told in plain words: on the command line and over REST."""

@@ -1,0 +1,1 @@
+"""What others fetch from well-known places (RFC 8615)."""

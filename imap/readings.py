@@ -1,0 +1,123 @@
+"""That messages were read, for their traces: noted without anybody's waiting, recorded in the background.
+
+Noted once for each message and session. What was read is found by its Message-ID among the account's traces, and by the
+email's id in them; a message that did not come by a delivery of the time that traces are kept has none, and nothing is
+recorded of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import structlog
+
+from storage import ranges
+from storage.model import Event, MailboxRef, Want
+from storage.port import Refused, Storage, Unavailable
+
+BUFFER_MAX: Final = 10_000
+"""Readings that wait; what comes beyond is not recorded."""
+BATCH_MAX: Final = 100
+PAUSE_SECONDS: Final = 1.0
+TRACES_MAX: Final = 8
+"""Traces of one Message-ID among which the message is looked for: its sender's own copy has the same."""
+
+log = structlog.get_logger("imap")
+
+
+class Reading(NamedTuple):
+    """One message that was read. email: its id; at: Unix seconds; client: as it calls itself, or ""."""
+
+    ref: MailboxRef
+    uid: int
+    email: str
+    at: float
+    client: str
+
+
+class Readings:
+    """``dropped`` counts readings that came while the buffer was full."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._waiting: deque[Reading] = deque()
+        self._filled = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.dropped = 0
+
+    def note(self, readings: Iterable[Reading]) -> None:
+        """Have them recorded, soon."""
+        for one in readings:
+            if len(self._waiting) >= BUFFER_MAX:
+                self.dropped += 1
+            else:
+                self._waiting.append(one)
+        self._filled.set()
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="imap readings")
+
+    async def stop(self) -> None:
+        """Record what is left, once, and end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+            while self._waiting and await self._record():
+                pass
+
+    async def _run(self) -> None:
+        while True:
+            await self._filled.wait()
+            # A pause lets a batch come together, and spaces out tries while storage is away.
+            await asyncio.sleep(PAUSE_SECONDS)
+            self._filled.clear()
+            while self._waiting:
+                if not await self._record():
+                    self._filled.set()
+                    break
+
+    async def _record(self) -> bool:
+        batch = [self._waiting[n] for n in range(min(BATCH_MAX, len(self._waiting)))]
+        try:
+            events = [event for ref in {one.ref for one in batch} for event in await self._events(ref, batch)]
+            if events:
+                await self._storage.record(events)
+        except Unavailable:
+            return False
+        except Exception:
+            log.exception("readings not recorded")
+        for _ in batch:
+            self._waiting.popleft()
+        return True
+
+    async def _events(self, ref: MailboxRef, batch: Iterable[Reading]) -> list[Event]:
+        mine: dict[int, list[Reading]] = {}
+        for one in batch:
+            if one.ref == ref:
+                mine.setdefault(one.uid, []).append(one)
+        try:
+            rows = await self._storage.rows(ref, ranges.union([(uid, uid) for uid in mine]), Want.KEYS)
+        except Refused:
+            # The mailbox is gone, and with it who would ask.
+            return []
+        found: list[Event] = []
+        for row in rows:
+            message_id = row.keys.message_id if row.keys is not None else ""
+            trace = await self._trace_of(ref.account, row.entry.email, message_id) if message_id else ""
+            for one in mine[row.entry.uid] if trace else ():
+                detail: dict[str, str | int] = {"uid": one.uid, "mailbox": ref.mailbox}
+                found.append(
+                    Event(trace, one.at, "read", ref.account, detail | ({"client": one.client} if one.client else {}))
+                )
+        return found
+
+    async def _trace_of(self, account: str, email: str, message_id: str) -> str:
+        for found in await self._storage.find_traces(message_id, account, limit=TRACES_MAX):
+            for event in await self._storage.trace(found.trace, account):
+                if event.kind == "stored" and event.detail.get("email") == email:
+                    return found.trace
+        return ""

@@ -1,0 +1,1 @@
+"""Mail on its way out: routes, transports, the runner of the spool."""

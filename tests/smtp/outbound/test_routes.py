@@ -1,0 +1,166 @@
+"""Where mail for a domain goes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.dns import DnsTemporary, Resolver
+from smtp.outbound.routes import HOSTS_MAX, NoRoute, Router, literal_address
+from smtp.outbound.routetext import MX_ROUTE, Route, read_route
+from smtp.outbound.transport import Status
+from tests.dnsserver import DnsServer
+
+
+@pytest.fixture
+def dns() -> Iterator[DnsServer]:
+    with DnsServer() as server:
+        yield server
+
+
+def router(dns: DnsServer, table: dict[str, str] | None = None, seed: int = 0) -> Router:
+    resolver = Resolver([dns.where], timeout=1.0)
+    return Router(resolver, table or {}, {"here.example", "also.here.example"}, random.Random(seed))
+
+
+async def test_by_preference(dns: DnsServer) -> None:
+    dns.add("d.example MX 20 c.", "d.example MX 5 a.", "d.example MX 10 b.")
+    assert (await router(dns).hosts("d.example")).hosts == ("a", "b", "c")
+
+
+async def test_the_same_preference_at_random(dns: DnsServer) -> None:
+    dns.add("d.example MX 5 z.", *(f"d.example MX 10 h{n}." for n in range(4)))
+    orders = {(await router(dns, seed=seed).hosts("d.example")).hosts for seed in range(20)}
+    assert len(orders) > 5
+    assert {order[0] for order in orders} == {"z"}
+    assert {frozenset(order) for order in orders} == {frozenset({"z", "h0", "h1", "h2", "h3"})}
+
+
+async def test_there_is_a_bound(dns: DnsServer) -> None:
+    dns.add(*(f"d.example MX {n} h{n}.example." for n in range(30)))
+    dns.add(
+        *(f"h.example A 192.0.2.{n}" for n in range(1, 20)), *(f"h.example AAAA 2001:db8::{n}" for n in range(1, 9))
+    )
+    assert len((await router(dns).hosts("d.example")).hosts) == HOSTS_MAX
+    addresses = (await router(dns).addresses("h.example")).values
+    assert len(addresses) == 4
+    assert [":" in address for address in addresses] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "255.255.255.255", "224.0.0.5", "::", "ff02::1", "::ffff:0.0.0.0"])
+async def test_addresses_that_are_nobodys_are_not_tried(dns: DnsServer, address: str) -> None:
+    dns.add(f"h.example {'AAAA' if ':' in address else 'A'} {address}", "h.example A 192.0.2.1")
+    assert (await router(dns).addresses("h.example")).values == ("192.0.2.1",)
+    literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+    assert (await router(dns).addresses(literal)).values == ()
+
+
+async def test_without_mx_the_domain_is_its_host(dns: DnsServer) -> None:
+    dns.add("d.example A 192.0.2.1")
+    way = await router(dns).hosts("d.example")
+    assert (way.hosts, way.mx.values) == (("d.example",), ())
+
+
+@pytest.mark.parametrize(
+    ("domain", "status", "enhanced"),
+    [
+        ("missing.example", Status.FAILED, "5.1.2"),
+        ("null.example", Status.FAILED, "5.1.10"),
+        ("broken.example", Status.DEFERRED, "4.4.3"),
+        ("ours.example", Status.FAILED, "5.4.6"),
+        ("here.example", Status.FAILED, "5.4.6"),
+        ("[300.1.1.1]", Status.FAILED, "5.1.2"),
+        ("[x400:a]", Status.FAILED, "5.1.2"),
+    ],
+)
+async def test_no_route(dns: DnsServer, domain: str, status: Status, enhanced: str) -> None:
+    dns.add(
+        "null.example MX 0 .",
+        "ours.example MX 10 here.example.",
+        "ours.example MX 20 backup.example.",
+        "here.example A 192.0.2.1",
+    )
+    dns.fault("broken.example", "servfail")
+    with pytest.raises(NoRoute) as no_route:
+        await router(dns).hosts(domain)
+    assert (no_route.value.status, no_route.value.enhanced) == (status, enhanced)
+
+
+async def test_hosts_no_better_than_ourselves_are_left_out(dns: DnsServer) -> None:
+    dns.add(
+        "d.example MX 5 best.", "d.example MX 10 also.here.example.", "d.example MX 10 equal.",
+        "d.example MX 20 worse.",
+    )  # fmt: skip
+    assert (await router(dns).hosts("d.example")).hosts == ("best",)
+
+
+async def test_a_null_mx_among_others_is_passed_over(dns: DnsServer) -> None:
+    dns.add("d.example MX 0 .", "d.example MX 10 a.")
+    assert (await router(dns).hosts("d.example")).hosts == ("a",)
+
+
+async def test_an_alias_as_a_mail_host_is_taken(dns: DnsServer) -> None:
+    dns.add("alias.example CNAME real.example.", "real.example A 192.0.2.1")
+    answer = await router(dns).addresses("alias.example")
+    assert (answer.values, answer.canonical) == (("192.0.2.1",), "real.example")
+
+
+async def test_a_host_without_an_address(dns: DnsServer) -> None:
+    assert (await router(dns).addresses("missing.example")).values == ()
+    dns.fault("broken.example", "servfail")
+    with pytest.raises(DnsTemporary):
+        await router(dns).addresses("broken.example")
+
+
+async def test_the_message_s_route_before_the_domain_s_before_that_of_all(dns: DnsServer) -> None:
+    routes = router(dns, {"d.example": "smtp://one", "*": "smtp+tls://u:p@two"})
+    assert routes.route("d.example", "smtp://three").host == "three"
+    assert routes.route("d.example", None).host == "one"
+    assert routes.route("other.example", None).password == "p"
+    assert routes.route("d.example", "mx") is MX_ROUTE
+    assert router(dns).route("other.example", None) is MX_ROUTE
+
+
+async def test_a_message_s_route_that_cannot_be_read_waits(dns: DnsServer) -> None:
+    with pytest.raises(NoRoute) as no_route:
+        router(dns).route("d.example", "smtp://user:secret@x")
+    assert no_route.value.status is Status.DEFERRED
+    assert "secret" not in no_route.value.text
+
+
+@pytest.mark.parametrize(
+    ("text", "route"),
+    [
+        ("mx", Route("mx")),
+        ("smtp://Relay.Example", Route("host", "relay.example", 25, "may", key="smtp://@relay.example:25")),
+        ("smtp+tls://r:26", Route("host", "r", 26, "must", key="smtp+tls://@r:26")),
+        ("smtps://u%40x:p%3A@r", Route("host", "r", 465, "implicit", "u@x", "p:", "smtps://u@x@r:465")),
+        ("smtp://[2001:db8::1]:25", Route("host", "2001:db8::1", 25, key="smtp://@2001:db8::1:25")),
+        ("connector:work", Route("connector", "work", key="connector:work")),
+    ],
+)
+def test_routes_are_read(text: str, route: Route) -> None:
+    assert read_route(text, secret=True) == route
+
+
+def test_the_password_is_not_shown() -> None:
+    assert "geheim" not in repr(read_route("smtps://u:geheim@r", secret=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "relay", "smtp:", "smtp://", "http://x", "smtp://x:99999", "smtp://x/path", "smtp://x?y", "connector:"],
+)  # fmt: skip
+def test_what_is_no_route(text: str) -> None:
+    with pytest.raises(ValueError, match="route"):
+        read_route(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("[192.0.2.1]", "192.0.2.1"), ("[IPv6:2001:DB8::1]", "2001:db8::1"), ("::1", "::1"), ("d.x", None), ("[x]", None)],
+)  # fmt: skip
+def test_literals(text: str, address: str | None) -> None:
+    assert literal_address(text) == address
