@@ -295,14 +295,14 @@ class Relay:
             handover.hand_over(line, parcel, said)
         except Broken as error:
             last = error.said
-        except _CutShort:
+        except BaseException as error:
             line.close(quietly=True)
+            if not isinstance(error, _CutShort) and not (said and isinstance(error, Exception)):
+                raise
+            # Some may have their verdict: they would get the message again if it were lost with the error.
             attempt.outcomes.update((one, _outcome(each, line.remote)) for one, each in said.items())
             attempt.decide(_CUT_SHORT)
             return True
-        except BaseException:
-            line.close(quietly=True)
-            raise
         signed_out = any(one.stage is Stage.MAIL and one.code in _SIGNED_OUT for one in said.values())
         if attempt.reused and ((last is not None and last.stage is Stage.MAIL and not said) or signed_out):
             line.close()

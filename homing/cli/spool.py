@@ -11,6 +11,8 @@ import typer
 from homing.cli.run import USAGE, as_json, console, fail, told, with_access
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from homing.access import Access
     from storage.model import SpoolAction, SpoolDomain, SpoolItem
     from storage.port import Storage
@@ -38,6 +40,15 @@ def _with_storage(work: Callable[[Storage], Awaitable[T]]) -> T:
 
     with told():
         return asyncio.run(go())
+
+
+def _shown(value: str) -> Text:
+    """Strangers' words, which neither style nor move what is around them."""
+    from rich.text import Text
+
+    from homing.tracing.finding import printable
+
+    return Text(printable(value))
 
 
 def _key(domain: str) -> str:
@@ -73,7 +84,6 @@ def show(
         as_json([_plain(one) for one in items])
         return
     from rich.table import Table
-    from rich.text import Text
 
     table = Table("Id", "State", "Age", "Next", "Tries", "Size", "From", "To", "Last", box=None)
     now = time.time()
@@ -86,9 +96,9 @@ def show(
             _next(one, now),
             str(one.attempts),
             _size(one.size),
-            Text(one.sender or "<>"),
-            Text(to),
-            Text(one.last[:80]),
+            _shown(one.sender or "<>"),
+            _shown(to),
+            _shown(one.last[:80]),
         )
     out = console()
     out.print(table)
@@ -149,7 +159,6 @@ def one(id: Annotated[str, typer.Argument(help="As `homing queue list` shows it.
         as_json(_plain(item))
         return
     from rich.table import Table
-    from rich.text import Text
 
     now = time.time()
     table = Table(box=None, show_header=False)
@@ -168,7 +177,7 @@ def one(id: Annotated[str, typer.Argument(help="As `homing queue list` shows it.
         ("sender told", "not yet" if item.told_at is None else _moment(item.told_at)),
         ("trace", item.trace),
     ):
-        table.add_row(name, Text(value))
+        table.add_row(name, _shown(value))
     console().print(table)
 
 

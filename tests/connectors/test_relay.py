@@ -353,6 +353,24 @@ async def test_storage_that_is_away_leaves_the_message_incomplete(smtp: SmtpServ
     assert len(smtp.mails) == 1
 
 
+async def test_those_with_a_verdict_keep_it_when_storage_goes_away(smtp: SmtpServer, made: Made) -> None:
+    times = 0
+
+    async def read(start: int, end: int) -> bytes:
+        nonlocal times
+        times += end == len(LONG)
+        if times == 2:
+            raise Unavailable("storage is away")
+        return LONG[start:end]
+
+    recipients = tuple(RemoteRecipient(f"x{n}@d.example") for n in range(handover.RECIPIENTS_MAX + 1))
+    letter = Letter("item", "trace", "a@b.example", "d.example", recipients, len(LONG), read)
+    *taken, last = (await made().send(letter)).outcomes.values()
+    assert {one.status for one in taken} == {Status.SENT}
+    assert (last.status, last.enhanced) == (Status.DEFERRED, "4.3.0")
+    assert len(smtp.mails) == 1
+
+
 @pytest.mark.parametrize("size", [100, len(LONG)])
 async def test_a_message_cut_short_waits(smtp: SmtpServer, made: Made, size: int) -> None:
     async def read(start: int, end: int) -> bytes:
