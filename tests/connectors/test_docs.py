@@ -78,7 +78,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         monkeypatch.setattr(socket, "create_connection", redirected)
         monkeypatch.setenv("SSL_CERT_FILE", str(certs.ca))
         for name in list(os.environ):
-            if name.lower().endswith("_proxy"):
+            if name.lower().endswith("_proxy") or name.startswith("HOMING_"):
                 monkeypatch.delenv(name)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "report.pdf").write_bytes(b"%PDF")

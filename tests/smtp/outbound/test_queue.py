@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,8 @@ async def test_many_at_once(spooled: Spooled, call: Call) -> None:
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from homing.cli import app
 
+    for name in [name for name in os.environ if name.startswith("HOMING_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOMING_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
 
