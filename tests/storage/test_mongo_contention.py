@@ -168,6 +168,28 @@ async def test_history_that_is_cut_while_it_is_read_is_not_missed(kind: str, mon
         assert gone == {2, 4, 6, 8, 10, 12}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_message_appears_after_one_that_came_later(kind: str) -> None:
+    async with world(kind) as there:
+        first = await there.store()
+        await first.open_account(operation(), "ann")
+        ref = await _inbox(first)
+        since = (await first.mailbox("ann", "INBOX")).highest_modseq
+        await first.append(operation(), ref, [NewMessage(b"x")], None)
+        await first.append(operation(), ref, [NewMessage(b"y")], None)
+
+        async def flag() -> None:
+            await first.store_flags(operation(), ref, ((1, 1),), FlagMode.ADD, DELETED)
+
+        at = At("entry find", flag)
+        store = await there.store(at)
+        at.armed = True
+        page = await store.changes(ref, since, 1_000)
+        assert not at.armed
+        assert [entry.uid for entry in page.entries] == [2, 1]
+        assert not page.more
+
+
 class _Behind:
     """A store whose reads of accounts and operations come from a primary that is behind, as long as it says so."""
 

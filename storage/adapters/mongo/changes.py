@@ -11,7 +11,10 @@ from storage.adapters.mongo.state import Document
 from storage.adapters.mongo.uidsets import unpack
 from storage.limits import PAGE_ENTRIES
 from storage.model import Changes, MailboxRef, Ranges
-from storage.port import Reason, Refused
+from storage.port import Reason, Refused, Unavailable
+
+TRIES = 20
+"""How often a page is read anew because of changes meanwhile."""
 
 
 class History:
@@ -23,20 +26,31 @@ class History:
     async def since(self, ref: MailboxRef, modseq: int, limit: int) -> Changes:
         """One page. What shares a modseq stays together, so a page is longer than ``limit`` where one change was.
 
-        A message that is changed while this is read has a modseq above that of the account, and is left out: it will be
-        told by the page that begins there.
+        A message that is changed while this is read has a modseq above that of the account, and would be told by the
+        next page alone; but no message may appear after one with a higher uid. So all is read anew then.
         """
-        try:
-            doc, box = await self._accounts.place(ref)
-        except Refused as refusal:
-            if refusal.reason is not Reason.NO_SUCH_MAILBOX:
-                raise
-            return Changes((), (), modseq, more=False, gone=True)
+        for _ in range(TRIES):
+            try:
+                doc, box = await self._accounts.place(ref)
+            except Refused as refusal:
+                if refusal.reason is not Reason.NO_SUCH_MAILBOX:
+                    raise
+                return Changes((), (), modseq, more=False, gone=True)
+            found = await self._at(ref, modseq, limit, doc, box)
+            if found is not None:
+                return found
+        raise Unavailable("the mailbox is changed faster than it can be read")
+
+    async def _at(self, ref: MailboxRef, modseq: int, limit: int, doc: Document, box: Document) -> Changes | None:
+        """The page as of the account's document; None where a message that was there then has been changed since."""
         newest: int = doc["modseq"]
         if box["modseq"] <= modseq:
             return Changes((), (), max(modseq, newest), more=False)
         limit = max(1, min(limit, PAGE_ENTRIES))
-        entries = await self._changed(ref, modseq, newest, limit + 1)
+        entries = await self._changed(ref, modseq, None, limit + 1)
+        if any(entry["modseq"] > newest and entry["uid"] < box["uidnext"] for entry in entries):
+            return None
+        entries = [entry for entry in entries if entry["modseq"] <= newest]
         history = await self._database.find(queries.vanished_after(ref.account, ref.mailbox, modseq, newest, limit + 1))
         through = _through(entries, history, limit)
         end = newest if through is None else through
@@ -52,7 +66,7 @@ class History:
         vanished = await self._vanished(doc, ref, None if cut else [one for one in history if one["modseq"] <= end])
         return Changes(made(doc, there), vanished, end, more=end < box["modseq"])
 
-    async def _changed(self, ref: MailboxRef, after: int, through: int, limit: int) -> list[Document]:
+    async def _changed(self, ref: MailboxRef, after: int, through: int | None, limit: int) -> list[Document]:
         return await self._database.find(queries.entries_changed(ref.account, ref.mailbox, after, through, limit))
 
     async def _vanished(self, doc: Document, ref: MailboxRef, history: list[Document] | None) -> Ranges:
