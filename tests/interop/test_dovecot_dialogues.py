@@ -37,6 +37,7 @@ NOT_ASKED = {
     "literals": "our own limits",
     **{f"partial {tag}": NEGATIVE_PARTS for tag in ("b3", "b4", "b6", "b8", "e0", "e1", "e2", "e3", "e4")},
     "sign_in": "wrong passwords: this Dovecot knows every name, and lets a guesser wait longer than a test may",
+    "sign_in_bearer": "tokens of our own, which that Dovecot has nobody to ask about",
     "sign_in_slowed": "an identity of its own, which asks for a pause after a certain password",
     "starttls": "that Dovecot has no certificate",
 }
