@@ -59,9 +59,9 @@ test: $(VENV)/dev.stamp          ## the quick suite; lists what was not run
 test-servers: $(VENV)/dev.stamp  ## the quick suite with the two stand-ins for MongoDB (needs java, mvn, go)
 	@$(BIN)/python -m tests.servers.run -- $(MAKE) --no-print-directory test
 
-test-distributed: $(VENV)/dev.stamp  ## integration and interop against the services as processes of their own
-	@HOMING_TEST_MODE=sqlite $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" tests/integration tests/interop
-	@HOMING_TEST_MODE=mongo $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" tests/integration tests/interop
+test-distributed: $(VENV)/dev.stamp  ## the same against the services as processes of their own
+	@HOMING_TEST_MODE=sqlite $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q -n 3 --dist loadfile -m "not slow" tests/integration
+	@HOMING_TEST_MODE=mongo $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q -n 3 --dist loadfile -m "not slow" tests/integration tests/interop
 
 interop: $(VENV)/dev.stamp       ## real clients and peers against the running server
 	@$(BIN)/pytest -q -m interop

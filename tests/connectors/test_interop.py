@@ -252,8 +252,11 @@ def test_every_method_that_reads(host: Host, certs: Certs, port: str) -> None:
         assert imap.select_mailbox("INBOX") == count - 1
 
 
-def test_a_server_without_move_and_uidplus(programs: dict[str, str], host: Host, certs: Certs, tmp_path: Path) -> None:
-    folder = tmp_path / "dovecot"
+def test_a_server_without_move_and_uidplus(
+    programs: dict[str, str], host: Host, certs: Certs, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Its sockets are below: their paths have a hundred octets at most.
+    folder = tmp_path_factory.mktemp("d") / "dovecot"
     offers = "IMAP4rev1 SASL-IR LITERAL+"
     with dovecot(programs["dovecot"], programs["doveadm"], folder, certs, capability=offers) as (_, port):
         config = common(port, certs) | {"username": BOB, "password": PASSWORD}
