@@ -253,6 +253,10 @@ def rate(count: int, repeat: int, folder: Path) -> tuple[Table, str]:
         measure("homing, signing", homing)
         for key in json.loads(live.cli("domain", "dkim", "list", DOMAIN, "--json").stdout):
             live.cli("domain", "dkim", "remove", DOMAIN, key["selector"])
+        # It remembers keys for a while.
+        live.stop()
+        live.start()
+        homing.pids = [live.pid]
         (folder / "postfix").mkdir()
         with postfix(folder / "postfix", sink.port) as (port, pids):
 
