@@ -295,7 +295,7 @@ def rate(count: int, repeat: int, folder: Path) -> tuple[Table, str]:
 
 
 class Arrivals:
-    """An SMTP server on every loopback address that notes when each message came."""
+    """An SMTP server on all addresses of live destinations that notes when each message came."""
 
     def __init__(self) -> None:
         self.at: dict[int, float] = {}
@@ -307,7 +307,9 @@ class Arrivals:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "0.0.0.0", self.port, backlog=4096))
+        # Not on all: the dead ones have listeners of their own on the same port.
+        hosts = ["127.0.0.1", *(f"127.8.0.{n + 1}" for n in range(DESTINATIONS))]
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, hosts, self.port, backlog=4096))
         self._loop.run_forever()
         server.close()
 
