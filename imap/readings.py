@@ -7,13 +7,12 @@ recorded of it.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import structlog
 
+from runtime.backlog import Backlog
 from storage import ranges
 from storage.model import Event, MailboxRef, Want
 from storage.port import Refused, Storage, Unavailable
@@ -38,50 +37,14 @@ class Reading(NamedTuple):
     client: str
 
 
-class Readings:
+class Readings(Backlog[Reading]):
     """``dropped`` counts readings that came while the buffer was full."""
 
     def __init__(self, storage: Storage) -> None:
+        super().__init__(self._keep, name="imap readings", most=BUFFER_MAX, batch=BATCH_MAX, pause=PAUSE_SECONDS)
         self._storage = storage
-        self._waiting: deque[Reading] = deque()
-        self._filled = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self.dropped = 0
 
-    def note(self, readings: Iterable[Reading]) -> None:
-        """Have them recorded, soon."""
-        for one in readings:
-            if len(self._waiting) >= BUFFER_MAX:
-                self.dropped += 1
-            else:
-                self._waiting.append(one)
-        self._filled.set()
-
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="imap readings")
-
-    async def stop(self) -> None:
-        """Record what is left, once, and end."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-            while self._waiting and await self._record():
-                pass
-
-    async def _run(self) -> None:
-        while True:
-            await self._filled.wait()
-            # A pause lets a batch come together, and spaces out tries while storage is away.
-            await asyncio.sleep(PAUSE_SECONDS)
-            self._filled.clear()
-            while self._waiting:
-                if not await self._record():
-                    self._filled.set()
-                    break
-
-    async def _record(self) -> bool:
-        batch = [self._waiting[n] for n in range(min(BATCH_MAX, len(self._waiting)))]
+    async def _keep(self, batch: Sequence[Reading]) -> bool:
         try:
             events = [event for ref in {one.ref for one in batch} for event in await self._events(ref, batch)]
             if events:
@@ -90,8 +53,6 @@ class Readings:
             return False
         except Exception:
             log.exception("readings not recorded")
-        for _ in batch:
-            self._waiting.popleft()
         return True
 
     async def _events(self, ref: MailboxRef, batch: Iterable[Reading]) -> list[Event]:

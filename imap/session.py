@@ -438,7 +438,7 @@ class Session:
         for message in messages:
             if message.email not in self._read and len(self._read) < READ_MAX:
                 self._read.add(message.email)
-                readings.note([Reading(view.ref, message.uid, message.email, now, self.device)])
+                readings.add([Reading(view.ref, message.uid, message.email, now, self.device)])
 
     def wrote(self, modseq: int, told: bool = False) -> None:
         """A change of this session is durable: let the others of the process know. told: the modification sequence is

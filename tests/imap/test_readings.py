@@ -60,7 +60,7 @@ async def deliver(storage: Flaky, trace: str, *accounts: str, content: bytes = L
 async def recorded(storage: Flaky, *made: Reading) -> None:
     noting = Readings(cast(Storage, storage))
     await noting.start()
-    noting.note(made)
+    noting.add(made)
     await noting.stop()
 
 
@@ -95,7 +95,7 @@ async def test_readings_wait_while_storage_is_away(storage: Flaky, monkeypatch: 
     storage.away = True
     noting = Readings(cast(Storage, storage))
     await noting.start()
-    noting.note(made)
+    noting.add(made)
     await asyncio.sleep(0.05)
     assert await reads(storage, "t1") == []
     storage.away = False
@@ -111,5 +111,5 @@ async def test_the_buffer_is_bounded(storage: Flaky, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(readings, "BUFFER_MAX", 2)
     (one,) = await deliver(storage, "t1", "ann")
     noting = Readings(cast(Storage, storage))
-    noting.note([one, one, one])
+    noting.add([one, one, one])
     assert noting.dropped == 1

@@ -172,4 +172,4 @@ async def test_a_lost_client_leaves_what_is_being_committed_alone(running, until
     assert len(running.storage.delivered) == 1
     # It was stored, so nothing says that it was refused.
     await asyncio.sleep(0)
-    assert not list(running.service._journal._buffer)
+    assert not list(running.service._journal._waiting)
