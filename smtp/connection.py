@@ -123,9 +123,9 @@ class Connection(TextStream):
         return refusal
 
     def eof_received(self) -> bool:
-        Stream.eof_received(self)
+        stays = Stream.eof_received(self)
         # TLS has no half that could stay open.
-        return self.peer_session is not None and self.peer_session.tls is None
+        return stays and self.peer_session is not None and self.peer_session.tls is None
 
     def connection_lost(self, error: Exception | None) -> None:
         Stream.connection_lost(self, error)

@@ -15,7 +15,7 @@ from smtp.wire.ehlo import AUTH_LINE_MAX
 INPUT_MAX = 128 * 1024
 """Octets of input that wait in the buffer before the socket is left alone (one more read of it may follow)."""
 CLOSE_SECONDS = 5.0
-"""How long a client may take to read its last reply."""
+"""How long a client may take to read its last reply, or go on sending after it."""
 
 
 class Gone(Exception):
@@ -39,6 +39,8 @@ class Stream(asyncio.Protocol):
         self._overlong = False
         self._ended = False
         self._closing = False
+        # The client is in the middle of a text: it sends whether it is answered or not.
+        self._mid_text = False
         self._reading_paused = False
         self._wake: asyncio.Future[None] | None = None
         self._output: list[bytes] = []
@@ -69,9 +71,12 @@ class Stream(asyncio.Protocol):
             self.transport.pause_reading()
         self._awake()
 
-    def eof_received(self) -> bool | None:
+    def eof_received(self) -> bool:
         self._ended = True
         self._awake()
+        if self._closing:
+            # What lingered for its last octets is done.
+            return False
         # Tolerance: a client that closes its half at once still gets its replies.
         return True
 
@@ -98,12 +103,26 @@ class Stream(asyncio.Protocol):
 
     def _close(self) -> None:
         """Send what waits and close."""
+        if self.transport is None or self._closing:
+            self._output.clear()
+            return
         self._send()
         self._closing = True
-        if self.transport is not None:
+        if not self._ended and (self._mid_text or self._reading_paused):
+            # Closing with octets unread resets the connection, and the last reply would be lost with it (RFC 1122
+            # §4.2.2.13): what still comes is read and dropped, for a while.
+            self._input.clear()
+            self._ended = True
+            self._awake()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            if self._reading_paused:
+                self._reading_paused = False
+                self.transport.resume_reading()
+        else:
             self.transport.close()
-            # A client that does not read would keep the last reply, and with it the connection, for ever.
-            self._set_timer(CLOSE_SECONDS, self.abort)
+        # A client that does not read would keep the last reply, and with it the connection, for ever.
+        self._set_timer(CLOSE_SECONDS, self.abort)
 
     # -- input
 
@@ -165,7 +184,7 @@ class Stream(asyncio.Protocol):
     # -- output
 
     def _write(self, octets: bytes) -> None:
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is not None and not self._closing and not self.transport.is_closing():
             self.transport.write(octets)
 
     def _send(self) -> None:

@@ -53,6 +53,7 @@ class TextStream(Stream):
                 continue
             await self._keep(intake, reader.feed(block), reader.fault)
             if reader.ended:
+                self._mid_text = False
                 self._put_back(reader.rest)
                 return
             self._came(len(block))
@@ -78,6 +79,7 @@ class TextStream(Stream):
             octets -= len(block)
             await self._keep(chunks.intake, chunks.reader.feed(block), chunks.reader.fault)
             self._came(len(block))
+        self._mid_text = False
         if last:
             await self._keep(chunks.intake, chunks.reader.end(), chunks.reader.fault)
 
@@ -95,6 +97,7 @@ class TextStream(Stream):
                 continue
             octets -= len(block)
             self._came(len(block))
+        self._mid_text = False
 
     async def _keep(self, intake: Intake, text: bytes, fault: Fault | None) -> None:
         if fault is not None:
@@ -109,6 +112,7 @@ class TextStream(Stream):
                 intake.refuse(reply or replies.SERVER_BUG)
 
     def _begin_text(self) -> None:
+        self._mid_text = True
         self._progress = 0
         self._set_deadline(self._settings.data_timeout)
 
