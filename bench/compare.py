@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,6 +179,12 @@ def theirs(folder: Path) -> Server:
     return Server("postfix+dovecot", "127.0.0.1:21025", "127.0.0.1:21143", "maildir.example", tree.stdout.strip(), bool)
 
 
+def peers_stop(folder: Path) -> None:
+    """End what ``theirs`` started."""
+    env = os.environ | {"PEERS_DIR": str(folder)}
+    subprocess.run([HERE / "load" / "peers.sh", "stop", "postfix", "dovecot-maildir"], env=env, check=False)
+
+
 def median(rows: list[dict[str, Any]], figure: Callable[[dict[str, Any]], float]) -> float:
     values = sorted(figure(row) for row in rows)
     return values[len(values) // 2]
@@ -213,30 +219,41 @@ def main() -> None:
                             else idle(server)
                         )
                         results.setdefault(case, {})[server.name] = rows
-                        if args.raw:
-                            with args.raw.open("a") as file:
-                                file.writelines(json.dumps(row) + "\n" for row in rows)
         finally:
-            env = os.environ | {"PEERS_DIR": str(folder / "peers")}
-            subprocess.run([HERE / "load" / "peers.sh", "stop", "postfix", "dovecot-maildir"], env=env, check=False)
+            peers_stop(folder / "peers")
             assert live.stop() == 0
-    report(console, results, args)
+    command = (
+        f"python -m bench.compare --only {' '.join(args.only)} --cases {' '.join(args.cases)} --repeat {args.repeat}"
+    )
+    report(console, BARS, results, command, (), args.write, args.raw)
 
 
-def report(console: Console, results: dict[str, dict[str, list[dict[str, Any]]]], args: argparse.Namespace) -> None:
+def report(
+    console: Console,
+    bars: Sequence[Bar],
+    results: dict[str, dict[str, list[dict[str, Any]]]],
+    command: str,
+    notes: Sequence[str],
+    write: bool,
+    raw: Path | None,
+) -> None:
+    """Print the ratios; `write` them into bench/RESULTS.md, and the generator's lines into the file `raw`."""
+    if raw:
+        with raw.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for of in results.values() for rows in of.values() for row in rows)
     table = Table("figure", "homing", "postfix+dovecot", "ours ÷ theirs", "bar", "met")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], text=True, capture_output=True).stdout.strip()
     lines = [
         f"## {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit}",
         "",
-        f"`python -m bench.compare --only {' '.join(args.only)} --cases {' '.join(args.cases)} "
-        f"--repeat {args.repeat}`; {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, load average at the end {os.getloadavg()[0]:.1f}.",
+        f"`{command}`; {os.cpu_count()} cores, Python {platform.python_version()}, load average at the end "
+        f"{os.getloadavg()[0]:.1f}.",
+        *notes,
         "",
         "| figure | homing | postfix+dovecot | ours ÷ theirs | bar | met |",
         "|---|---|---|---|---|---|",
     ]
-    for bar in BARS:
+    for bar in bars:
         if bar.case not in results:
             continue
         us, them = (median(results[bar.case][name], bar.figure) for name in ("homing", "postfix+dovecot"))
@@ -247,9 +264,10 @@ def report(console: Console, results: dict[str, dict[str, list[dict[str, Any]]]]
         table.add_row(*row, style=None if met else "red")
         lines.append("| " + " | ".join(row) + " |")
     console.print(table)
-    if args.write:
-        path = HERE / "RESULTS.md"
-        with path.open("a") as file:
+    for note in notes:
+        console.print(note)
+    if write:
+        with (HERE / "RESULTS.md").open("a") as file:
             file.write("\n".join(lines) + "\n\n")
 
 
