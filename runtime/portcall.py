@@ -8,9 +8,10 @@ not fit its type raises `BadCall`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import abc
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, get_origin, get_type_hints
 
@@ -42,6 +43,15 @@ class _Method:
         return any(get_origin(self.hints[name]) is abc.AsyncIterable for name in self.parameters)
 
 
+@functools.cache
+def _methods_of(port: type[Any]) -> Mapping[str, _Method]:
+    return {
+        name: _Method(inspect.signature(method), get_type_hints(method))
+        for name, method in vars(port).items()
+        if inspect.iscoroutinefunction(method) and not name.startswith("_")
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Packing:
     """How a method's arguments and its answer are packed."""
@@ -58,11 +68,7 @@ class PortCodec(Generic[P]):
     """
 
     def __init__(self, port: type[Any], errors: Sequence[type[Exception]]) -> None:
-        self._methods = {
-            name: _Method(inspect.signature(method), get_type_hints(method))
-            for name, method in vars(port).items()
-            if inspect.iscoroutinefunction(method) and not name.startswith("_")
-        }
+        self._methods = _methods_of(cast(Hashable, port))
         self._errors = {error.__name__: error for error in errors}
         self._adapters: dict[str, TypeAdapter[Any]] = {}
         self._octets = Octets()

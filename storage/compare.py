@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from storage.migrate import BATCH_OCTETS, PAGE, RANGES, Told, every_account, every_item, pieces
+from storage.migrate import BATCH_OCTETS, PAGE, RANGES, SETS, Told, every_account, every_item, pieces
 from storage.transfer import (
     AccountRecord,
+    AnnotationsRecord,
     BlobRecord,
     EmailRecord,
     EntryRecord,
@@ -69,8 +70,8 @@ class _Tally:
     """What one side has: counts of records that were really read, not of counters; digests over them in order."""
 
     def __init__(self) -> None:
-        self.accounts = self.mailboxes = self.messages = self.octets = self.lost = self.vanished = 0
-        self.spool = self.recipients = self.events = 0
+        self.accounts = self.mailboxes = self.shares = self.messages = self.octets = self.lost = self.vanished = 0
+        self.spool = self.recipients = self.events = self.annotations = 0
         self.states = hashlib.sha256()
         self.flags = hashlib.sha256()
         self.contents = hashlib.sha256()
@@ -81,10 +82,12 @@ class _Tally:
         return (
             ("accounts with mail", f"{self.accounts:,}"),
             ("mailboxes", f"{self.mailboxes:,}"),
+            ("entries of access control lists", f"{self.shares:,}"),
             ("messages", f"{self.messages:,}"),
             ("octets of messages", f"{self.octets:,}"),
             ("expunged within the grace", f"{self.lost:,}"),
             ("ranges of expunged uids", f"{self.vanished:,}"),
+            ("annotations", f"{self.annotations:,}"),
             ("messages to be sent on", f"{self.spool:,}"),
             ("their recipients", f"{self.recipients:,}"),
             ("trace events", f"{self.events:,}"),
@@ -98,7 +101,12 @@ class _Tally:
     def account(self, record: AccountRecord) -> None:
         self.accounts += record.open
         self.mailboxes += len(record.mailboxes)
+        self.shares += sum(len(mailbox.acl) for mailbox in record.mailboxes)
         self.states.update(_octets(record))
+
+    def annotated(self, some: AnnotationsRecord) -> None:
+        self.annotations += len(some.entries)
+        self.states.update(_octets(some))
 
     def entry(self, entry: EntryRecord, email: EmailRecord | None, blob: BlobRecord | None) -> None:
         if entry.lost is None:
@@ -179,6 +187,7 @@ class _Comparison:
             self.report.problem(f"account {found.id}: {'missing' if new is None else 'not in the source'}")
         elif old != new:
             self._differing(f"account {found.id}", old, new, apart=("mailboxes",))
+        await self._annotations(found.id, old, new)
         mailboxes = {one.id: (one, None) for one in (old.mailboxes if old is not None else ())}
         both: dict[str, tuple[MailboxRecord | None, MailboxRecord | None]] = dict(mailboxes)
         for one in new.mailboxes if new is not None else ():
@@ -190,6 +199,17 @@ class _Comparison:
             elif before != after:
                 self._differing(what, before, after)
             await self._mailbox(InMailbox(found.id, id), what, before, after)
+
+    async def _annotations(self, account: str, old: AccountRecord | None, new: AccountRecord | None) -> None:
+        sides = _annotations(self._source, account, old), _annotations(self._target, account, new)
+        async for before, after in _merged(*sides, lambda one: (one.mailbox, one.owner)):
+            if before is not None:
+                self._old.annotated(before)
+            if after is not None:
+                self._new.annotated(after)
+            if before != after:
+                mailbox = (before or after or ("",))[0]
+                self.report.problem(f"account {account}: annotations of {mailbox or 'itself'} differ")
 
     async def _mailbox(self, at: InMailbox, what: str, old: MailboxRecord | None, new: MailboxRecord | None) -> None:
         begun = self._new.messages
@@ -302,6 +322,14 @@ class _Named(NamedTuple):
     def of(self, entry: EntryRecord) -> tuple[EmailRecord | None, BlobRecord | None]:
         email = self.emails.get(entry.email)
         return email, self.blobs.get(email.blob) if email is not None else None
+
+
+async def _annotations(store: Transfer, account: str, record: AccountRecord | None) -> AsyncIterator[AnnotationsRecord]:
+    after = ("", "")
+    while record is not None and record.annotated and (page := await store.annotations(account, after, SETS)):
+        for one in page:
+            yield one
+        after = (page[-1].mailbox, page[-1].owner)
 
 
 async def _entries(

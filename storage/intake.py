@@ -29,6 +29,7 @@ from storage.model import INLINE_MAX, PREFIX_MAX, Delivery, NewMessage, StagedBl
 from storage.port import Reason, Refused, Unavailable
 
 T = TypeVar("T")
+B = TypeVar("B", Delivery, NewMessage)
 ReadOut = Callable[[bytes, Part], Any]
 """What a store reads out of a message beside its forms, on the same thread: (octets, structure) → anything."""
 
@@ -76,21 +77,24 @@ class Intake:
 
     async def deliveries(self, batch: Sequence[Delivery]) -> list[Described | Refused]:
         """Each body described, or why it is refused: small ones at once, and one hop to a thread for the others."""
-        heavy = [delivery for delivery in batch if not _light(delivery.content)]
-        described = iter(await self.on_thread(lambda: [self._delivery(one) for one in heavy]) if heavy else ())
-        found: list[Described | Refused] = []
-        for delivery in batch:
-            if _light(delivery.content):
-                found.append(self._delivery(delivery))
+        return await self._all_of(batch, self._delivery)
+
+    async def messages(self, messages: Sequence[NewMessage]) -> list[Described]:
+        """Every body described, in the same way. TOO_BIG, UNKNOWN_CTE."""
+        return await self._all_of(messages, lambda message: self._described(message.content))
+
+    async def _all_of(self, batch: Sequence[B], work: Callable[[B], T]) -> list[T]:
+        heavy = [one for one in batch if not _light(one.content)]
+        done = iter(await self.on_thread(lambda: [work(one) for one in heavy]) if heavy else ())
+        found: list[T] = []
+        for one in batch:
+            if _light(one.content):
+                found.append(work(one))
                 # Others have their turn after each.
                 await asyncio.sleep(0)
             else:
-                found.append(next(described))
+                found.append(next(done))
         return found
-
-    async def messages(self, messages: Sequence[NewMessage]) -> list[Described]:
-        """Every body described. TOO_BIG, UNKNOWN_CTE."""
-        return await self.on_thread(lambda: [self._described(message.content) for message in messages])
 
     async def stage(self, chunks: AsyncIterable[bytes], sink: Sink) -> StagedBlob:
         """Hand a body to the sink a piece at a time while it comes; then describe it, out of memory when it is short.

@@ -17,6 +17,21 @@ MAILBOXES_PER_ACCOUNT: Final = 5_000
 SUBSCRIPTIONS_PER_ACCOUNT: Final = 10_000
 KEYWORDS_PER_ACCOUNT: Final = 1_000
 """Different keywords an account may ever have used."""
+GRANTS_PER_MAILBOX: Final = 100
+"""Entries of a mailbox's access control list."""
+SHARED_MAILBOXES: Final = 5_000
+"""Mailboxes of others that one account is shown."""
+ENTRY_NAME_OCTETS: Final = 256
+"""Octets of the name of an annotation's entry."""
+ANNOTATIONS_PER_MAILBOX: Final = 100
+"""Entries of a mailbox (or an account itself) that are shared, and as many that are one account's own."""
+ANNOTATED_OCTETS: Final = 256 * 1024
+"""Octets of their names and values together."""
+ANNOTATIONS_PER_ACCOUNT: Final = 10_000
+"""Entries of an account's mailboxes and itself, whoever set them."""
+ANNOTATED_OCTETS_PER_ACCOUNT: Final = 16 * 1024 * 1024
+ANNOTATED_AT_ONCE: Final = 16
+"""Mailboxes whose annotations one call reads with their values."""
 UID_MAX: Final = 0xFFFF_FFFF
 """RFC 3501 §2.3.1.1: a uid is a 32-bit value."""
 VANISHED_PER_MAILBOX: Final = 100_000
@@ -64,8 +79,14 @@ SPOOL_PAGE: Final = 1_000
 """Items or domains of the spool in one page, whatever was asked."""
 SPOOL_CHANGES: Final = 1_000
 """Items that one ``change_spool`` or ``extend`` names."""
+SPOOL_RESULT: Final = 4096
+"""Characters of what is kept of an item that has ended."""
+SPOOL_RESULT_AGE: Final = 86400.0
+"""Seconds for which that is kept."""
 CLAIM_MAX: Final = 1_000
 """Items that one ``claim`` takes, whatever was asked."""
+CLAIM_TEXT: Final = 16 * 1024
+"""Octets of a message up to which it comes with the claim."""
 CLAIM_POLL: Final = 1.0
 """Seconds after which a waiting claim looks whether another process has left it something."""
 

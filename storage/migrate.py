@@ -36,6 +36,8 @@ BATCH_RECORDS: Final = 500
 """Records after which a batch is handed over."""
 BATCH_OCTETS: Final = 4 * 1024 * 1024
 """Octets of bodies after which a batch is handed over; so much of them is read at once, too."""
+SETS: Final = 8
+"""Sets of annotations (256 KiB each at most) that are read at once."""
 RANGES: Final = 10_000
 """Ranges of expunged uids that are read at once."""
 
@@ -73,7 +75,8 @@ class Part(IntEnum):
 class Place(NamedTuple):
     """How far a copy has come. after: the last account, item or row that is finished. The account after it: begun when
     its record is there; its mailboxes below ``mailbox`` are finished, in that one the parts below ``part``, in that
-    part all up to ``within`` (a uid or modseq). messages, octets: done so far."""
+    part all up to ``within`` (a uid or modseq). messages, octets: done so far. annotated: mailbox and owner of the
+    account's last set of annotations that is finished."""
 
     stage: int = Stage.ACCOUNTS
     after: str = ""
@@ -83,6 +86,7 @@ class Place(NamedTuple):
     within: int = 0
     messages: int = 0
     octets: int = 0
+    annotated: tuple[str, str] = ("", "")
 
     def text(self) -> str:
         """As the new store keeps it."""
@@ -90,7 +94,10 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> Place:
-        return cls(*json.loads(text)) if text else cls()
+        if not text:
+            return cls()
+        place = cls(*json.loads(text))
+        return place._replace(annotated=(place.annotated[0], place.annotated[1]))
 
 
 async def survey(source: Transfer) -> Survey:
@@ -181,11 +188,20 @@ class _Copier:
             self._batch.accounts.append(account)
             self._place = self._place._replace(begun=True)
             await self._counted(1 + len(account.mailboxes) + len(account.subscriptions))
+        if account.annotated:
+            await self._annotations(account.id)
         for mailbox in account.mailboxes:
             # A mailbox that never had a message has no history either.
             if mailbox.id >= self._place.mailbox and mailbox.uidnext > 1:
                 await self._mailbox(account.id, mailbox)
         self._place = Place(Stage.ACCOUNTS, account.id, messages=self._place.messages, octets=self._place.octets)
+
+    async def _annotations(self, account: str) -> None:
+        while page := await self._source.annotations(account, self._place.annotated, SETS):
+            self._batch.annotations.extend((account, one) for one in page)
+            self._place = self._place._replace(annotated=(page[-1].mailbox, page[-1].owner))
+            self._octets += sum(len(value) for one in page for _, _, value in one.entries)
+            await self._counted(sum(len(one.entries) for one in page))
 
     async def _mailbox(self, account: str, mailbox: MailboxRecord) -> None:
         if mailbox.id > self._place.mailbox:

@@ -8,17 +8,45 @@ non-adjacent ``(first, last)`` pairs, both ends included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import NamedTuple
 
-Ranges = tuple[tuple[int, int], ...]
-"""Sorted, disjoint, non-adjacent (first, last) pairs of uids, both ends included; () is the empty set."""
+from storage.access import ALL_RIGHTS as ALL_RIGHTS
+from storage.access import ANYONE as ANYONE
+from storage.access import Grant as Grant
+from storage.access import Rights as Rights
+from storage.criteria import All as All
+from storage.criteria import And as And
+from storage.criteria import BodyContains as BodyContains
+from storage.criteria import DateField as DateField
+from storage.criteria import DateRange as DateRange
+from storage.criteria import Found as Found
+from storage.criteria import HasFlags as HasFlags
+from storage.criteria import HasKeyword as HasKeyword
+from storage.criteria import HeaderContains as HeaderContains
+from storage.criteria import ModseqFrom as ModseqFrom
+from storage.criteria import Not as Not
+from storage.criteria import Or as Or
+from storage.criteria import Query as Query
+from storage.criteria import SizeRange as SizeRange
+from storage.criteria import TextContains as TextContains
+from storage.criteria import Uids as Uids
+from storage.ranges import ALL_UIDS as ALL_UIDS
+from storage.ranges import Ranges as Ranges
 
-ALL_UIDS: Ranges = ((1, 0xFFFF_FFFF),)
 SYSTEM = "system"
 """The acting account of what no user asked for: deliveries, sweeps, the administrator's command line."""
+
+MAIL = ""
+"""The queue of all that is sent on as mail: what the runner of the spool claims."""
+TASKS = "tasks"
+"""The queue of the asynchronous sending API."""
+QUEUES = frozenset({TASKS})
+"""Those beside MAIL."""
+QUEUE_MARK = "§"
+"""Before the name of a queue, in place of an item's domain: no domain has it, for they are ASCII."""
 
 DELIMITER = "/"
 INBOX = "INBOX"
@@ -71,10 +99,15 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class MailboxRef:
-    """A mailbox of an account: the owner's account id and the mailbox id (RFC 8474 MAILBOXID)."""
+    """A mailbox of an account: the owner's account id and the mailbox id (RFC 8474 MAILBOXID).
+
+    actor: the account for which a reading call asks, whose right to read (r) is checked in that read; None for the
+    owner. Writing calls go by ``Operation.actor``.
+    """
 
     account: str
     mailbox: str
+    actor: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +117,7 @@ class Mailbox:
     name: Unicode, levels divided by "/", INBOX in capitals. special_use: RFC 6154 attribute ("\\\\Sent") or None.
     recent: messages that no read-write session has been told of (uid >= the mailbox's recent_from).
     highest_modseq: the account's modseq of the last change of this mailbox, at least 1 (RFC 7162 §3.1.2.1).
-    size: sum of RFC822.SIZE. deleted: messages flagged \\\\Deleted.
+    size: sum of RFC822.SIZE. deleted: messages flagged \\\\Deleted. rights: of who asked.
     """
 
     ref: MailboxRef
@@ -98,14 +131,45 @@ class Mailbox:
     recent: int
     size: int
     special_use: str | None = None
+    rights: Rights = ALL_RIGHTS
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxList:
-    """All mailboxes of an account by name, and the names subscribed to (which need not exist, RFC 3501 §6.3.9)."""
+    """All mailboxes of an account by name, and the names subscribed to (which need not exist, RFC 3501 §6.3.9).
+    annotated: the account's modseq of the last change of an annotation of any of them or its own, 0 before the first.
+    """
 
     mailboxes: tuple[Mailbox, ...]
     subscriptions: frozenset[str]
+    annotated: int = 0
+
+
+ANNOTATION_OCTETS = 32 * 1024
+"""Octets of one annotation's value."""
+
+
+class Depth(Enum):
+    """Which annotations the name of an entry stands for (RFC 5464 §4.2.2)."""
+
+    ENTRY = "0"
+    CHILDREN = "1"
+    ALL = "infinity"
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A named value that a client keeps beside a mailbox (RFC 5464 §3).
+
+    mailbox: its id, "" for one of the account itself. entry: in lower case, "/shared/…" for all who may read the
+    mailbox, or "/private/…" for the account alone that set it. modseq: of its last change. value: None where it was not
+    asked for.
+    """
+
+    mailbox: str
+    entry: str
+    modseq: int
+    value: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +178,8 @@ class Opened:
 
     uids: of all messages. recent: the uids that are \\\\Recent for this session alone: a read-write open takes them
     atomically, so that no second read-write open gets them; a read-only open sees and leaves them.
-    first_unseen_uid: lowest uid without \\\\Seen, or None. keywords: in use in the account, for FLAGS.
+    first_unseen_uid: lowest uid without \\\\Seen, or None. keywords: in use in the account, for FLAGS; ()
+    for another than the owner.
     """
 
     mailbox: Mailbox
@@ -134,6 +199,26 @@ class Entry(NamedTuple):
     email: str
     internaldate: int
     savedate: int
+
+
+class FlagPage(NamedTuple):
+    """Flags of messages as columns of the same length, in uid order. flags: bits of mail.flags. keywords: of the
+    messages that have any: uid, names sorted."""
+
+    uids: tuple[int, ...]
+    modseqs: tuple[int, ...]
+    flags: tuple[int, ...]
+    keywords: tuple[tuple[int, tuple[str, ...]], ...]
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> FlagPage:
+        """The same told by entries."""
+        return cls(
+            tuple([entry.uid for entry in entries]),
+            tuple([entry.modseq for entry in entries]),
+            tuple([entry.flags for entry in entries]),
+            tuple([(entry.uid, entry.keywords) for entry in entries if entry.keywords]),
+        )
 
 
 class Want(IntFlag):
@@ -194,8 +279,9 @@ class Changes:
 
     entries: the latest state of messages that appeared or whose flags changed. vanished: uids expunged or moved
     away. A uid stands in one of the two at most. more: call again with since=through. gone: the mailbox itself was
-    deleted (the session ends with BYE or CLOSE). through never passes a change that a later call could still show; on
-    the last page it is the account's modseq of that moment, so that ``watch`` from there is silent until more happens.
+    deleted, or the ref's actor may no longer read it (the session ends with BYE or CLOSE). through never passes a
+    change that a later call could still show; on the last page it is the account's modseq of that moment, so that
+    ``watch`` from there is silent until more happens. rights: of who asked, at that moment.
     """
 
     entries: tuple[Entry, ...]
@@ -203,6 +289,7 @@ class Changes:
     through: int
     more: bool
     gone: bool = False
+    rights: Rights = ALL_RIGHTS
 
 
 class FlagMode(Enum):
@@ -225,7 +312,8 @@ class FlagsStored:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """RFC 4315 §3 COPYUID: source and target have the same number of uids, paired in ascending order."""
+    """RFC 4315 §3 COPYUID: source and target have the same number of uids, paired in ascending order. modseq: of the
+    target's account; of the source's where messages were moved."""
 
     uidvalidity: int
     source: Ranges
@@ -293,7 +381,8 @@ class Delivery:
 
     sender: reverse-path, "" for the null sender. params: MAIL parameters that concern the way on (BODY, SMTPUTF8,
     RET, ENVID). trace: id of its trace; a "stored" or "spooled" event per recipient is added by storage.
-    An account stands once in ``local`` at most.
+    An account stands once in ``local`` at most. queue: one of QUEUES for a task: all its remote recipients are one item
+    of that queue, which is never taken for mail.
     """
 
     op: Operation
@@ -304,6 +393,7 @@ class Delivery:
     local: tuple[LocalRecipient, ...] = ()
     remote: tuple[RemoteRecipient, ...] = ()
     params: Mapping[str, str] = field(default_factory=dict)
+    queue: str = MAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +427,7 @@ class SpoolItem:
     attempt ended without its outcome being known. leased_until: 0 while nobody has it. held: not tried until released.
     route: where to send instead of where its domain leads, or None. told_at: when the sender was last told of the
     delay, or None. last: the reply or reason of the last attempt, "". params: MAIL parameters as in ``Delivery``.
+    An item of a queue has the queue and its account as ``domain``, marked by QUEUE_MARK; see ``queue``.
     """
 
     id: str
@@ -357,13 +448,40 @@ class SpoolItem:
     last: str = ""
     params: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def queue(self) -> str:
+        """MAIL, or one of QUEUES."""
+        return self.domain[1:].partition("/")[0] if self.domain.startswith(QUEUE_MARK) else MAIL
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolResult:
+    """What became of an item that has ended, kept for a day where its end asked for that.
+
+    queue, account: of the item. recipients: those that it had at its end. attempts: those whose outcome was settled,
+    the last included. claims: as in SpoolItem, at the end. ended_at: Unix seconds. dropped: it was dropped, and not
+    settled. text: as the settlement gave it; of one that was dropped "".
+    """
+
+    item: str
+    queue: str
+    account: str | None
+    recipients: tuple[RemoteRecipient, ...]
+    attempts: int
+    claims: int
+    ended_at: float
+    dropped: bool
+    text: str
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """An item that the caller alone may try, until its ``leased_until``. lease: names this claim in ``settle``."""
+    """An item that the caller alone may try, until its ``leased_until``. lease: names this claim in ``settle``. text:
+    the whole message where the adapter has it at hand (it does for short ones); None: to be read by ``spool_read``."""
 
     item: SpoolItem
     lease: str
+    text: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +492,8 @@ class Settlement:
     recipients that are done with, sent or failed for good; the item is gone when none is left. next_attempt: for the
     others. attempted: False gives the item back as if it had not been claimed (``claims`` too). told: the sender was
     told of the delay now. last: as in SpoolItem. report: a delivery status notification to be accepted in the same
-    change, or None.
+    change, or None. result: when none is left, what is kept for a day of the item (a ``SpoolResult``'s text), in the
+    same change; None for nothing.
     """
 
     op: Operation
@@ -386,6 +505,7 @@ class Settlement:
     told: bool = False
     last: str = ""
     report: Delivery | None = None
+    result: str | None = None
 
 
 class SpoolAction(Enum):
@@ -454,121 +574,3 @@ class SweepReport:
     operations: int
     events: int
     more: bool
-
-
-# Search (RFC 3501 §6.4.4). Sequence numbers never reach storage: the session turns them into uids.
-
-
-@dataclass(frozen=True, slots=True)
-class All:
-    """Every message."""
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    keys: tuple[Query, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    keys: tuple[Query, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    key: Query
-
-
-@dataclass(frozen=True, slots=True)
-class Uids:
-    uids: Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class HasFlags:
-    """All of these system flag bits are set."""
-
-    flags: int
-
-
-@dataclass(frozen=True, slots=True)
-class HasKeyword:
-    """Case-insensitive."""
-
-    keyword: str
-
-
-class DateField(Enum):
-    INTERNAL = "internaldate"
-    SENT = "sent"
-    SAVED = "savedate"
-
-
-@dataclass(frozen=True, slots=True)
-class DateRange:
-    """start <= date < end, Unix seconds; None is open. SENT compares the Date header's own calendar day without its
-    zone (RFC 3501 SENTBEFORE: "disregarding time and timezone"); a message without a Date never matches SENT."""
-
-    field: DateField
-    start: int | None
-    end: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SizeRange:
-    """larger < RFC822.SIZE < smaller, octets; None is open."""
-
-    larger: int | None
-    smaller: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderContains:
-    """The named header field, decoded, holds the text (i;unicode-casemap, substring); "" : the field exists."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class BodyContains:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class TextContains:
-    """Header or body holds the text."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModseqFrom:
-    """modseq >= value (RFC 7162 §3.1.5)."""
-
-    modseq: int
-
-
-Query = (
-    All
-    | And
-    | Or
-    | Not
-    | Uids
-    | HasFlags
-    | HasKeyword
-    | DateRange
-    | SizeRange
-    | HeaderContains
-    | BodyContains
-    | TextContains
-    | ModseqFrom
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """uids that match, of the mailbox as it was at modseq ``highest_modseq``."""
-
-    uids: Ranges
-    highest_modseq: int

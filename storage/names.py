@@ -22,7 +22,11 @@ FIRST_MAILBOXES: Final = (
 
 
 def canonical(name: str) -> str:
-    """The name with INBOX, alone or as the first level, in capitals."""
+    """The name in Normalization Form C, with INBOX, alone or as the first level, in capitals."""
+    # RFC 9051 §5.1, RFC 5198 §2: composed or not, it is the same name. Composing takes time quadratic in the number of
+    # marks in a row; no mailbox has a name of more characters.
+    if len(name) <= NAME_OCTETS:
+        name = unicodedata.normalize("NFC", name)
     # RFC 3501 §5.1: INBOX means the same in any case; as a superior it is the same mailbox.
     # Of ASCII's letters alone: the dotless i in capitals is an I as well.
     first, delimiter, rest = name.partition(DELIMITER)
@@ -31,6 +35,7 @@ def canonical(name: str) -> str:
 
 def checked(name: str) -> str:
     """The canonical form of a name that may be given to a mailbox; else Refused(BAD_NAME)."""
+    name = canonical(name)
     try:
         octets = len(name.encode())
     except UnicodeEncodeError:
@@ -44,7 +49,7 @@ def checked(name: str) -> str:
         raise Refused(Reason.BAD_NAME, f"The mailbox name has more than {NAME_LEVELS} levels.")
     if not all(levels):
         raise Refused(Reason.BAD_NAME, "The mailbox name has an empty level.")
-    return canonical(name)
+    return name
 
 
 def searchable(name: str) -> str:

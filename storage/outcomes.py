@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from storage import ranges
-from storage.model import Accepted, Mailbox, MailboxRef, Opened, Ranges, StoredAt
+from storage.model import Accepted, Mailbox, MailboxRef, Opened, Ranges, Rights, StoredAt
 
 
 def with_recent(found: Opened, taken: Ranges) -> Opened:
@@ -32,12 +32,14 @@ def mailbox(made: Mailbox) -> list[str | int | None]:
         made.recent,
         made.size,
         made.special_use,
+        int(made.rights),
     ]
 
 
-def mailbox_again(account: str, known: Any) -> Mailbox:
-    """The mailbox that ``mailbox`` kept."""
-    return Mailbox(MailboxRef(account, known[0]), *known[1:])
+def mailbox_again(account: str, known: Any, actor: str | None = None) -> Mailbox:
+    """The mailbox that ``mailbox`` kept. actor: another than the owner, for whom it was made."""
+    # One that was kept by an earlier release has no rights: its owner made it.
+    return Mailbox(MailboxRef(account, known[0], actor), *known[1:11], *map(Rights, known[11:]))
 
 
 def stored(at: StoredAt) -> list[str | int]:

@@ -7,10 +7,14 @@ Uids rise strictly within a (mailbox, uidvalidity) and are never reused; uidvali
 that never goes back, so that a mailbox made again under an old name has a new one. **Repeat.** Each writing call
 carries an ``Operation``; a repeat of its id within an hour changes nothing and returns the first outcome (lists of
 entries in it are read anew). A refusal changed nothing and is not kept: its repeat is tried anew.
-**Rights.** ``op.actor`` must be the owner or SYSTEM, else Refused(NO_PERMISSION); reads are asked by doors for the
-account that signed in. **Paging.** Reads that return many rows return pages of bounded rows and octets, each a short
-read of its own at one moment; nothing stays open between pages. **Errors.** Refused and Unavailable, nothing else;
-anything else that escapes is a bug. Cancelling the waiting task does not undo a write that has begun.
+**Rights.** The owner of a mailbox and SYSTEM may do everything. Other accounts may do what the mailbox's access control
+list gives them (``Grant``): a writing call checks ``op.actor``, a reading call the ref's ``actor``, in the same
+transaction and the same read. Who lacks a right is refused NO_PERMISSION where he may know of the mailbox (he has l or
+r), else NO_SUCH_MAILBOX, as if it were not there. Calls that name an account and no mailbox are its owner's alone.
+``read`` is asked by doors for an email that a permitted read has named. **Paging.** Reads that return many rows return
+pages of bounded rows and octets, each a short read of its own at one moment; nothing stays open between pages.
+**Errors.** Refused and Unavailable, nothing else; anything else that escapes is a bug. Cancelling the waiting task does
+not undo a write that has begun.
 """
 
 from __future__ import annotations
@@ -20,18 +24,23 @@ from enum import Enum
 from typing import Protocol
 
 from storage.model import (
+    MAIL,
     Accepted,
+    Annotation,
     Appended,
     Changes,
     Claimed,
     Copied,
     Delivery,
+    Depth,
     Entry,
     Event,
     Expunged,
     FlagMode,
+    FlagPage,
     FlagsStored,
     Found,
+    Grant,
     Mailbox,
     MailboxList,
     MailboxRef,
@@ -40,11 +49,13 @@ from storage.model import (
     Operation,
     Query,
     Ranges,
+    Rights,
     Row,
     Settlement,
     SpoolAction,
     SpoolDomain,
     SpoolItem,
+    SpoolResult,
     StagedBlob,
     StorageStats,
     SweepReport,
@@ -116,34 +127,92 @@ class Storage(Protocol):
     async def list_mailboxes(self, account: str) -> MailboxList:
         """All of them with their counters, read at one moment, by name with INBOX first."""
 
-    async def mailbox(self, account: str, name: str) -> Mailbox:
-        """One by name (INBOX in any case). NO_SUCH_MAILBOX."""
+    async def mailbox(self, account: str, name: str, actor: str | None = None) -> Mailbox:
+        """One by name (INBOX in any case), as another account sees it where ``actor`` is one: with its rights, and its
+        id in the ref. NO_SUCH_MAILBOX, also where the actor has no right at all: what else it may know is for the
+        caller to judge by ``rights``."""
 
     async def create_mailbox(self, op: Operation, account: str, name: str, special_use: str | None = None) -> Mailbox:
-        """RFC 3501 §6.3.3. Superior names are made too. ALREADY_EXISTS, BAD_NAME (empty level, control characters,
+        """RFC 3501 §6.3.3. Superior names are made too. Each gets the access control list of the mailbox above it
+        (RFC 4314 §4). Another than the owner needs k on the nearest mailbox above, and gives no special use
+        (NO_PERMISSION). ALREADY_EXISTS, BAD_NAME (empty level, control characters,
         over 1024 octets of UTF-8 or 64 levels), LIMIT (mailboxes per account). special_use is taken by one mailbox
         at a time: CANNOT when another has it."""
 
     async def delete_mailbox(self, op: Operation, account: str, name: str) -> None:
         """RFC 3501 §6.3.4: messages go with it; inferior names stay (their superior is then a name without a
-        mailbox). INBOX: CANNOT. NO_SUCH_MAILBOX."""
+        mailbox). INBOX: CANNOT. NO_SUCH_MAILBOX. Another than the owner needs x. The access control list goes with the
+        mailbox."""
 
     async def rename_mailbox(self, op: Operation, account: str, name: str, new_name: str) -> None:
         """RFC 3501 §6.3.5: inferior names move along, uidvalidity and mailbox ids stay. A superior that exists only
         by its inferiors can be renamed. INBOX: its messages move to the new mailbox, INBOX stays and its inferiors
-        too. ALREADY_EXISTS, BAD_NAME, NO_SUCH_MAILBOX, CANNOT (into its own inferior)."""
+        too. ALREADY_EXISTS, BAD_NAME, NO_SUCH_MAILBOX, CANNOT (into its own inferior). Access control lists stay with
+        their mailboxes. Another than the owner needs x on the mailbox and k on the nearest one above the new name, and
+        cannot rename INBOX, nor a name without a mailbox."""
 
     async def subscribe(self, op: Operation, account: str, name: str, on: bool) -> None:
-        """Add or remove a name in the account's set; the mailbox need not exist. LIMIT."""
+        """Add or remove a name in the account's set; the mailbox need not exist. The account's modseq rises where that
+        changes anything. LIMIT."""
 
     async def open_mailbox(self, op: Operation, ref: MailboxRef, read_write: bool) -> Opened:
-        """What SELECT shows; a read-write open takes the recent messages. NO_SUCH_MAILBOX."""
+        """What SELECT shows; a read-write open takes the recent messages. Another than the owner needs r.
+        NO_SUCH_MAILBOX."""
+
+    # -- sharing
+
+    async def acl(self, ref: MailboxRef) -> tuple[Grant, ...]:
+        """The access control list in order of identifier, the negative entry of one behind the other. Needs a.
+        NO_SUCH_MAILBOX."""
+
+    async def set_acl(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        identifier: str,
+        rights: Rights,
+        mode: FlagMode = FlagMode.REPLACE,
+        negative: bool = False,
+    ) -> None:
+        """Change the entry of an identifier (RFC 4314 §3.1); one that is left without rights is gone (§3.2). Needs a.
+        The account's modseq rises, so that ``watch`` and ``changes`` tell whoever has the mailbox open. CANNOT for the
+        owner's own id, LIMIT (entries of a mailbox), NO_SUCH_MAILBOX. That the identifier is an account's is the
+        caller's to know."""
+
+    async def shared_with(self, account: str) -> tuple[Mailbox, ...]:
+        """The mailboxes of other accounts that this one may look up (l), with its rights and its id in the refs, by
+        owner and then by name; the first SHARED_MAILBOXES of them. () for an unknown account."""
+
+    # -- annotations
+
+    async def annotations(
+        self,
+        refs: Sequence[MailboxRef],
+        entries: Sequence[str] = ("/private", "/shared"),
+        depth: Depth = Depth.ALL,
+        values: bool = True,
+    ) -> tuple[Annotation, ...]:
+        """The annotations of mailboxes of one account, or (mailbox "") of the account itself, in the order of refs and
+        then of entries: those of the names given and, as ``depth`` says, of what is below them. Private ones are those
+        of the refs' actor. Mailboxes that are not there, or on which the actor lacks l, or has none of r, s, w, i and p
+        (RFC 5464 §3.3), are left out. With values at most ANNOTATED_AT_ONCE refs: LIMIT. BAD_NAME."""
+
+    async def set_annotations(self, op: Operation, ref: MailboxRef, values: Mapping[str, bytes | None]) -> int:
+        """Set, and with None remove, annotations: all of them or none. Private ones are the actor's. The modseq of the
+        change; the account's where nothing changes. They stay with their mailbox when it is renamed and go when it is
+        deleted; an account's purge takes those that it set on mailboxes of others too. Another than the owner needs l
+        and any of r, s, w, i and p, for shared ones w. BAD_NAME, TOO_BIG (over ANNOTATION_OCTETS), LIMIT (entries of a
+        mailbox, octets of an account), CANNOT (shared ones of an account itself, private ones of SYSTEM),
+        NO_SUCH_MAILBOX."""
 
     # -- reading messages
 
     async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
         """The first ``limit`` (at most 16,384) entries of the set in uid order; ask again from the last uid + 1 until
         fewer come. NO_SUCH_MAILBOX."""
+
+    async def flags(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> FlagPage:
+        """Of the same entries the flags alone, for a read of very many. NO_SUCH_MAILBOX."""
 
     async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
         """Entries joined with stored forms, in uid order; At most ``limit`` rows
@@ -164,9 +233,9 @@ class Storage(Protocol):
 
     async def changes(self, ref: MailboxRef, since: int, limit: int = 1024) -> Changes:
         """What happened in the mailbox after modseq ``since`` (a mailbox's highest_modseq, or an earlier
-        ``through``). A mailbox that is not there: gone=True. What shares a modseq stays in one page, so one change
-        of many messages makes a page longer than ``limit``. Where the history of expunges was cut, ``vanished`` holds
-        every uid that is not there (RFC 7162 §3.2.6 allows it)."""
+        ``through``). A mailbox that is not there, or that the ref's actor may not read: gone=True. What shares a modseq
+        stays in one page, so one change of many messages makes a page longer than ``limit``. Where the history of
+        expunges was cut, ``vanished`` holds every uid that is not there (RFC 7162 §3.2.6 allows it)."""
 
     async def watch(self, accounts: Mapping[str, int], wait: float) -> Mapping[str, int]:
         """The accounts whose modseq is above the one given, with their modseq now; at once if there are any, else
@@ -191,7 +260,17 @@ class Storage(Protocol):
     ) -> Appended:
         """RFC 3501 §6.3.11, RFC 3502: all of them or none. quota: octets the account may use, None for no limit.
         OVER_QUOTA, NO_SUCH_MAILBOX, NO_SUCH_BLOB, UNKNOWN_CTE (content with NUL), TOO_BIG (content over INLINE_MAX
-        that was not staged), LIMIT (keywords), BAD_NAME (a keyword that is no atom)."""
+        that was not staged), LIMIT (keywords), BAD_NAME (a keyword that is no atom). Another than the owner needs i;
+        flags for which it lacks s, t or w are left out."""
+
+    async def replace(
+        self, op: Operation, ref: MailboxRef, uid: int, target: MailboxRef, message: NewMessage, quota: int | None
+    ) -> Appended:
+        """RFC 8508 §3.2: append the message to ``target``, a mailbox of the same account (perhaps ``ref`` itself; of
+        another one: CANNOT), and expunge the message ``uid`` of ``ref``, flagged \\Deleted or not, in one change with
+        one modseq. quota: as for ``append``, and only what the account comes to use more counts. NO_SUCH_MESSAGE when
+        the old one is not there; else refuses as ``append`` and ``expunge`` do. Another than the owner needs i on the
+        target, r, t and e on the source."""
 
     async def store_flags(
         self,
@@ -204,39 +283,71 @@ class Storage(Protocol):
         unchanged_since: int | None = None,
     ) -> FlagsStored:
         """RFC 3501 §6.4.6. All changed messages get one new modseq; those that would not change keep theirs.
-        LIMIT (keywords per account), NO_SUCH_MAILBOX."""
+        LIMIT (keywords per account), NO_SUCH_MAILBOX. Another than the owner needs s for \\Seen, t for \\Deleted, w for
+        the rest: what it has no right to is left as it is (RFC 4314 §4), and refused where it has none of the rights
+        that the flags named (with REPLACE: that any flag) would need."""
 
-    async def copy(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None) -> Copied:
-        """RFC 3501 §6.4.7: all or none, with flags, keywords and INTERNALDATE; the email is shared. ``target`` is a
-        mailbox name of the same account. NO_SUCH_MAILBOX when the target is missing, OVER_QUOTA. Uids that are
-        gone are left out; () when none is left (uidvalidity still the target's)."""
+    async def copy(
+        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None = None
+    ) -> Copied:
+        """RFC 3501 §6.4.7: all or none, with flags, keywords and INTERNALDATE; the email is shared within an account,
+        the body always. ``target`` is a mailbox name of the account ``to``, None for the source's own, whose quota
+        is given. NO_SUCH_MAILBOX when the target is missing, OVER_QUOTA. Uids that are gone are left out; () when none
+        is left (uidvalidity still the target's). Another than the owner needs r on the source and i on the target;
+        flags for which it lacks s, t or w there are left out."""
 
-    async def move(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str) -> Copied:
-        """RFC 6851: copy and expunge in one change. CANNOT when the target is the source."""
+    async def move(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None = None,
+        to: str | None = None,
+    ) -> Copied:
+        """RFC 6851: copy and expunge in one change. CANNOT when the target is the source. As ``copy``; the quota is
+        that of ``to``, within an account it is not looked at. Another than the owner of the source needs t and e on
+        it as well. Between accounts in MongoDB it is two changes, first the copy; who repeats an operation that was
+        broken off between them finishes it."""
 
     async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
-        """Remove the messages of the set that are flagged \\Deleted (RFC 3501 §6.4.3, RFC 4315 §2.1)."""
+        """Remove the messages of the set that are flagged \\Deleted (RFC 3501 §6.4.3, RFC 4315 §2.1). Another than
+        the owner needs e."""
 
     # -- spool
 
     async def spool(
         self, account: str | None, limit: int = 100, after: str = "", domain: str | None = None
     ) -> tuple[SpoolItem, ...]:
-        """Waiting items in order of id, of one account or (None) of all, of one domain or all, after the id given."""
+        """Waiting mail in order of id, of one account or (None) of all, of one domain or all, after the id given."""
 
     async def spool_item(self, item: str, account: str | None) -> SpoolItem:
-        """One waiting item; with an account only its own. NO_SUCH_ITEM."""
+        """One waiting item, of the mail or of a queue; with an account only its own. NO_SUCH_ITEM."""
 
     async def spool_domains(self, limit: int = 1000, after: str = "") -> tuple[SpoolDomain, ...]:
-        """What waits, by domain in order of name, after the name given."""
+        """The mail that waits, by domain in order of name, after the name given."""
+
+    async def spool_queued(self, queue: str, account: str | None) -> int:
+        """How many items of one of QUEUES wait, or are being tried: of one account, or (None) of all."""
+
+    async def spool_result(self, item: str, account: str | None) -> SpoolResult:
+        """What became of an item that has ended, for SPOOL_RESULT_AGE; with an account only its own. Who does not find
+        the item finds this at once. NO_SUCH_ITEM where there is none, or no more."""
 
     async def claim(
-        self, limit: int, per_domain: int, lease: float, wait: float = 0.0, skip: frozenset[str] = frozenset()
+        self,
+        limit: int,
+        per_domain: int,
+        lease: float,
+        wait: float = 0.0,
+        skip: frozenset[str] = frozenset(),
+        queue: str = MAIL,
     ) -> tuple[Claimed, ...]:
         """Take up to ``limit`` items that are due (not held, next_attempt reached, without a lease that runs), those
         due longest first, at most ``per_domain`` of one domain and none of the domains in ``skip``. Each is the
         caller's alone for ``lease`` seconds, whatever process asks, and is claimed again after. Without any it waits
-        until one may be due, at most ``wait`` seconds, and then perhaps returns ()."""
+        until one may be due, at most ``wait`` seconds, and then perhaps returns (). queue: mail alone, or the items of
+        that queue alone, of which those of one account count as of one domain."""
 
     async def extend(self, leases: Mapping[str, str], lease: float) -> frozenset[str]:
         """Let the leases of these items (item → lease) run ``lease`` seconds from now. The items that are still the
@@ -248,15 +359,17 @@ class Storage(Protocol):
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Refused | Unavailable | None]:
         """End claims: each in one change of its own with its events and its report, many in one batch; one outcome
         each, in order. A repeat of an operation id changes nothing and returns the first outcome. NO_SUCH_ITEM when
-        the item is gone or no longer under this lease: nothing was changed, its report too was not accepted. What
+        the item is gone or no longer under this lease: nothing was changed, its report too was not accepted. TOO_BIG
+        for a result over SPOOL_RESULT characters, NO_PERMISSION for who is neither the item's owner nor SYSTEM. What
         ``accept`` would refuse of the report is refused the same, and nothing is changed."""
 
     async def change_spool(
         self, op: Operation, items: Sequence[str], action: SpoolAction, route: str | None = None
     ) -> tuple[str, ...]:
         """Do to each of at most 1,000 items: RETRY (due now), HOLD, RELEASE, DROP (gone without a word to its sender;
-        not while it is leased), ROUTE (send to ``route`` from now on, None for where its domain leads). An attempt in
-        hand goes on. The op's actor is its owner or SYSTEM; others' items are as if they were not there. An event
+        not while it is leased; of an item of a queue a ``SpoolResult`` stays), ROUTE (send to ``route`` from now on,
+        None for where its domain leads). An attempt in hand goes on. The op's actor is its owner or SYSTEM; others'
+        items are as if they were not there. An event
         "queue" with the action goes into the trace of each. The ids that were there and not refused."""
 
     # -- trace

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from storage.model import Ranges
+Ranges = tuple[tuple[int, int], ...]
+"""Sorted, disjoint, non-adjacent (first, last) pairs of uids, both ends included; () is the empty set."""
+
+ALL_UIDS: Ranges = ((1, 0xFFFF_FFFF),)
 
 
 def of(uids: Iterable[int]) -> Ranges:

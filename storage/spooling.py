@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from storage.limits import SPOOL_RESULT
 from storage.model import SYSTEM, Event, Operation, Settlement, SpoolAction
 from storage.port import Reason, Refused
 
@@ -18,9 +19,11 @@ def check_settler(op: Operation, account: str | None) -> None:
 
 
 def check_settlement(settlement: Settlement) -> None:
-    """ValueError for a report that would be the same operation as what it reports."""
+    """ValueError for a report that would be the same operation as what it reports; TOO_BIG for too long a result."""
     if settlement.report is not None and settlement.report.op.id == settlement.op.id:
         raise ValueError("a report is an operation of its own")
+    if settlement.result is not None and len(settlement.result) > SPOOL_RESULT:
+        raise Refused(Reason.TOO_BIG, f"At most {SPOOL_RESULT} characters are kept of what has ended.")
 
 
 def check_number(items: int, most: int) -> None:

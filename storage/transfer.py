@@ -4,7 +4,8 @@ No door and no service uses this; ``storage.migrate`` does, on a store that noth
 the port shows and what it remembers for later: accounts with their counters, mailboxes, messages and those that were
 expunged within the grace, the history of expunges, bodies with what was read out of them, the spool and the trace. What
 does not cross: bodies that nothing names (staged, or about to be swept), the outcomes of operations (nobody who could
-repeat one is left), and the search index, which the new store builds by itself.
+repeat one is left), what became of items that have ended (it would be kept for a day), and the search index, which the
+new store builds by itself.
 
 Ids of mailboxes (RFC 8474 MAILBOXID), emails (EMAILID), bodies and spool items are kept where the new store can name a
 row so; where it cannot, it gives the row an id of its own and remembers the old one until the move is finished. All ids
@@ -32,7 +33,8 @@ class TransferRefused(Exception):
 
 class MailboxRecord(NamedTuple):
     """A mailbox with its counters. recent_from: the first uid that no read-write open has taken. history_from: the
-    modseq below which the history of expunges was cut. vanished: ranges in that history."""
+    modseq below which the history of expunges was cut. vanished: ranges in that history. acl: identifier, whether it is
+    negative, and rights of each entry, in order."""
 
     id: str
     name: str
@@ -48,12 +50,14 @@ class MailboxRecord(NamedTuple):
     size: int
     vanished: int
     history_from: int
+    acl: tuple[tuple[str, bool, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AccountRecord:
     """An account and all that it has but messages. open: False once its purge has begun; nothing but the id is left of
-    such a one, so that it is never used again. keywords: by their numbers. subscriptions: sorted. mailboxes: by id."""
+    such a one, so that it is never used again. keywords: by their numbers. subscriptions: sorted. mailboxes: by id.
+    annotated: as in ``storage.model.MailboxList``."""
 
     id: str
     open: bool
@@ -64,6 +68,16 @@ class AccountRecord:
     keywords: tuple[str, ...] = ()
     subscriptions: tuple[str, ...] = ()
     mailboxes: tuple[MailboxRecord, ...] = ()
+    annotated: int = 0
+
+
+class AnnotationsRecord(NamedTuple):
+    """The annotations of a mailbox ("": of the account itself) that one account set for itself, or ("") that are
+    shared. entries: (entry, modseq, value) in order, at least one."""
+
+    mailbox: str
+    owner: str
+    entries: tuple[tuple[str, int, bytes], ...]
 
 
 class EntryRecord(NamedTuple):
@@ -157,11 +171,12 @@ class InMailbox(NamedTuple):
 class Batch:
     """Records that are taken together, and the place in the move that is reached with them.
 
-    What a record names is in the store already, or earlier in this order: accounts, blobs (with their content), emails,
-    entries, vanished, spool, events.
+    What a record names is in the store already, or earlier in this order: accounts, annotations (with the account's
+    id), blobs (with their content), emails, entries, vanished, spool, events.
     """
 
     accounts: list[AccountRecord] = field(default_factory=list)
+    annotations: list[tuple[str, AnnotationsRecord]] = field(default_factory=list)
     blobs: list[BlobRecord] = field(default_factory=list)
     emails: list[EmailRecord] = field(default_factory=list)
     entries: list[tuple[InMailbox, EntryRecord]] = field(default_factory=list)
@@ -193,6 +208,9 @@ class Transfer(Protocol):
 
     async def accounts(self, after: str, limit: int) -> tuple[AccountRecord, ...]:
         """The next accounts, in order of id."""
+
+    async def annotations(self, account: str, after: tuple[str, str], limit: int) -> tuple[AnnotationsRecord, ...]:
+        """The next sets of annotations of an account after the mailbox and owner given, in order of both."""
 
     async def entries(self, at: InMailbox, after: int, limit: int, *, lost: bool) -> tuple[EntryRecord, ...]:
         """The next messages of a mailbox above the uid, in order of uid: those there, or (lost) those expunged within

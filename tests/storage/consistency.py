@@ -36,6 +36,10 @@ _WRONG: Final = {
         WHERE a.number IS NULL OR m.modseq > a.modseq OR m.uidvalidity > a.uidvalidity""",
     "a uidvalidity twice in an account": """
         SELECT account, uidvalidity FROM mailbox GROUP BY account, uidvalidity HAVING count(*) > 1""",
+    "an access control list of no mailbox, or of its owner": """
+        SELECT g.mailbox, g.identifier FROM acl AS g LEFT JOIN mailbox AS m ON m.number = g.mailbox
+        LEFT JOIN account AS a ON a.number = m.account
+        WHERE m.name IS NULL OR g.identifier = a.id OR g.rights NOT BETWEEN 1 AND 2047""",
     "a special use twice": """
         SELECT account, special_use FROM mailbox WHERE name IS NOT NULL AND special_use IS NOT NULL
         GROUP BY account, special_use HAVING count(*) > 1""",

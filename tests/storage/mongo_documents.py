@@ -13,6 +13,10 @@ from storage.adapters.mongo.blobs import chunk_id
 from storage.adapters.mongo.uidsets import unpack
 
 Document = dict[str, Any]
+COLLECTIONS = (
+    *("account", "annotation", "entry", "email", "blob", "chunk", "vanished"),
+    *("operation", "removed", "spool", "due", "queue_due"),
+)
 BATCH = 100
 """Documents in one answer: of chunks of 256 KiB so many fit, and mongo-java-server does not bound its octets."""
 
@@ -20,10 +24,7 @@ BATCH = 100
 async def problems(mongo: Mongo, *, swept: bool = False) -> list[str]:
     """What is wrong: nothing in a store that is as it should be, whatever was interrupted, once every account's journal
     is carried out. swept: nothing unseen or forgotten may be left either."""
-    everything = {
-        name: await mongo.database[name].find({}, batch_size=BATCH).to_list()
-        for name in ("account", "entry", "email", "blob", "chunk", "vanished", "operation", "removed", "spool", "due")
-    }
+    everything = {name: await mongo.database[name].find({}, batch_size=BATCH).to_list() for name in COLLECTIONS}
     found: list[str] = []
     entries: dict[tuple[str, str], list[Document]] = defaultdict(list)
     for entry in everything["entry"]:
@@ -39,12 +40,13 @@ async def problems(mongo: Mongo, *, swept: bool = False) -> list[str]:
     for doc in everything["account"]:
         found += _account(doc, entries, history)
     found += _references(everything)
+    found += _annotations(everything, known | removed)
     if swept:
         found += [f"unseen: {one}" for one in everything["entry"] if one["uid"] < 0]
         found += [f"unseen: {one}" for one in (*everything["vanished"], *everything["spool"]) if "pending" in one]
         found += [f"unfinished: {one}" for one in (*everything["operation"], *everything["spool"]) if "undone" in one]
         found += [f"not gone: {one}" for one in everything["spool"] if "going" in one]
-        dues = {one["_id"]: one["due"] for one in everything["due"]}
+        dues = {one["_id"]: one["due"] for name in ("due", "queue_due") for one in everything[name]}
         found += [
             f"a domain that is not due with its item: {one}, {dues}"
             for one in everything["spool"]
@@ -111,6 +113,22 @@ def _account(
             found.append(f"twice in {doc['_id']}: {what} {sorted(values)}")
     if doc["state"] == "open" and "INBOX" not in {box["name"] for box in boxes.values()}:
         found.append(f"no INBOX: {doc['_id']}")
+    return found
+
+
+def _annotations(everything: dict[str, list[Document]], places: set[tuple[str, str]]) -> list[str]:
+    """Sets are of accounts and mailboxes, and of no later modseq than their account knows of."""
+    latest = {doc["_id"]: doc.get("annotated", 0) for doc in everything["account"]}
+    found = []
+    for one in everything["annotation"]:
+        if one["mailbox"] and (one["account"], one["mailbox"]) not in places:
+            found.append(f"annotations of no mailbox: {one}")
+        if one["modseq"] > latest[one["account"]] or max([0, *one["modseqs"]]) > one["modseq"]:
+            found.append(f"annotations above their account: {one}")
+        if one["octets"] != sum(
+            len(name) + len(value) for name, value in zip(one["names"], one["values"], strict=True)
+        ):
+            found.append(f"octets of annotations: {one}")
     return found
 
 

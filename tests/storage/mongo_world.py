@@ -160,4 +160,7 @@ async def seen(store: MongoStorage, account: str) -> Any:
         assert told == {uid: modseq for uid, modseq, *_ in messages}
         counters = (box.uidnext, box.messages, box.unseen, box.deleted, box.recent, box.size, box.special_use)
         boxes.append((box.name, counters, tuple(messages), changes.vanished))
-    return tuple(boxes), sorted((await store.list_mailboxes(account)).subscriptions), await store.usage(account)
+    listed = await store.list_mailboxes(account)
+    refs = [box.ref for box in listed.mailboxes]
+    annotated = [(one.entry, one.modseq, one.value) for one in await store.annotations(refs)]
+    return tuple(boxes), sorted(listed.subscriptions), await store.usage(account), annotated

@@ -38,6 +38,7 @@ from storage.model import (
     StagedBlob,
 )
 from storage.port import Refused
+from tests.hurry import examples
 from tests.storage.consistency import problems
 
 ACCOUNTS = ("ann", "bob")
@@ -204,7 +205,7 @@ class Anything(RuleBasedStateMachine):
                 self.uidvalidities[at] = box.ref.mailbox, box.uidnext
 
 
-Anything.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+Anything.TestCase.settings = settings(max_examples=examples(25), stateful_step_count=30, deadline=None)
 TestAnything = Anything.TestCase
 
 

@@ -15,6 +15,7 @@ from runtime.portframes import FRAME_OCTETS, FRAME_ROWS, LENGTH, BadFrame
 from storage import wire
 from storage.model import And, Entry, HasFlags, Keys, MailboxRef, Not, Query, Row
 from storage.port import Refused, Storage, Unavailable
+from tests.hurry import examples
 from tests.portvalues import same, values
 
 CODEC = wire.codec()
@@ -47,7 +48,7 @@ def test_every_method_is_of_one_kind() -> None:
 
 
 @pytest.mark.parametrize("method", CALLS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_arguments_come_as_they_went(method: str, data: st.DataObject) -> None:
     hints = hints_of(method)
@@ -57,7 +58,7 @@ def test_arguments_come_as_they_went(method: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_results_come_as_they_went(method: str, data: st.DataObject) -> None:
     result = data.draw(values(hints_of(method)["return"]))
@@ -72,7 +73,7 @@ def test_errors_come_as_they_went(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("method", CALLS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(octets=st.binary(max_size=60))
 def test_no_octets_make_anything_but_a_call_or_a_bad_call(method: str, octets: bytes) -> None:
     for start in (b"", b"\x91", b"\x93", b"\x95"):
@@ -83,7 +84,7 @@ def test_no_octets_make_anything_but_a_call_or_a_bad_call(method: str, octets: b
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(octets=st.binary(max_size=60))
 def test_no_octets_make_anything_but_an_answer_or_a_bad_frame(method: str, octets: bytes) -> None:
     for start in (b"", b"\x92\xa3end", b"\x93\xa4rows\x00", b"\x93\xa5error\xa7Refused"):

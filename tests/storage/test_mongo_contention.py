@@ -253,11 +253,11 @@ async def test_repeats_wait_for_the_dead_together() -> None:
         ops = [operation() for _ in range(30)]
         await first._operations.claim_all([(op.id, ("ann",)) for op in ops], {"ann": 1})
         store = await there.store()
-        store._operations._patience = 0.3
+        store._operations._patience = 1.0
         begun = monotonic()
         ended = await store.accept([delivery(str(n), "ann", op=op) for n, op in enumerate(ops)])
         assert all(isinstance(one, Accepted) for one in ended)
-        assert monotonic() - begun < 3, "one after the other they take nine seconds"
+        assert monotonic() - begun < 20, "one after the other they take thirty seconds"
 
 
 async def test_messages_with_many_events_are_committed_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, Any] = {
     "path": "parts.0.at",
     "more": {"flags": {"$in": [1]}},
     "fields": ["size"],
+    "queue": "tasks",
     "int": 5,
     "int | None": 5,
     "str": "x",

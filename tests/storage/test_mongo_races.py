@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from storage import ranges
 from storage.adapters.mongo.adapter import MongoStorage
 from storage.model import ALL_UIDS, Accepted, FlagMode, MailboxRef, NewMessage, Operation, Ranges
+from storage.port import Reason, Refused
+from tests.hurry import examples
 from tests.storage.mongo_world import KINDS, Steps, World, delivery, operation, world
 
 BOXES = ("INBOX", "Sent", "Trash")
@@ -50,7 +52,9 @@ class Ledger:
 PLANS = st.lists(
     st.lists(
         st.tuples(
-            st.sampled_from(["deliver", "several", "append", "store", "copy", "move", "expunge", "select", "sweep"]),
+            st.sampled_from(
+                ["deliver", "several", "append", "store", "copy", "move", "replace", "expunge", "select", "sweep"]
+            ),
             st.sampled_from(BOXES),
             st.sampled_from(BOXES),
             st.integers(0, 31),
@@ -93,6 +97,17 @@ async def _write(
                 copied = await store.move(operation(), ref, uids, other)
             assert ranges.count(copied.source) == ranges.count(copied.target)
             ledger.new(refs[other].mailbox, copied.target)
+        case "replace":
+            try:
+                new = NewMessage(b"new", flags)
+                replaced = await store.replace(operation(), ref, uids[0][0] if uids else 1, refs[other], new, None)
+            except Refused as error:
+                if error.reason is not Reason.NO_SUCH_MESSAGE:
+                    raise
+                return
+            ledger.new(refs[other].mailbox, ranges.of(replaced.uids))
+            ledger.made += 1
+            ledger.expunged += 1
         case "expunge":
             expunged = await store.expunge(operation(), ref, uids)
             ledger.expunged += ranges.count(expunged.uids)
@@ -154,7 +169,7 @@ async def _play(there: World, plans: list[list[Any]], seed: int) -> None:
 
 
 @given(plans=PLANS, seed=st.integers(0, 2**20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_whatever_races_all_is_told_in_order_and_counted_right(plans: list[list[Any]], seed: int) -> None:
     async def run() -> None:
         async with world("mongomock") as there:
@@ -166,7 +181,7 @@ def test_whatever_races_all_is_told_in_order_and_counted_right(plans: list[list[
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_races_on_a_server_all_is_told_in_order_and_counted_right(seed: int) -> None:
     chance = random.Random(seed)
-    kinds = ["deliver", "several", "append", "store", "copy", "move", "expunge", "select", "sweep"]
+    kinds = ["deliver", "several", "append", "store", "copy", "move", "replace", "expunge", "select", "sweep"]
     plans = [
         [
             (

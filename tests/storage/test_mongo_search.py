@@ -41,6 +41,7 @@ from storage.model import (
 from storage.port import Unavailable
 from storage.search.document import header_text, joined_headers
 from storage.search.tree import ready
+from tests.hurry import examples
 from tests.storage.mongo_store import Store, message, mongo_store, op, pieces, sweep_all
 from tests.storage.search.reference import Letter, holds, letters, queries
 
@@ -79,7 +80,7 @@ async def found(storage: MongoStorage, ref: MailboxRef, query: Query) -> list[in
 
 
 @given(data=st.data())
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
 async def test_equals_a_naive_evaluator(
     data: Any, store: Store, storage: MongoStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

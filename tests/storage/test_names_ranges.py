@@ -24,8 +24,22 @@ def test_any_name_is_checked_or_refused(name: str) -> None:
     with pytest.raises(Refused) if bad(name) else nullcontext():
         found = names.checked(name)
         assert names.checked(found) == found
-        assert found.casefold() == name.casefold()
+        assert found.casefold() == unicodedata.normalize("NFC", name).casefold()
         assert all(names.is_under(found, above) for above in names.superiors(found))
+
+
+@given(st.text())
+def test_composed_or_not_it_is_one_name(name: str) -> None:
+    assert names.canonical(unicodedata.normalize("NFD", name)) == names.canonical(name)
+    assert unicodedata.is_normalized("NFC", names.canonical(name))
+
+
+def test_what_is_too_long_for_a_name_is_not_composed() -> None:
+    # it would take time quadratic in the number of marks
+    marks = "a" + "\u0315\u0300" * 512
+    assert names.canonical(marks) == marks != unicodedata.normalize("NFC", marks)
+    with pytest.raises(Refused):
+        names.checked(marks)
 
 
 def test_inbox_in_capitals() -> None:

@@ -19,6 +19,7 @@ from blockbuster import blockbuster_ctx
 from runtime.clock import ManualClock
 from storage import ingest, intake
 from storage.adapters.sqlite.adapter import SqliteStorage
+from storage.adapters.sqlite.mailboxes import take_recent
 from storage.connect import connect
 from storage.limits import CHUNK
 from storage.model import (
@@ -260,6 +261,16 @@ async def test_what_was_acknowledged_survives_kill_9_exactly_once(tmp_path: Path
         assert await store.database.read(lambda conn: problems(conn, octets=True)) == []
     finally:
         await store.close()
+
+
+async def test_who_may_read_no_more_takes_no_recent_messages(store: SqliteStorage) -> None:
+    """The right may go between what an opening reads and what it writes."""
+    ref = await inbox(store)
+    await store.append(op(), ref, [NewMessage(b"a\r\n")], None)
+    theirs = MailboxRef(ref.account, ref.mailbox, "bob")
+    with pytest.raises(Refused):
+        await store.database.write(lambda conn: take_recent(conn, theirs))
+    assert (await store.mailbox("ann", "INBOX")).recent == 1
 
 
 async def test_the_service_sweeps_and_closes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,6 +18,8 @@ from runtime.clock import ManualClock
 from storage import ranges
 from storage.adapters.sqlite.adapter import SqliteStorage
 from storage.model import ALL_UIDS, SYSTEM, Delivery, FlagMode, LocalRecipient, NewMessage, Operation, Ranges, Want
+from storage.port import Refused
+from tests.hurry import examples
 from tests.storage.consistency import problems
 
 BOXES = ("INBOX", "Sent", "Trash")
@@ -163,6 +166,20 @@ class Mailboxes(RuleBasedStateMachine):
                 box.lost[uid] = box.messages.pop(uid)
         assert (copied.source, copied.target) == (ranges.of(source), ranges.of(new))
 
+    @rule(name=st.sampled_from(BOXES), uid=st.integers(1, 12), to=st.sampled_from(BOXES), flags=FLAGS)
+    def replace(self, name: str, uid: int, to: str, flags: int) -> None:
+        box, content = self.boxes[name], self.content()
+        call = self.store.replace(self.op(), self.refs[name], uid, self.refs[to], NewMessage(content, flags), None)
+        if uid not in box.messages:
+            with pytest.raises(Refused):
+                self.do(call)
+            return
+        done = self.do(call)
+        self.modseq += 1
+        new = self.boxes[to].add(Message(flags, frozenset(), content, self.modseq))
+        assert (done.uids, done.modseq) == ((new,), self.modseq)
+        box.lost[uid] = box.messages.pop(uid)
+
     @rule(name=st.sampled_from(BOXES), uids=UIDS)
     def expunge(self, name: str, uids: Ranges) -> None:
         box = self.boxes[name]
@@ -236,5 +253,5 @@ class Mailboxes(RuleBasedStateMachine):
         assert dict(self.do(self.store.watch({"ann": 0}, 0))) == {"ann": self.modseq}
 
 
-Mailboxes.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+Mailboxes.TestCase.settings = settings(max_examples=examples(30), stateful_step_count=25, deadline=None)
 TestMailboxes = Mailboxes.TestCase

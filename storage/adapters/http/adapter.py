@@ -20,6 +20,7 @@ from storage.adapters.http.deliveries import Deliveries
 from storage.limits import WATCH_MAX
 from storage.model import (
     INLINE_MAX,
+    MAIL,
     Accepted,
     Appended,
     Claimed,
@@ -60,10 +61,16 @@ class HttpStorage:
         return await self._deliveries.accept(deliveries)
 
     async def claim(
-        self, limit: int, per_domain: int, lease: float, wait: float = 0.0, skip: frozenset[str] = frozenset()
+        self,
+        limit: int,
+        per_domain: int,
+        lease: float,
+        wait: float = 0.0,
+        skip: frozenset[str] = frozenset(),
+        queue: str = MAIL,
     ) -> tuple[Claimed, ...]:
         wait = min(wait, WATCH_MAX)
-        found = await self._client.poll("claim", limit, per_domain, lease, wait, skip, wait=wait, idle=())
+        found = await self._client.poll("claim", limit, per_domain, lease, wait, skip, queue, wait=wait, idle=())
         return cast(tuple[Claimed, ...], found)
 
     async def settle(self, settlements: Sequence[Settlement]) -> Sequence[Refused | Unavailable | None]:
@@ -83,6 +90,13 @@ class HttpStorage:
                     message = replace(message, content=await self.stage(_one(message.content)))
             fitting.append(message)
         return cast(Appended, await self._client.call("append", op, ref, fitting, quota))
+
+    async def replace(
+        self, op: Operation, ref: MailboxRef, uid: int, target: MailboxRef, message: NewMessage, quota: int | None
+    ) -> Appended:
+        if isinstance(message.content, bytes) and len(message.content) > INLINE_MAX:
+            raise Refused(Reason.TOO_BIG, f"A body over {INLINE_MAX} octets is staged first.")
+        return cast(Appended, await self._client.call("replace", op, ref, uid, target, message, quota))
 
     async def close(self) -> None:
         """Close the connections: the store behind is not ours to close."""

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from storage.adapters.mongo import queries
+from storage.adapters.mongo.acl import check_reader
 from storage.adapters.mongo.apply import carry_out
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.state import PURGING, Document, Draft, Item, box_of, is_open, new_account
@@ -147,11 +148,14 @@ class Accounts:
         return found
 
     async def place(self, ref: MailboxRef) -> tuple[Document, Document]:
-        """The account of a ref and its mailbox. NO_SUCH_MAILBOX, also where there is no such account."""
+        """The account of a ref and its mailbox, for a reading call. NO_SUCH_MAILBOX, also where there is no such
+        account; NO_PERMISSION."""
         doc = await self.find(ref.account)
         if doc is None or not is_open(doc):
             raise Refused(Reason.NO_SUCH_MAILBOX)
-        return doc, box_of(doc, ref)
+        box = box_of(doc, ref)
+        check_reader(box, ref)
+        return doc, box
 
     async def was_cut(self, ref: MailboxRef, box: Mapping[str, Any], after: int) -> bool:
         """Asked when the mailbox's history after that modseq has been read: had some of it been forgotten by then?

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from dataclasses import replace as replace_fields
 from typing import Any
 
 import structlog
@@ -10,7 +11,7 @@ import structlog
 from runtime.clock import Clock, SystemClock
 from runtime.lifecycle import StartError
 from runtime.mongo import Mongo, MongoUnavailable, ensure_indexes
-from storage import outcomes
+from storage import outcomes, rights
 from storage.adapters.mongo import mailboxes, queries, texts
 from storage.adapters.mongo import spool as spooled
 from storage.adapters.mongo.accounts import Accounts, Plain
@@ -20,6 +21,7 @@ from storage.adapters.mongo.batches import Batches
 from storage.adapters.mongo.blobs import Blobs
 from storage.adapters.mongo.changes import History
 from storage.adapters.mongo.commits import Commits
+from storage.adapters.mongo.copying import Copying
 from storage.adapters.mongo.database import Database, OnStep
 from storage.adapters.mongo.deliver import Deliveries, Outcome
 from storage.adapters.mongo.due import DueDates
@@ -27,14 +29,18 @@ from storage.adapters.mongo.entries import Entries, made
 from storage.adapters.mongo.events import Trace
 from storage.adapters.mongo.indexes import INDEXES
 from storage.adapters.mongo.mailboxes import Opening
-from storage.adapters.mongo.moves import Copy, Expunge, Moves, Store, Stored, stored_again
+from storage.adapters.mongo.metadata import Annotations
+from storage.adapters.mongo.moves import Moves, Store, Stored, stored_again
 from storage.adapters.mongo.operations import PATIENCE, Operations
 from storage.adapters.mongo.recovery import Recovery
 from storage.adapters.mongo.release import Release
+from storage.adapters.mongo.replace import Replace
 from storage.adapters.mongo.rows import Reader
 from storage.adapters.mongo.search import Search
 from storage.adapters.mongo.sending import Sending
 from storage.adapters.mongo.settling import Settling
+from storage.adapters.mongo.sharing import Sharing, shown
+from storage.adapters.mongo.sharing import change as change_list
 from storage.adapters.mongo.spool_work import SpoolWork
 from storage.adapters.mongo.state import Draft, Item, is_open
 from storage.adapters.mongo.stats import Stats
@@ -44,18 +50,23 @@ from storage.hub import Hub
 from storage.intake import Intake
 from storage.limits import ACCEPT_BATCH, PAGE_ENTRIES, SWEEP_ENTRIES, TraceLimits
 from storage.model import (
+    MAIL,
     Accepted,
+    Annotation,
     Appended,
     Changes,
     Claimed,
     Copied,
     Delivery,
+    Depth,
     Entry,
     Event,
     Expunged,
     FlagMode,
+    FlagPage,
     FlagsStored,
     Found,
+    Grant,
     Mailbox,
     MailboxList,
     MailboxRef,
@@ -64,11 +75,13 @@ from storage.model import (
     Operation,
     Query,
     Ranges,
+    Rights,
     Row,
     Settlement,
     SpoolAction,
     SpoolDomain,
     SpoolItem,
+    SpoolResult,
     StagedBlob,
     StorageStats,
     SweepReport,
@@ -112,6 +125,8 @@ class MongoStorage:
         self._history = History(self.database, self.accounts, self._entries)
         self._opening = Opening(self.database, self.accounts, self._entries)
         self._moves = Moves(self.database, self._entries)
+        self._copying = Copying(self.database, self.accounts, self._commits, self._entries, self._moves, self._blobs)
+        self._annotations = Annotations(self.database, self.accounts)
         dues = DueDates(self.database)
         self._arrivals = Arrivals(self.database, self.accounts, self._operations, self._commits)
         self._deliveries = Deliveries(
@@ -137,6 +152,7 @@ class MongoStorage:
         self._watch = Watch(self.database, self._hub)
         self._reader = Reader(self.database, self._entries, self._blobs)
         self._search = Search(self.database, self.accounts, self._blobs, self._intake)
+        self._sharing = Sharing(self.database, self.accounts)
         self._trace = Trace(self.database, trace)
         self._stats = Stats(self.database)
         self._upkeep = Upkeep(
@@ -148,6 +164,7 @@ class MongoStorage:
             self._operations,
             self._recovery,
             self._work,
+            self._sharing,
         )
         self._closed = False
 
@@ -217,38 +234,54 @@ class MongoStorage:
     async def list_mailboxes(self, account: str) -> MailboxList:
         return mailboxes.every(await self.accounts.settled(account))
 
-    async def mailbox(self, account: str, name: str) -> Mailbox:
-        return mailboxes.by_name(await self.accounts.settled(account), name)
+    async def mailbox(self, account: str, name: str, actor: str | None = None) -> Mailbox:
+        reader = rights.reader(MailboxRef(account, "", actor))
+        if reader is None:
+            return mailboxes.by_name(await self.accounts.settled(account), name)
+        doc = await self.accounts.find(account)
+        if doc is None or not is_open(doc):
+            # Of an account that was never opened another learns no more than of one that shares nothing.
+            raise Refused(Reason.NO_SUCH_MAILBOX)
+        return mailboxes.by_name(doc, name, reader)
 
     async def create_mailbox(self, op: Operation, account: str, name: str, special_use: str | None = None) -> Mailbox:
+        actor = rights.writer(op, account)
+
         async def again(known: Any) -> Mailbox:
-            return outcomes.mailbox_again(account, known)
+            return outcomes.mailbox_again(account, known, actor)
 
         return await self._commits.once(
             op,
             account,
-            lambda: mailboxes.create(account, name, special_use, self._clock.now),
+            lambda: mailboxes.create(account, name, special_use, self._clock.now, actor),
             outcomes.mailbox,
             again,
+            shared=True,
+            unknown=Reason.NO_PERMISSION,
         )
 
     async def delete_mailbox(self, op: Operation, account: str, name: str) -> None:
-        await self._commits.once(op, account, lambda: mailboxes.delete(name, self._clock.now), _done, _nothing)
+        actor = rights.writer(op, account)
+        await self._commits.once(
+            op, account, lambda: mailboxes.delete(name, self._clock.now, actor), _done, _nothing, shared=True
+        )
 
     async def rename_mailbox(self, op: Operation, account: str, name: str, new_name: str) -> None:
         await self._commits.once(
             op,
             account,
-            lambda: mailboxes.Rename(self._moves, op.id, account, name, new_name),
+            lambda: mailboxes.Rename(self._moves, op.id, account, name, new_name, rights.writer(op, account)),
             _done,
             _nothing,
+            shared=True,
         )
 
     async def subscribe(self, op: Operation, account: str, name: str, on: bool) -> None:
         await self._commits.once(op, account, lambda: mailboxes.subscribe(name, on), _done, _nothing)
 
     async def open_mailbox(self, op: Operation, ref: MailboxRef, read_write: bool) -> Opened:
-        check_rights(op, ref.account)
+        # Who opens it is who reads it.
+        ref = replace_fields(ref, actor=rights.writer(op, ref.account))
         found = await self._opening.look(ref)
         idle = not op.events and not (read_write and found.mailbox.recent)
         # Nothing to take is nothing to write, unless the first call of a repeat has taken it.
@@ -258,14 +291,60 @@ class MongoStorage:
         async def again(known: Any) -> Ranges:
             return _ranges(known)
 
-        taken = await self._commits.once(op, ref.account, lambda: self._opening.take(ref, read_write), list, again)
+        taken = await self._commits.once(
+            op, ref.account, lambda: self._opening.take(ref, read_write), list, again, shared=True
+        )
         found = await self._opening.look(ref)
         return outcomes.with_recent(found, taken) if read_write else found
+
+    # -- sharing
+
+    async def acl(self, ref: MailboxRef) -> tuple[Grant, ...]:
+        doc = await self.accounts.find(ref.account)
+        if doc is None or not is_open(doc):
+            raise Refused(Reason.NO_SUCH_MAILBOX)
+        return shown(doc, ref)
+
+    async def set_acl(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        identifier: str,
+        rights: Rights,
+        mode: FlagMode = FlagMode.REPLACE,
+        negative: bool = False,
+    ) -> None:
+        change = change_list(op, ref, identifier, rights, mode, negative)
+        await self._commits.once(op, ref.account, lambda: Plain(change), _done, _nothing, shared=True)
+
+    async def shared_with(self, account: str) -> tuple[Mailbox, ...]:
+        return await self._sharing.shared_with(account)
+
+    # -- annotations
+
+    async def annotations(
+        self,
+        refs: Sequence[MailboxRef],
+        entries: Sequence[str] = ("/private", "/shared"),
+        depth: Depth = Depth.ALL,
+        values: bool = True,
+    ) -> tuple[Annotation, ...]:
+        return await self._annotations.read(refs, entries, depth, values)
+
+    async def set_annotations(self, op: Operation, ref: MailboxRef, values: Mapping[str, bytes | None]) -> int:
+        async def again(known: Any) -> int:
+            return int(known)
+
+        change = self._annotations.change
+        return await self._commits.once(op, ref.account, lambda: change(op, ref, values), int, again, shared=True)
 
     # -- reading messages
 
     async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
         return made(*await self._entries.page(ref, uids, max(1, min(limit, PAGE_ENTRIES))))
+
+    async def flags(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> FlagPage:
+        return FlagPage.of(await self.entries(ref, uids, limit))
 
     async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
         return await self._reader.rows(ref, uids, want, limit)
@@ -320,18 +399,39 @@ class MongoStorage:
     async def append(
         self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
     ) -> Appended:
-        check_rights(op, ref.account)
+        actor = rights.writer(op, ref.account)
         bodies = [self._blobs.prepare(body) for body in await self._intake.messages(messages)]
+        return await self._append(
+            op,
+            ref.account,
+            lambda: Append(self.database, self._blobs, op.id, ref, messages, bodies, quota, actor),
+        )
 
+    async def replace(
+        self, op: Operation, ref: MailboxRef, uid: int, target: MailboxRef, message: NewMessage, quota: int | None
+    ) -> Appended:
+        if target.account != ref.account:
+            raise Refused(Reason.CANNOT, "The two mailboxes are of different accounts.")
+        actor = rights.writer(op, ref.account)
+        bodies = [self._blobs.prepare(body) for body in await self._intake.messages([message])]
+
+        def work() -> Replace:
+            append = Append(self.database, self._blobs, op.id, target, [message], bodies, None, actor)
+            return Replace(self._moves, append, op.id, ref, uid, bodies[0].size, quota, actor)
+
+        return await self._append(op, ref.account, work)
+
+    async def _append(self, op: Operation, owner: str, work: Callable[[], Append | Replace]) -> Appended:
         async def again(known: Any) -> Appended:
             return Appended(known[0], tuple(known[1]), known[2])
 
         return await self._commits.once(
             op,
-            ref.account,
-            lambda: Append(self.database, self._blobs, op.id, ref, messages, bodies, quota),
+            owner,
+            work,
             lambda appended: [appended.uidvalidity, list(appended.uids), appended.modseq],
             again,
+            shared=True,
         )
 
     async def store_flags(
@@ -344,49 +444,39 @@ class MongoStorage:
         keywords: tuple[str, ...] = (),
         unchanged_since: int | None = None,
     ) -> FlagsStored:
+        actor = rights.writer(op, ref.account)
+
         async def again(known: Any) -> Stored:
-            return stored_again(made(*await self._entries.page(ref, uids)), known)
+            return stored_again(made(*await self._entries.page(replace_fields(ref, actor=None), uids)), known)
 
         stored = await self._commits.once(
             op,
             ref.account,
-            lambda: Store(self._moves, ref, uids, mode, flags, keywords, unchanged_since),
+            lambda: Store(self._moves, ref, uids, mode, flags, keywords, unchanged_since, actor),
             lambda stored: [stored.modified, stored.modseq],
             again,
+            shared=True,
         )
         return FlagsStored(stored.shown(), stored.modified, stored.modseq)
 
-    async def copy(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None) -> Copied:
-        return await self._copy_or_move(op, ref, uids, target, quota, move=False)
-
-    async def move(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str) -> Copied:
-        return await self._copy_or_move(op, ref, uids, target, None, move=True)
-
-    async def _copy_or_move(
-        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, *, move: bool
+    async def copy(
+        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None = None
     ) -> Copied:
-        async def again(known: Any) -> Copied:
-            return Copied(known[0], _ranges(known[1]), _ranges(known[2]), known[3])
+        return await self._copying.copy(op, ref, uids, target, quota, to)
 
-        return await self._commits.once(
-            op,
-            ref.account,
-            lambda: Copy(self._moves, op.id, ref, uids, target, quota, move=move),
-            lambda copied: [copied.uidvalidity, copied.source, copied.target, copied.modseq],
-            again,
-        )
+    async def move(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None = None,
+        to: str | None = None,
+    ) -> Copied:
+        return await self._copying.move(op, ref, uids, target, quota, to)
 
     async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
-        async def again(known: Any) -> Expunged:
-            return Expunged(_ranges(known[0]), known[1])
-
-        return await self._commits.once(
-            op,
-            ref.account,
-            lambda: Expunge(self._moves, op.id, ref, uids),
-            lambda expunged: [expunged.uids, expunged.modseq],
-            again,
-        )
+        return await self._copying.expunge(op, ref, uids)
 
     # -- spool
 
@@ -401,10 +491,22 @@ class MongoStorage:
     async def spool_domains(self, limit: int = 1000, after: str = "") -> tuple[SpoolDomain, ...]:
         return await spooled.domains(self.database, limit, after)
 
+    async def spool_queued(self, queue: str, account: str | None) -> int:
+        return await spooled.queued(self.database, queue, account)
+
+    async def spool_result(self, item: str, account: str | None) -> SpoolResult:
+        return await spooled.result(self.database, item, account)
+
     async def claim(
-        self, limit: int, per_domain: int, lease: float, wait: float = 0.0, skip: frozenset[str] = frozenset()
+        self,
+        limit: int,
+        per_domain: int,
+        lease: float,
+        wait: float = 0.0,
+        skip: frozenset[str] = frozenset(),
+        queue: str = MAIL,
     ) -> tuple[Claimed, ...]:
-        return await self._sending.claim(limit, per_domain, lease, wait, skip)
+        return await self._sending.claim(limit, per_domain, lease, wait, skip, queue)
 
     async def extend(self, leases: Mapping[str, str], lease: float) -> frozenset[str]:
         return await self._commits.run(self._sending.extend(leases, lease))

@@ -9,13 +9,14 @@ from typing import Any, Final
 from bson import ObjectId
 
 from mail.flags import ALL
-from storage.adapters.mongo import ids
+from storage import rights
+from storage.adapters.mongo import acl, ids
 from storage.adapters.mongo.blobs import Blobs, PreparedBlob
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.moves import unseen_uid
 from storage.adapters.mongo.release import UNSEEN_AGE, Release
 from storage.adapters.mongo.state import Count, Document, Draft, Item, box_of, is_open
-from storage.model import Appended, MailboxRef, NewMessage
+from storage.model import ALL_RIGHTS, Appended, MailboxRef, NewMessage, Rights
 from storage.port import Reason, Refused, Unavailable
 
 INSERT_SECONDS: Final = UNSEEN_AGE / 2
@@ -106,7 +107,11 @@ class Append:
         messages: Sequence[NewMessage],
         bodies: Sequence[PreparedBlob],
         quota: int | None,
+        actor: str | None = None,
     ) -> None:
+        """actor: another than the owner, who acts."""
+        self._actor = actor
+        self._given = ALL_RIGHTS
         self._database = database
         self._blobs = blobs
         self._op = op
@@ -130,9 +135,9 @@ class Append:
                 body,
                 self._op,
                 now,
-                flags=message.flags,
+                flags=message.flags & rights.flags_allowed(self._given),
                 date=int(now) if message.internaldate is None else message.internaldate,
-                words=draft.keywords(message.keywords, make=True),
+                words=draft.keywords(self._keywords(message), make=True),
             )
             for message, body in zip(self._messages, self._bodies, strict=True)
         ]
@@ -146,12 +151,15 @@ class Append:
     def stands(self, base: Document) -> bool:
         # The entries hold numbers of keywords: others may have been made meanwhile.
         have = base["keywords"]
-        return self._words[: len(have)] == have or not any(message.keywords for message in self._messages)
+        words = any(self._keywords(message) for message in self._messages)
+        if self._actor is not None and acl.have(box_of(base, self._ref), self._actor) != self._given:
+            return False
+        return self._words[: len(have)] == have or not words
 
     def commit(self, draft: Draft, item: Item) -> Appended:
         box = self._check(draft)
         for message in self._messages:
-            draft.keywords(message.keywords, make=True)
+            draft.keywords(self._keywords(message), make=True)
         count = Count([message.entry for message in self._unseen])
         modseq = draft.next_modseq(size=count.size, messages=count.messages)
         first = draft.enter(self._ref.mailbox, modseq, count)
@@ -159,9 +167,14 @@ class Append:
         draft.count_saved(len(self._unseen), self._database.now())
         return Appended(box["uidvalidity"], tuple(range(first, first + len(self._unseen))), modseq)
 
+    def _keywords(self, message: NewMessage) -> tuple[str, ...]:
+        # RFC 4314 §4: flags without the right to them are left out
+        return message.keywords if self._given & Rights.WRITE else ()
+
     def _check(self, draft: Draft) -> Mapping[str, Any]:
         if not is_open(draft.doc):
             raise Refused(Reason.NO_SUCH_MAILBOX)
         box = box_of(draft.doc, self._ref)
+        self._given = acl.check(box, self._actor, Rights.INSERT)
         draft.check_quota(sum(body.size for body in self._bodies), self._quota)
         return box

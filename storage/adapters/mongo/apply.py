@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from storage.adapters.mongo import queries
+from storage.adapters.mongo import queries, shared_notes
 from storage.adapters.mongo.database import Change, Database
 from storage.adapters.mongo.state import Document, entries_of, uids_of
 from storage.adapters.mongo.uidsets import exact
@@ -23,6 +23,7 @@ async def carry_out(database: Database, account: str, item: Mapping[str, Any]) -
     history = _history(account, item)
     done = _done(item)
     events = [event for one in item.get("done", ()) for event in one["events"]]
+    annotated = _annotated(account, item)
     removed = [
         {"_id": one["mailbox"], "account": account, "removed": one["removed"]} for one in item.get("removed", ())
     ]
@@ -30,6 +31,7 @@ async def carry_out(database: Database, account: str, item: Mapping[str, Any]) -
         database.update(_entries(account, item)),
         database.update(history) if history else None,
         database.update(done) if done else None,
+        database.update(annotated) if annotated else None,
         database.insert("event", events) if events else None,
         database.insert("removed", removed) if removed else None,
     ]
@@ -41,6 +43,8 @@ async def carry_out(database: Database, account: str, item: Mapping[str, Any]) -
     for one in item.get("expunge", ()):
         if one["forget"] is not None:
             await database.delete(queries.vanished_until(account, one["mailbox"], one["forget"]))
+    for one in item.get("shared", ()):
+        await shared_notes.note(database, account, one["grantee"], one["token"])
 
 
 def _entries(account: str, item: Mapping[str, Any]) -> Iterator[Change]:
@@ -70,6 +74,16 @@ def _history(account: str, item: Mapping[str, Any]) -> list[Change]:
             {"$set": {"modseq": part["modseq"]}, "$unset": {"pending": ""}},
         )
         for part in item.get("expunge", ())
+    ]
+
+
+def _annotated(account: str, item: Mapping[str, Any]) -> list[Change]:
+    return [
+        Change(
+            queries.annotation_before(account, part["id"], part["modseq"]),
+            {"$set": {"modseq": part["modseq"], **part["state"]}},
+        )
+        for part in item.get("annotated", ())
     ]
 
 

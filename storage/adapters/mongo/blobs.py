@@ -98,6 +98,13 @@ class Blobs:
             found.append(None if there else Refused(Reason.NO_SUCH_BLOB))
         return found
 
+    async def name_again(self, blobs: Sequence[str]) -> bool:
+        """The same for whole bodies that other messages name too, now that what names them again was inserted: False
+        when one of them had been swept."""
+        now = self._database.now()
+        named = await self._database.update([Change(queries.blob_there(id), {"$set": {"named": now}}) for id in blobs])
+        return named == len(blobs)
+
     async def stage(self, chunks: AsyncIterable[bytes]) -> StagedBlob:
         """``Storage.stage``."""
         return await self._intake.stage(chunks, _Staged(self._database, self))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from storage import ranges
-from storage.adapters.mongo import queries
+from storage.adapters.mongo import acl, queries
 from storage.adapters.mongo.accounts import Accounts
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.entries import Entries, made
@@ -12,6 +12,7 @@ from storage.adapters.mongo.uidsets import unpack
 from storage.limits import PAGE_ENTRIES
 from storage.model import Changes, MailboxRef, Ranges
 from storage.port import Reason, Refused, Unavailable
+from storage.rights import reader
 
 TRIES = 20
 """How often a page is read anew because of changes meanwhile."""
@@ -33,7 +34,7 @@ class History:
             try:
                 doc, box = await self._accounts.place(ref)
             except Refused as refusal:
-                if refusal.reason is not Reason.NO_SUCH_MAILBOX:
+                if refusal.reason not in (Reason.NO_SUCH_MAILBOX, Reason.NO_PERMISSION):
                     raise
                 return Changes((), (), modseq, more=False, gone=True)
             found = await self._at(ref, modseq, limit, doc, box)
@@ -44,8 +45,9 @@ class History:
     async def _at(self, ref: MailboxRef, modseq: int, limit: int, doc: Document, box: Document) -> Changes | None:
         """The page as of the account's document; None where a message that was there then has been changed since."""
         newest: int = doc["modseq"]
+        given = acl.have(box, reader(ref))
         if box["modseq"] <= modseq:
-            return Changes((), (), max(modseq, newest), more=False)
+            return Changes((), (), max(modseq, newest), more=False, rights=given)
         limit = max(1, min(limit, PAGE_ENTRIES))
         entries = await self._changed(ref, modseq, None, limit + 1)
         if any(entry["modseq"] > newest and entry["uid"] < box["uidnext"] for entry in entries):
@@ -64,7 +66,7 @@ class History:
         # Another process may have cut the history while it was read.
         cut = modseq < box["history_from"] or await self._accounts.was_cut(ref, box, modseq)
         vanished = await self._vanished(doc, ref, None if cut else [one for one in history if one["modseq"] <= end])
-        return Changes(made(doc, there), vanished, end, more=end < box["modseq"])
+        return Changes(made(doc, there), vanished, end, more=end < box["modseq"], rights=given)
 
     async def _changed(self, ref: MailboxRef, after: int, through: int | None, limit: int) -> list[Document]:
         return await self._database.find(queries.entries_changed(ref.account, ref.mailbox, after, through, limit))

@@ -13,8 +13,8 @@ from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.operations import Claim, ClaimLost, Ended, Operations
 from storage.adapters.mongo.state import Document, Draft, Item
 from storage.model import Operation
-from storage.port import Refused, Unavailable
-from storage.rights import check_rights
+from storage.port import Reason, Refused, Unavailable
+from storage.rights import check_rights, told
 
 T = TypeVar("T")
 
@@ -55,11 +55,20 @@ class Commits:
         work: Callable[[], Work[T]],
         plain: Callable[[T], Any],
         again: Callable[[Any], Coroutine[Any, Any, T]],
+        *,
+        shared: bool = False,
+        unknown: Reason = Reason.NO_SUCH_MAILBOX,
     ) -> T:
         """An operation on the owner's mail. work: makes what is committed, for each attempt anew. plain: its outcome as
-        JSON knows it. again: the value of a repeat out of that. NO_PERMISSION and what the work refuses."""
-        check_rights(op, owner)
-        return await self.run(self._once(op, owner, work, plain, again))
+        JSON knows it. again: the value of a repeat out of that. shared: the work itself sees to the rights of others
+        than the owner. unknown: why these are refused where there is no such owner. NO_PERMISSION and what the work
+        refuses."""
+        if not shared:
+            check_rights(op, owner)
+        try:
+            return await self.run(self._once(op, owner, work, plain, again))
+        except Refused as refusal:
+            raise told(refusal, op, owner, unknown) from None
 
     async def _once(
         self,

@@ -18,6 +18,7 @@ from bson import ObjectId
 from runtime.mongo import Document
 from storage.adapters.mongo import spool_queries
 from storage.adapters.mongo.database import Change, Database
+from storage.model import MAIL
 
 
 @dataclass(slots=True)
@@ -34,9 +35,10 @@ class DueDates:
         self._next = _Telling()
         self._turn = asyncio.Lock()
 
-    async def first(self, limit: int) -> list[Document]:
-        """The domains of which something is due first, with when."""
-        return await self._database.find(spool_queries.domains_due(limit))
+    async def first(self, limit: int, queue: str = MAIL) -> list[Document]:
+        """The domains, or the groups of a queue, of which something is due first, with when."""
+        asked = spool_queries.domains_due(limit) if queue == MAIL else spool_queries.groups_due(queue, limit)
+        return await self._database.find(asked)
 
     async def lower(self, dues: Mapping[str, float]) -> None:
         """Something of these domains is due at these times, or earlier. What comes while one telling is written is told
@@ -55,6 +57,10 @@ class DueDates:
             mine.told = True
 
     async def _tell(self, dues: Mapping[str, float]) -> None:
+        for collection, names in _by_collection(dues).items():
+            await self._tell_in(collection, {name: dues[name] for name in names})
+
+    async def _tell_in(self, collection: str, dues: Mapping[str, float]) -> None:
         left = dict(dues)
         while left:
             changes = [
@@ -65,7 +71,7 @@ class DueDates:
                 return
             made: list[Document] = [{"_id": domain, "due": due, "rev": ObjectId()} for domain, due in left.items()]
             # One that is there was told, or has just come: it is told again.
-            known = await self._database.insert("due", made)
+            known = await self._database.insert(collection, made)
             left = {one["_id"]: one["due"] for place, one in enumerate(made) if place in known}
 
     async def settle(self, domains: Sequence[Document]) -> None:
@@ -79,6 +85,13 @@ class DueDates:
             await self._database.delete(asked)
         elif item["due"] != domain["due"]:
             await self._database.swap(asked, {"$set": {"due": item["due"], "rev": ObjectId()}})
+
+
+def _by_collection(domains: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for domain in domains:
+        found.setdefault(spool_queries.dues(domain), []).append(domain)
+    return found
 
 
 def earliest(dues: Iterable[tuple[str, float]]) -> dict[str, float]:

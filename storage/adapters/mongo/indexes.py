@@ -36,6 +36,8 @@ INDEXES: Final[Mapping[str, Sequence[Index]]] = {
         _index("undone", "undone", sparse=True),
     ),
     "removed": (_index("removed", "removed"),),
+    # Sets of annotations; owner: of private ones.
+    "annotation": (_index("mailbox", "account", "mailbox"), _index("owner", "owner", sparse=True)),
     # Below: what the other half of the adapter reads (bodies, spool, trace, search).
     "spool": (
         _index("account", "account", "_id"),
@@ -49,9 +51,14 @@ INDEXES: Final[Mapping[str, Sequence[Index]]] = {
         # Items with something left to do of a change that is committed.
         _index("undone", "undone", sparse=True),
     ),
-    # When the first item of each domain is due.
+    # When the first item of each domain is due, and the same of the groups of queues.
     "due": (_index("due", "due"),),
+    "queue_due": (_index("due", "due"),),
+    # What became of items that have ended.
+    "result": (_index("ended", "ended"),),
     "text": (),
+    # Whom each account shares something with: found by grantee.
+    "shared": (_index("grantee", "grantee", "owner"), _index("owner", "owner")),
     # Of a move from another store, while it lasts.
     "transfer": (),
     "event": (_index("trace", "trace", "kept"), _index("keys", "keys", "kept"), _index("kept", "kept")),

@@ -8,15 +8,15 @@ from time import monotonic
 from typing import Any
 
 from mail.flags import ALL, SEEN
-from storage import names
-from storage.adapters.mongo import queries
+from storage import names, rights
+from storage.adapters.mongo import acl, queries
 from storage.adapters.mongo.accounts import Accounts, Plain, Work
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.entries import READ_SECONDS, Entries
 from storage.adapters.mongo.moves import Moves, Removal
 from storage.adapters.mongo.state import OPEN, Count, Document, Draft, Item, box_named, box_of, mailbox_of, new_account
 from storage.limits import SUBSCRIPTIONS_PER_ACCOUNT
-from storage.model import ALL_UIDS, INBOX, Mailbox, MailboxList, MailboxRef, Opened, Ranges
+from storage.model import ALL_UIDS, INBOX, Mailbox, MailboxList, MailboxRef, Opened, Ranges, Rights
 from storage.port import Reason, Refused, Unavailable
 
 _UNSEEN = tuple(flags for flags in range(ALL + 1) if not flags & SEEN)
@@ -26,12 +26,14 @@ def every(doc: Mapping[str, Any]) -> MailboxList:
     """All mailboxes by name with INBOX first, and the names subscribed to."""
     found = [mailbox_of(doc["_id"], mailbox, box) for mailbox, box in doc["mailboxes"].items()]
     found.sort(key=lambda mailbox: (mailbox.name != INBOX, mailbox.name))
-    return MailboxList(tuple(found), frozenset(doc["subscriptions"]))
+    return MailboxList(tuple(found), frozenset(doc["subscriptions"]), doc.get("annotated", 0))
 
 
-def by_name(doc: Mapping[str, Any], name: str) -> Mailbox:
-    """NO_SUCH_MAILBOX."""
-    return mailbox_of(doc["_id"], *box_named(doc, names.searchable(name)))
+def by_name(doc: Mapping[str, Any], name: str, actor: str | None = None) -> Mailbox:
+    """actor: another than the owner, for whom it is looked up. NO_SUCH_MAILBOX."""
+    mailbox, box = box_named(doc, names.searchable(name))
+    acl.visible(box, actor)
+    return mailbox_of(doc["_id"], mailbox, box, actor)
 
 
 def first_state(account: str, now: float) -> Document:
@@ -44,12 +46,19 @@ def first_state(account: str, now: float) -> Document:
     return draft.doc
 
 
-def create(account: str, name: str, special_use: str | None, now: Callable[[], float]) -> Work[Mailbox]:
+def create(
+    account: str, name: str, special_use: str | None, now: Callable[[], float], actor: str | None = None
+) -> Work[Mailbox]:
+    """actor: another than the owner, who acts."""
     # RFC 3501 §6.3.3
     name = names.checked(name)
 
     def change(draft: Draft, item: Item) -> Mailbox:
         draft.check_open()
+        if actor is not None:
+            _check_above(draft.doc, name, actor)
+            if special_use is not None:
+                raise Refused(Reason.NO_PERMISSION, "The owner alone gives a mailbox its special use.")
         if name in draft.names():
             raise Refused(Reason.ALREADY_EXISTS)
         if special_use is not None and any(box["use"] == special_use for box in draft.doc["mailboxes"].values()):
@@ -57,18 +66,29 @@ def create(account: str, name: str, special_use: str | None, now: Callable[[], f
             raise Refused(Reason.CANNOT, f"Another mailbox has the use {special_use}.")
         draft.make(draft.superiors(name), None, now())
         mailbox, _ = draft.make([name], special_use, now())
-        return mailbox_of(account, mailbox, draft.doc["mailboxes"][mailbox])
+        return mailbox_of(account, mailbox, draft.doc["mailboxes"][mailbox], actor)
 
     return Plain(change)
 
 
-def delete(name: str, now: Callable[[], float]) -> Work[None]:
+def _check_above(doc: Mapping[str, Any], name: str, actor: str) -> None:
+    """Refused for another than the owner unless he may make mailboxes under the nearest one above the name."""
+    # RFC 4314 §4
+    boxes = {box["name"]: box for box in doc["mailboxes"].values()}
+    above = next((boxes[superior] for superior in reversed(names.superiors(name)) if superior in boxes), None)
+    # Whether there is one above that he may not know of is not told.
+    if above is None or not acl.have(above, actor) & Rights.CREATE:
+        raise Refused(Reason.NO_PERMISSION)
+
+
+def delete(name: str, now: Callable[[], float], actor: str | None = None) -> Work[None]:
     """Take the name away at once; the sweep carries the messages off."""
     # RFC 3501 §6.3.4
 
     def change(draft: Draft, item: Item) -> None:
         draft.check_open()
         mailbox, box = box_named(draft.doc, names.searchable(name))
+        acl.check(box, actor, Rights.DELETE_MAILBOX)
         if box["name"] == INBOX:
             raise Refused(Reason.CANNOT, "INBOX cannot be deleted.")
         draft.next_modseq(size=-box["size"], messages=-box["messages"])
@@ -85,13 +105,16 @@ def subscribe(name: str, on: bool) -> Work[None]:
         have: list[str] = draft.doc["subscriptions"]
         if not on:
             asked = names.searchable(name)
-            draft.put(subscriptions=[one for one in have if one != asked])
+            if asked in have:
+                draft.next_modseq()
+                draft.put(subscriptions=[one for one in have if one != asked])
             return
         asked = names.checked(name)
         if asked in have:
             return
         if len(have) >= SUBSCRIPTIONS_PER_ACCOUNT:
             raise Refused(Reason.LIMIT, f"An account subscribes to at most {SUBSCRIPTIONS_PER_ACCOUNT} names.")
+        draft.next_modseq()
         draft.put(subscriptions=[*have, asked])
         draft.check_room()
 
@@ -103,7 +126,9 @@ class Rename:
 
     # RFC 3501 §6.3.5
 
-    def __init__(self, moves: Moves, op: str, account: str, name: str, new_name: str) -> None:
+    def __init__(self, moves: Moves, op: str, account: str, name: str, new_name: str, actor: str | None = None) -> None:
+        """actor: another than the owner, who acts."""
+        self._actor = actor
         self._old, self._new = names.searchable(name), names.checked(new_name)
         self._moves = moves
         self._op = op
@@ -111,6 +136,8 @@ class Rename:
         self._removal: Removal | None = None
 
     async def prepare(self, base: Document) -> None:
+        if self._actor is not None:
+            self._check(base, self._actor)
         if self._old == INBOX:
             ref = MailboxRef(self._account, box_named(base, INBOX)[0])
             self._removal = await self._moves.removal(base, ref, ALL_UIDS, copies=True, op=self._op)
@@ -120,6 +147,8 @@ class Rename:
 
     def commit(self, draft: Draft, item: Item) -> None:
         draft.check_open()
+        if self._actor is not None:
+            self._check(draft.doc, self._actor)
         taken = draft.names()
         moved = [found for found in taken if found == self._old or names.is_under(found, self._old)]
         if not moved:
@@ -141,6 +170,13 @@ class Rename:
             if box["name"] in renamed:
                 draft.change(mailbox, name=renamed[box["name"]])
         draft.check_room()
+
+    def _check(self, doc: Mapping[str, Any], actor: str) -> None:
+        # RFC 4314 §4
+        given = acl.check(box_named(doc, self._old)[1], actor, Rights.DELETE_MAILBOX)
+        if self._old == INBOX:
+            raise rights.lacking(given)
+        _check_above(doc, self._new, actor)
 
     def _empty_inbox(self, draft: Draft, item: Item, removal: Removal) -> None:
         mailbox, modseq = draft.make([*draft.superiors(self._new), self._new], None, self._moves.database.now())
@@ -166,7 +202,7 @@ class Opening:
         def change(draft: Draft, item: Item) -> Ranges:
             if draft.doc["state"] != OPEN:
                 raise Refused(Reason.NO_SUCH_MAILBOX)
-            box_of(draft.doc, ref)
+            acl.check_reader(box_of(draft.doc, ref), ref)
             return draft.take_recent(ref.mailbox) if read_write else ()
 
         return Plain(change)
@@ -187,8 +223,10 @@ class Opening:
             recent = tuple(
                 (max(first, box["recent_from"]), last) for first, last in present if last >= box["recent_from"]
             )
-            words = tuple(sorted(doc["keywords"]))
-            return Opened(mailbox_of(ref.account, ref.mailbox, box), present, recent, first_unseen, words)
+            # What words the owner uses elsewhere is not for others.
+            words = tuple(sorted(doc["keywords"])) if rights.reader(ref) is None else ()
+            seen = mailbox_of(ref.account, ref.mailbox, box, rights.reader(ref))
+            return Opened(seen, present, recent, first_unseen, words)
 
     async def _first_unseen(self, ref: MailboxRef, box: Mapping[str, Any]) -> int | None:
         uids = {"$gte": 1, "$lt": box["uidnext"]}

@@ -14,14 +14,14 @@ from typing import Any
 from bson import ObjectId
 
 from mail.flags import ALL, DELETED, SEEN
-from storage import names, ranges
-from storage.adapters.mongo import queries
+from storage import names, ranges, rights
+from storage.adapters.mongo import acl, queries
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.entries import Entries, made
 from storage.adapters.mongo.state import Count, Document, Draft, Item, box_named, box_of, is_open, ranges_of
 from storage.adapters.mongo.uidsets import pack
 from storage.limits import VANISHED_PER_MAILBOX
-from storage.model import Copied, Entry, Expunged, FlagMode, MailboxRef, Ranges
+from storage.model import ALL_RIGHTS, Copied, Entry, Expunged, FlagMode, MailboxRef, Ranges, Rights
 from storage.port import Reason, Refused
 
 
@@ -30,17 +30,27 @@ def unseen_uid() -> int:
     return -1 - getrandbits(62)
 
 
+def marked(entry: Document, given: Rights) -> Document:
+    """The message with the flags and keywords that a copy of it has where there are these rights to the target."""
+    # RFC 4314 §4: flags without the right to them are left out
+    if given == ALL_RIGHTS:
+        return entry
+    words = entry.get("kw", ()) if given & Rights.WRITE else ()
+    return {**entry, "flags": entry["flags"] & rights.flags_allowed(given), "kw": list(words)}
+
+
 @dataclass(slots=True)
 class Removal:
     """Messages that are to leave a mailbox, or to be copied: as they were at the account's modseq ``at``.
 
-    copies: unseen entries made of them, in order. vanished: the unseen piece of history. cut: (modseq, ranges) of
-    history that is to be forgotten.
+    copied: they with the marks that their copies have. copies: unseen entries made of these, in order. vanished: the
+    unseen piece of history. cut: (modseq, ranges) of history that is to be forgotten.
     """
 
     ref: MailboxRef
     at: int
     entries: list[Document]
+    copied: list[Document] = field(default_factory=list)
     copies: list[ObjectId] = field(default_factory=list)
     vanished: ObjectId | None = None
     cut: tuple[int, int] | None = None
@@ -83,9 +93,10 @@ class Moves:
         leave: bool = True,
         flagged: int = 0,
         op: str = "",
+        kept: Rights = ALL_RIGHTS,
     ) -> Removal:
         """Read the messages of the set (those with any of the flags ``flagged``, if it is not 0), and insert what their
-        copy and their leaving needs."""
+        copy and their leaving needs. kept: rights to the target, by which marks go along."""
         found = await self.present(base, ref, uids)
         if flagged:
             found = [entry for entry in found if entry["flags"] & flagged]
@@ -98,7 +109,8 @@ class Moves:
             removal.cut = await self._cut(ref, base["mailboxes"][ref.mailbox], len(gone))
             removal.vanished = await self._history(ref, gone, op, now)
         if copies:
-            removal.copies = await self._copies(ref.account, found, op, now)
+            removal.copied = [marked(entry, kept) for entry in found]
+            removal.copies = await self._copies(ref.account, removal.copied, op, now)
         return removal
 
     async def _copies(self, account: str, entries: Sequence[Document], op: str, now: float) -> list[ObjectId]:
@@ -162,8 +174,20 @@ class Copy:
     # RFC 3501 §6.4.7, RFC 6851 §3.3
 
     def __init__(
-        self, moves: Moves, op: str, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, *, move: bool
+        self,
+        moves: Moves,
+        op: str,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None,
+        *,
+        move: bool,
+        actor: str | None = None,
     ) -> None:
+        """actor: another than the owner, who acts."""
+        self._actor = actor
+        self._given = ALL_RIGHTS
         self._moves = moves
         self._op = op
         self._ref = ref
@@ -176,24 +200,23 @@ class Copy:
     async def prepare(self, base: Document) -> None:
         if not is_open(base):
             raise Refused(Reason.NO_SUCH_MAILBOX)
-        box_of(base, self._ref)
-        self._place(base)
+        _, _, self._given = self._place(base)
         self._removal = await self._moves.removal(
-            base, self._ref, self._uids, copies=True, leave=self._move, op=self._op
+            base, self._ref, self._uids, copies=True, leave=self._move, op=self._op, kept=self._given
         )
 
     def stands(self, base: Document) -> bool:
-        return self._removal is not None and self._removal.stands(base)
+        return self._removal is not None and self._removal.stands(base) and self._place(base)[2] == self._given
 
     def commit(self, draft: Draft, item: Item) -> Copied:
         if self._removal is None:
             raise ValueError("nothing was prepared")
         now = self._moves.database.now()
         entries = self._removal.entries
-        target, to = self._place(draft.doc)
+        target, to, _ = self._place(draft.doc)
         if not entries:
             return Copied(to["uidvalidity"], (), (), to["modseq"])
-        count = Count(entries)
+        count = Count(self._removal.copied)
         if self._move:
             modseq = draft.next_modseq()
         else:
@@ -206,11 +229,16 @@ class Copy:
         draft.count_saved(len(entries), now)
         return Copied(to["uidvalidity"], ranges_of(entries), ((first, first + len(entries) - 1),), modseq)
 
-    def _place(self, doc: Mapping[str, Any]) -> tuple[str, Document]:
+    def _place(self, doc: Mapping[str, Any]) -> tuple[str, Document, Rights]:
+        """The target, and what may be done to it."""
+        # RFC 6851 §4.4: what COPY, STORE and EXPUNGE together need
+        leaving = Rights.DELETE_MESSAGES | Rights.EXPUNGE if self._move else Rights.NONE
+        acl.check(box_of(doc, self._ref), self._actor, Rights.READ | leaving)
         target, to = box_named(doc, self._target)
+        given = acl.check(to, self._actor, Rights.INSERT)
         if self._move and target == self._ref.mailbox:
             raise Refused(Reason.CANNOT, "The messages are in this mailbox already.")
-        return target, to
+        return target, to, given
 
 
 class Expunge:
@@ -218,7 +246,21 @@ class Expunge:
 
     # RFC 3501 §6.4.3, RFC 4315 §2.1
 
-    def __init__(self, moves: Moves, op: str, ref: MailboxRef, uids: Ranges) -> None:
+    def __init__(
+        self,
+        moves: Moves,
+        op: str,
+        ref: MailboxRef,
+        uids: Ranges,
+        actor: str | None = None,
+        *,
+        needed: Rights = Rights.EXPUNGE,
+        flagged: int = DELETED,
+    ) -> None:
+        """actor: another than the owner, who acts. needed: his rights. flagged: 0 for messages with any flags."""
+        self._actor = actor
+        self._needed = needed
+        self._flagged = flagged
         self._moves = moves
         self._op = op
         self._ref = ref
@@ -226,7 +268,9 @@ class Expunge:
         self._removal: Removal | None = None
 
     async def prepare(self, base: Document) -> None:
-        self._removal = await self._moves.removal(base, self._ref, self._uids, flagged=DELETED, op=self._op)
+        if is_open(base):
+            acl.check(box_of(base, self._ref), self._actor, self._needed)
+        self._removal = await self._moves.removal(base, self._ref, self._uids, flagged=self._flagged, op=self._op)
 
     def stands(self, base: Document) -> bool:
         return self._removal is not None and self._removal.stands(base)
@@ -235,8 +279,10 @@ class Expunge:
         if self._removal is None:
             raise ValueError("nothing was prepared")
         entries = self._removal.entries
+        box = box_of(draft.doc, self._ref)
+        acl.check(box, self._actor, self._needed)
         if not entries:
-            return Expunged((), box_of(draft.doc, self._ref)["modseq"])
+            return Expunged((), box["modseq"])
         modseq = draft.next_modseq(size=-sum(entry["size"] for entry in entries), messages=-len(entries))
         self._removal.take_away(draft, item, modseq, self._moves.database.now())
         return Expunged(ranges_of(entries), modseq)
@@ -282,7 +328,11 @@ class Store:
         flags: int,
         words: tuple[str, ...],
         unchanged_since: int | None,
+        actor: str | None = None,
     ) -> None:
+        """actor: another than the owner, who acts."""
+        self._actor = actor
+        self._given = ALL_RIGHTS
         self._moves = moves
         self._ref = ref
         self._uids = uids
@@ -295,6 +345,8 @@ class Store:
 
     async def prepare(self, base: Document) -> None:
         self._changes = None
+        if is_open(base):
+            self._check(box_of(base, self._ref))
         self._read = Removal(self._ref, base["modseq"], await self._moves.present(base, self._ref, self._uids))
 
     def stands(self, base: Document) -> bool:
@@ -304,8 +356,11 @@ class Store:
         if self._read is None:
             raise ValueError("nothing was prepared")
         box = box_of(draft.doc, self._ref)
-        chosen = frozenset(draft.keywords(self._words, make=self._mode is not FlagMode.REMOVE))
-        if self._changes is None or self._changes.chosen != chosen:
+        given = self._check(box)
+        named = self._words if given & Rights.WRITE else ()
+        chosen = frozenset(draft.keywords(named, make=self._mode is not FlagMode.REMOVE))
+        if self._changes is None or self._changes.chosen != chosen or given != self._given:
+            self._given = given
             self._changes = self._decide(self._read.entries, chosen)
         changes, entries, doc = self._changes, self._read.entries, draft.doc
         if not changes.groups:
@@ -321,6 +376,11 @@ class Store:
             deleted=box["deleted"] + changes.deleted,
         )
         return Stored(changes.modified, modseq, lambda: made(doc, _changed(entries, changes.changed, modseq)))
+
+    def _check(self, box: Document) -> Rights:
+        given = acl.have(box, self._actor)
+        rights.check_flags(given, self._mode, self._flags, bool(self._words))
+        return given
 
     def _decide(self, entries: Sequence[Document], chosen: frozenset[int]) -> _Changes:
         modified: list[int] = []
@@ -343,11 +403,14 @@ class Store:
         return _Changes(chosen, told, changed, ranges.of(modified), unseen, deleted)
 
     def _combine(self, flags: int, words: tuple[int, ...], chosen: frozenset[int]) -> tuple[int, tuple[int, ...]]:
+        # RFC 4314 §4: what the actor has no right to stays as it is
+        mine = rights.flags_allowed(self._given)
+        asked = self._flags & mine
         if self._mode is FlagMode.REPLACE:
-            return self._flags, tuple(sorted(chosen))
+            return (flags & ~mine) | asked, tuple(sorted(chosen)) if self._given & Rights.WRITE else words
         if self._mode is FlagMode.ADD:
-            return flags | self._flags, tuple(sorted(chosen.union(words))) if chosen else words
-        return flags & ~self._flags, tuple(word for word in words if word not in chosen)
+            return flags | asked, tuple(sorted(chosen.union(words))) if chosen else words
+        return flags & ~asked, tuple(word for word in words if word not in chosen)
 
 
 def _changed(

@@ -49,6 +49,26 @@ def modseqs(accounts: Sequence[str]) -> Shape:
     return Shape("account", {"_id": {"$in": list(accounts)}}, fields=("_id", "modseq"))
 
 
+# -- shared
+
+
+def shared_pair(id: str, grantee: str) -> Shape:
+    return Shape("shared", {"_id": id, "grantee": grantee}, fields=("_id",))
+
+
+def shared_noted(id: str, grantee: str, token: ObjectId) -> Shape:
+    """A note as it was read."""
+    return Shape("shared", {"_id": id, "grantee": grantee, "token": token}, fields=("_id",))
+
+
+def shared_with(grantees: Sequence[str], limit: int) -> Shape:
+    return Shape("shared", {"grantee": {"$in": list(grantees)}}, "grantee", (("owner", 1),), limit=limit)
+
+
+def shared_by(account_id: str) -> Shape:
+    return Shape("shared", {"owner": account_id}, "owner", fields=("_id",))
+
+
 # -- operation
 
 
@@ -258,6 +278,11 @@ def blob_whole(blob_id: str, size: int, sha256: bytes) -> Shape:
     return Shape("blob", {"_id": blob_id, "size": size, "sha256": sha256}, fields=("_id",))
 
 
+def blob_there(blob_id: str) -> Shape:
+    """A body that is all there."""
+    return Shape("blob", {"_id": blob_id, "size": {"$gte": 0}}, fields=("_id",))
+
+
 def blob_unnamed_since(blob_id: str, size: int, named: float | None) -> Shape:
     """A blob that nobody named since it was read."""
     return Shape("blob", {"_id": blob_id, "size": size, "named": {"$exists": False} if named is None else named})
@@ -448,6 +473,43 @@ def accounts_after(after: str, limit: int) -> Shape:
         fields=("state", "messages", "size", "saved"),
         limit=limit,
     )
+
+
+# ---- annotations -----------------------------------------------------------------------------------------------------
+
+
+def annotation_sets(account_id: str, names: Sequence[str], *, values: bool) -> Shape:
+    """These sets, perhaps without their values."""
+    fields = ("mailbox", "modseq", "names", "modseqs", *(("values",) if values else ()))
+    return Shape("annotation", {"account": account_id, "_id": {"$in": list(names)}}, fields=fields)
+
+
+def annotation_before(account_id: str, name: str, modseq: int) -> Shape:
+    """A set that a change at this modseq has not reached yet."""
+    return Shape("annotation", {"account": account_id, "_id": name, "modseq": {"$lt": modseq}})
+
+
+def annotation_sizes(account_id: str) -> Shape:
+    """How much all sets of an account have."""
+    return Shape("annotation", {"account": account_id}, "mailbox", fields=("names", "octets"))
+
+
+def annotations_kept(account_id: str) -> Shape:
+    """Which sets there are of an account, with the names of their entries."""
+    return Shape("annotation", {"account": account_id}, "mailbox", fields=("mailbox", "owner", "names"))
+
+
+def annotations_of_mailbox(account_id: str, mailbox: str) -> Shape:
+    return Shape("annotation", {"account": account_id, "mailbox": mailbox}, "mailbox")
+
+
+def annotations_of_account(account_id: str) -> Shape:
+    return Shape("annotation", {"account": account_id}, "mailbox")
+
+
+def annotations_of_owner(account_id: str) -> Shape:
+    """What an account has for itself on mailboxes, its own and others'."""
+    return Shape("annotation", {"owner": account_id}, "owner")
 
 
 # ---- moving a whole store --------------------------------------------------------------------------------------------

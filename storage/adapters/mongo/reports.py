@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from runtime.mongo import Document
-from storage.model import Delivery, Event, LocalRecipient, Operation, RemoteRecipient, StagedBlob
+from storage.model import MAIL, Delivery, Event, LocalRecipient, Operation, RemoteRecipient, StagedBlob
 
 
 def document(delivery: Delivery) -> Document:
@@ -20,6 +20,7 @@ def document(delivery: Delivery) -> Document:
         "local": [[one.account, one.address, one.mailbox, one.flags] for one in delivery.local],
         "remote": [[one.address, dict(one.params)] for one in delivery.remote],
         "params": dict(delivery.params),
+        "queue": delivery.queue,
     }
     kept: Document = {"told": json.dumps(told), "prefixes": [one.prefix for one in delivery.local]}
     if isinstance(content, StagedBlob):
@@ -46,4 +47,5 @@ def delivery(document: Document) -> Delivery:
         ),
         tuple(RemoteRecipient(address, params) for address, params in told["remote"]),
         told["params"],
+        told.get("queue", MAIL),
     )

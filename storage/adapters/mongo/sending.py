@@ -49,7 +49,7 @@ class Sending:
         self.bell.ring()
 
     async def claim(
-        self, limit: int, per_domain: int, lease: float, wait: float, skip: frozenset[str]
+        self, limit: int, per_domain: int, lease: float, wait: float, skip: frozenset[str], queue: str
     ) -> tuple[Claimed, ...]:
         """``Storage.claim``."""
         if self._closed:
@@ -59,7 +59,7 @@ class Sending:
         limit, per_domain = max(1, min(limit, CLAIM_MAX)), max(1, per_domain)
         while not self._closed:
             rung = self.bell.rung
-            domains = await self._domains(limit, skip)
+            domains = await self._domains(limit, skip, queue)
             now = self._database.now()
             if any(domain["due"] <= now for domain in domains):
                 claimed = await self._commits.run(self._claim(domains, limit, per_domain, lease, now))
@@ -72,9 +72,9 @@ class Sending:
             await self.bell.wait(rung, min([left, CLAIM_POLL, *soon]))
         return ()
 
-    async def _domains(self, limit: int, skip: frozenset[str]) -> list[Document]:
+    async def _domains(self, limit: int, skip: frozenset[str], queue: str) -> list[Document]:
         """The domains, without these, of which something is due first: at most ``limit``, for each has something."""
-        found = await self._dues.first(limit + len(skip))
+        found = await self._dues.first(limit + len(skip), queue)
         return [domain for domain in found if domain["_id"] not in skip][:limit]
 
     async def _claim(

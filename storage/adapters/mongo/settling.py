@@ -20,8 +20,9 @@ from storage.adapters.mongo.operations import Operations
 from storage.adapters.mongo.spool_work import Commit, SpoolWork
 from storage.intake import Intake
 from storage.limits import ACCEPT_BATCH, SPOOL_CHANGES
-from storage.model import Operation, Settlement, SpoolAction, StagedBlob
+from storage.model import MAIL, Operation, Settlement, SpoolAction, StagedBlob
 from storage.port import Reason, Refused, Unavailable
+from storage.queues import queue_of
 from storage.spooling import check_number, check_settlement, check_settler, may_change, queue_event
 
 Settled = Refused | Unavailable | None
@@ -94,8 +95,6 @@ class Settling:
             return Unavailable("internal error")
 
     async def _settle(self, batch: Sequence[Settlement]) -> list[Settled]:
-        for settlement in batch:
-            check_settlement(settlement)
         jobs: dict[str, _Job] = {}
         for settlement in batch:
             jobs.setdefault(settlement.op.id, _Job(settlement))
@@ -147,6 +146,7 @@ class Settling:
                 job.end(refusals[settlement.op.id])
             else:
                 try:
+                    check_settlement(settlement)
                     check_settler(settlement.op, item.get("account"))
                 except Refused as refusal:
                     job.end(refusal)
@@ -182,6 +182,8 @@ class Settling:
         if settlement.report is not None:
             todo["report"] = reports.document(settlement.report)
         if not left:
+            if settlement.result is not None:
+                todo["result"] = spool.result_document(item, now, settlement.result, attempted=settlement.attempted)
             return Commit(item, {"going": True}, (*_LEASE, "due"), todo)
         attempted = settlement.attempted
         given = settlement.next_attempt
@@ -264,7 +266,10 @@ class Settling:
             if change is not None:
                 event = queue_event(op, item["trace"], item.get("account"), item["_id"], action, route, now)
                 kept = events.documents([event], now, event_of[item["_id"]])
-                commits.append(Commit(item, *change, {"events": kept}))
+                todo: Document = {"events": kept}
+                if action is SpoolAction.DROP and queue_of(item["domain"]) != MAIL:
+                    todo["result"] = spool.result_document(item, now, None)
+                commits.append(Commit(item, *change, todo))
         committed = await self._work.commit(commits) if commits else []
         waiting = await self._work.finish([item for item in committed if item is not None])
         for unavailable in waiting.values():

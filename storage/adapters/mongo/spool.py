@@ -19,10 +19,11 @@ from runtime.mongo import Document
 from storage.adapters.mongo import ids, queries, spool_queries
 from storage.adapters.mongo.blobs import Blobs, is_id
 from storage.adapters.mongo.database import Database
-from storage.domains import by_domain, domain_of, printable
-from storage.limits import SPOOL_PAGE
-from storage.model import INLINE_MAX, SYSTEM, Delivery, Event, RemoteRecipient, SpoolDomain, SpoolItem
+from storage.domains import domain_of, printable
+from storage.limits import SPOOL_PAGE, SPOOL_RESULT_AGE
+from storage.model import INLINE_MAX, SYSTEM, Delivery, Event, RemoteRecipient, SpoolDomain, SpoolItem, SpoolResult
 from storage.port import Reason, Refused
+from storage.queues import group, groups, queue_of
 
 PAGE_RECIPIENTS = 16
 """Items of one question: each holds all its recipients."""
@@ -55,21 +56,21 @@ def documents(delivery: Delivery, blob: str, size: int, now: float) -> list[Docu
             "recipients": packed(recipients),
         }
         | ({} if delivery.op.actor == SYSTEM else {"account": delivery.op.actor})
-        for domain, recipients in by_domain(delivery.remote).items()
+        for domain, recipients in groups(delivery, None if delivery.op.actor == SYSTEM else delivery.op.actor).items()
     ]
 
 
 def spooled_events(delivery: Delivery, items: Sequence[Document], now: float, about: Mapping[str, str]) -> list[Event]:
     """What the trace says of the items: one event for each recipient, with what it says ``about`` the message."""
     account = None if delivery.op.actor == SYSTEM else delivery.op.actor
-    item_of = {item["domain"]: item["_id"] for item in items}
+    item_of = {address: item["_id"] for item in items for address, _ in map(json.loads, item["recipients"])}
     return [
         Event(
             delivery.trace,
             now,
             "spooled",
             account,
-            {"address": recipient.address, "item": item_of[domain_of(recipient.address)], **about},
+            {"address": recipient.address, "item": item_of[recipient.address], **about},
         )
         for recipient in delivery.remote
     ]
@@ -126,7 +127,7 @@ async def page(
     while left:
         asked = min(left, PAGE_RECIPIENTS)
         documents = await database.find(
-            spool_queries.spool_page(account, last, asked)
+            spool_queries.spool_mail(account, last, asked)
             if domain is None
             else spool_queries.spool_of_domain(printable(domain), last, asked)
         )
@@ -138,6 +139,72 @@ async def page(
         last = documents[-1]["_id"]
         left -= len(wanted)
     return tuple(found)
+
+
+async def queued(database: Database, queue: str, account: str | None) -> int:
+    """``Storage.spool_queued``: counted as it is asked, out of an index."""
+    if account is not None:
+        return await _count(database, group(queue, account), "")
+    count, last = 0, ""
+    while documents := await database.find(spool_queries.spool_of_groups(queue, last, DOMAINS_PAGE)):
+        last = documents[-1]["domain"]
+        count += len(documents) + await _count(database, last, documents[-1]["_id"])
+    return count
+
+
+async def _count(database: Database, domain: str, after: str) -> int:
+    count = 0
+    while documents := await database.find(spool_queries.spool_of_domain(domain, after, DOMAINS_PAGE, ("_id",))):
+        after = documents[-1]["_id"]
+        count += len(documents)
+        if len(documents) < DOMAINS_PAGE:
+            break
+    return count
+
+
+def result_document(item: Document, now: float, text: str | None, *, attempted: bool = False) -> Document:
+    """What is kept of an item that ends now. text: None of one that is dropped."""
+    return {
+        "_id": item["_id"],
+        "domain": item["domain"],
+        "recipients": item["recipients"],
+        "attempts": item["attempts"] + int(attempted),
+        "claims": item["claims"],
+        "ended": now,
+        "dropped": text is None,
+        # As JSON, which knows half a surrogate pair.
+        "text": json.dumps(text or ""),
+    } | ({"account": item["account"]} if "account" in item else {})
+
+
+async def result(database: Database, item: str, account: str | None) -> SpoolResult:
+    """``Storage.spool_result``."""
+    found = await _result(database, item) if is_id(item) else None
+    if found is None or found["ended"] <= database.now() - SPOOL_RESULT_AGE:
+        raise Refused(Reason.NO_SUCH_ITEM)
+    if account is not None and found.get("account") != account:
+        raise Refused(Reason.NO_SUCH_ITEM)
+    return SpoolResult(
+        found["_id"],
+        queue_of(found["domain"]),
+        found.get("account"),
+        unpacked(found),
+        found["attempts"],
+        found["claims"],
+        found["ended"],
+        found["dropped"],
+        json.loads(found["text"]),
+    )
+
+
+async def _result(database: Database, item: str) -> Document | None:
+    if (kept := await database.first(spool_queries.result(item))) is not None:
+        return kept
+    # It has come to its end, and nobody has carried that out yet; or it was carried out between the two questions.
+    for ending in await database.find(spool_queries.spool_named([item])):
+        told: Document | None = ending.get("todo", {}).get("result")
+        return told
+    return await database.first(spool_queries.result(item))
 
 
 async def waiting(database: Database, item: str, account: str | None) -> Document:
@@ -168,10 +235,10 @@ async def domains(database: Database, limit: int, after: str) -> tuple[SpoolDoma
         documents = await database.find(spool_queries.spool_of_domains(last, DOMAINS_PAGE, _FIGURES))
         full = len(documents) == DOMAINS_PAGE
         while documents:
-            for domain, group in groupby(documents, key=lambda document: str(document["domain"])):
+            for domain, together in groupby(documents, key=lambda document: str(document["domain"])):
                 if domain not in found and len(found) == limit:
                     return tuple(found.values())
-                found[domain] = _counted(domain, list(group), found.get(domain))
+                found[domain] = _counted(domain, list(together), found.get(domain))
             last = documents[-1]["domain"]
             # The rest of a domain of which there is more than a page.
             documents = (

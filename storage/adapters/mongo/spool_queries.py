@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from bson import ObjectId
 
 from storage.adapters.mongo.queries import STAYING, Shape
+from storage.queues import MAIL_END, bounds
 
 _WAITING: Final[Mapping[str, Any]] = {"pending": {"$exists": False}, "going": {"$exists": False}}
 """Seen, and not at its end."""
+_MAIL: Final[Sequence[Mapping[str, Any]]] = ({"domain": {"$lt": MAIL_END}}, {"domain": {"$exists": False}})
+"""Of no queue; items without a domain are of a release that had none."""
 
 
 def spool_item(item: str) -> Shape:
@@ -74,16 +78,24 @@ def spool_of_domain(domain: str, after: str, limit: int, fields: Sequence[str] |
 
 def spool_of_domains(after: str, limit: int, fields: Sequence[str]) -> Shape:
     """What waits for the domains after the name, by domain and id."""
-    asked = {"domain": {"$gt": after}, **_WAITING}
+    asked = {"domain": {"$gt": after, "$lt": MAIL_END}, **_WAITING}
     return Shape("spool", asked, "domain", (("domain", 1), ("_id", 1)), tuple(fields), limit)
 
 
 def spool_oldest() -> Shape:
-    return Shape("spool", {"queued": {"$gte": 0}, **_WAITING}, "queued", (("queued", 1),), ("queued",), 1)
+    """Of the mail."""
+    asked = {"queued": {"$gte": 0}, "$or": _MAIL, **_WAITING}
+    return Shape("spool", asked, "queued", (("queued", 1),), ("queued",), 1)
 
 
 def spool_held(limit: int) -> Shape:
-    return Shape("spool", {"held": {"$gte": 0}}, "held", fields=("_id",), limit=limit)
+    """Of the mail."""
+    return Shape("spool", {"held": {"$gte": 0}, "$or": _MAIL}, "held", fields=("_id",), limit=limit)
+
+
+def dues(domain: str) -> str:
+    """The collection that says when something of the domain, or of the group of a queue, is due."""
+    return "due" if domain < MAIL_END else "queue_due"
 
 
 def domains_due(limit: int) -> Shape:
@@ -91,13 +103,20 @@ def domains_due(limit: int) -> Shape:
     return Shape("due", {"due": {"$gte": 0}}, "due", (("due", 1),), limit=limit)
 
 
+def groups_due(queue: str, limit: int) -> Shape:
+    """The same of the groups of a queue."""
+    first, end = bounds(queue)
+    asked = {"due": {"$gte": 0}, "$or": [{"_id": {"$gte": first, "$lt": end}}]}
+    return Shape("queue_due", asked, "due", (("due", 1),), limit=limit)
+
+
 def domain_due(domain: str) -> Shape:
-    return Shape("due", {"_id": domain})
+    return Shape(dues(domain), {"_id": domain})
 
 
 def domain_due_at(domain: str, rev: ObjectId) -> Shape:
     """As it was read: nothing of the domain has become due earlier since."""
-    return Shape("due", {"_id": domain, "rev": rev})
+    return Shape(dues(domain), {"_id": domain, "rev": rev})
 
 
 def spool_unpublished(item: str) -> Shape:
@@ -124,8 +143,33 @@ def spool_unseen(limit: int) -> Shape:
     return Shape("spool", {"pending": {"$gt": 0}}, "pending", fields=("_id",), limit=limit)
 
 
+def spool_of_groups(queue: str, after: str, limit: int) -> Shape:
+    """Items of a queue by group and id, of the groups after the one given."""
+    first, end = bounds(queue)
+    asked = {"domain": {"$gt": after, "$lt": end} if after else {"$gte": first, "$lt": end}, **_WAITING}
+    return Shape("spool", asked, "domain", (("domain", 1), ("_id", 1)), ("domain",), limit)
+
+
+def result(item: str) -> Shape:
+    return Shape("result", {"_id": item})
+
+
+def results_before(ended: float, limit: int) -> Shape:
+    return Shape("result", {"ended": {"$lte": ended}}, "ended", (("ended", 1),), ("_id",), limit)
+
+
+def results_named(names: Sequence[str]) -> Shape:
+    return Shape("result", {"_id": {"$in": list(names)}})
+
+
+def spool_mail(account_id: str | None, after: str, limit: int) -> Shape:
+    """Mail that waits to be sent, in order of id."""
+    every = spool_page(account_id, after, limit)
+    return replace(every, filter={**every.filter, "$or": _MAIL})
+
+
 def spool_page(account_id: str | None, after: str, limit: int) -> Shape:
-    """Items that wait to be sent, in order of id."""
+    """Items that wait to be sent, of the mail and of queues, in order of id."""
     asked = {"_id": {"$gt": after}, **_WAITING}
     if account_id is None:
         return Shape("spool", asked, sort=(("_id", 1),), limit=limit)

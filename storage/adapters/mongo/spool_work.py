@@ -1,7 +1,8 @@
 """Changes of the spool's items: committed together, and carried out, by whoever, any number of times.
 
 A ``todo`` says what is left of one change: ``events`` (documents to keep), ``op`` and ``outcome`` (an operation that
-ended), ``report`` (a delivery to be accepted under an operation of its own), ``publish`` (items that were made unseen).
+ended), ``report`` (a delivery to be accepted under an operation of its own), ``publish`` (items that were made unseen),
+``result`` (what is kept of an item that ends).
 An item at its end is ``going`` from its last commit on: it names its body no more, and goes when its ``todo`` is
 carried out.
 """
@@ -158,6 +159,7 @@ class SpoolWork:
         now = self._database.now()
         events = [event for todo in todos for event in todo.get("events", ())]
         ended = [_ended(todo["op"], todo["outcome"], now) for todo in todos if "op" in todo]
+        results = [todo["result"] for todo in todos if "result" in todo]
         published = [
             Change(spool_queries.spool_unpublished(one["id"]), {"$unset": {"pending": ""}, "$set": {"due": one["due"]}})
             for todo in todos
@@ -166,6 +168,7 @@ class SpoolWork:
         work = [
             self._database.insert("event", events) if events else None,
             self._database.insert("operation", ended) if ended else None,
+            self._database.insert("result", results) if results else None,
             self._database.update(published) if published else None,
         ]
         # All of them end before this does: nothing of a change may come after its answer.

@@ -19,10 +19,10 @@ from bson import ObjectId
 
 from mail.flags import DELETED, SEEN, is_keyword
 from storage import names, ranges
-from storage.adapters.mongo import ids
+from storage.adapters.mongo import acl, ids
 from storage.adapters.mongo.uidsets import pack, unpack
 from storage.limits import KEYWORDS_PER_ACCOUNT, MAILBOXES_PER_ACCOUNT, UID_MAX
-from storage.model import Mailbox, MailboxRef, Ranges
+from storage.model import DELIMITER, Mailbox, MailboxRef, Ranges
 from storage.port import Reason, Refused
 
 Document = dict[str, Any]
@@ -77,9 +77,10 @@ def box_of(doc: Mapping[str, Any], ref: MailboxRef) -> Document:
     return box
 
 
-def mailbox_of(account: str, mailbox: str, box: Mapping[str, Any]) -> Mailbox:
+def mailbox_of(account: str, mailbox: str, box: Mapping[str, Any], actor: str | None = None) -> Mailbox:
+    """actor: another than the owner, who sees it."""
     return Mailbox(
-        MailboxRef(account, mailbox),
+        MailboxRef(account, mailbox, actor),
         box["name"],
         box["uidvalidity"],
         box["uidnext"],
@@ -90,6 +91,7 @@ def mailbox_of(account: str, mailbox: str, box: Mapping[str, Any]) -> Mailbox:
         box["recent"],
         box["size"],
         box["use"],
+        acl.have(box, actor),
     )
 
 
@@ -101,6 +103,8 @@ class Item:
     flags: list[Document] = field(default_factory=list)
     expunge: list[Document] = field(default_factory=list)
     removed: list[Document] = field(default_factory=list)
+    shared: list[Document] = field(default_factory=list)
+    annotated: list[Document] = field(default_factory=list)
     done: list[Document] = field(default_factory=list)
 
     def enter(self, mailbox: str, modseq: int, first: int, entries: Sequence[ObjectId]) -> None:
@@ -134,9 +138,17 @@ class Item:
             }
         )
 
+    def share(self, grantee: str, token: ObjectId) -> None:
+        """The account's lists have an entry of this identifier."""
+        self.shared.append({"grantee": grantee, "token": token})
+
     def remove(self, mailbox: str, now: float) -> None:
         """This mailbox is deleted; the sweep carries its messages off."""
         self.removed.append({"mailbox": mailbox, "removed": now})
+
+    def annotate(self, id: str, modseq: int, state: Document) -> None:
+        """This set of annotations has this state now."""
+        self.annotated.append({"id": id, "modseq": modseq, "state": state})
 
     def end(self, op: str, nonce: ObjectId, path: str, value: str, events: Sequence[Document]) -> None:
         """The operation came to this (JSON). path: the field of its document that is set. events: documents to keep."""
@@ -147,6 +159,7 @@ class Item:
         """LIMIT when it is more than an account's document can hold."""
         octets = sum(len(one["entries"]) for one in self.publish)
         octets += sum(len(one["uids"]) for one in (*self.flags, *self.expunge))
+        octets += sum(one["state"]["octets"] for one in self.annotated)
         octets += sum(len(one["value"]) + sum(len(event["data"]) for event in one["events"]) for one in self.done)
         if octets > ITEM_OCTETS:
             raise Refused(Reason.LIMIT, "These are too many messages for one change.")
@@ -155,6 +168,8 @@ class Item:
             "flags": self.flags,
             "expunge": self.expunge,
             "removed": self.removed,
+            "shared": self.shared,
+            "annotated": self.annotated,
             "done": self.done,
         }
         return {name: value for name, value in parts.items() if value}
@@ -235,7 +250,8 @@ class Draft:
     def check_room(self) -> None:
         """LIMIT when the document would hold too many names."""
         octets = sum(len(name.encode()) for name in self.doc["subscriptions"])
-        octets += sum(len(box["name"].encode()) + MAILBOX_OCTETS for box in self.doc["mailboxes"].values())
+        boxes = self.doc["mailboxes"].values()
+        octets += sum(len(box["name"].encode()) + MAILBOX_OCTETS + acl.octets(box) for box in boxes)
         if octets > ACCOUNT_OCTETS:
             raise Refused(Reason.LIMIT, "The account's mailbox names are too long together.")
 
@@ -314,6 +330,11 @@ class Draft:
             "vanished": 0,
             "history_from": 0,
         }
+        # RFC 4314 §4: it is shared as the one above it.
+        if above := name.rpartition(DELIMITER)[0]:
+            shared = next((box.get("acl") for box in self.doc["mailboxes"].values() if box["name"] == above), None)
+            if shared:
+                self.doc["mailboxes"][mailbox]["acl"] = shared
         self._boxes[mailbox] = None
         return mailbox
 

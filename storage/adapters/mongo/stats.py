@@ -11,8 +11,9 @@ from typing import Any, Final, NamedTuple
 
 from storage.adapters.mongo import queries, spool_queries
 from storage.adapters.mongo.database import Database
+from storage.adapters.mongo.spool import queued
 from storage.adapters.mongo.state import OPEN
-from storage.model import IndexHealth, StorageStats
+from storage.model import QUEUES, IndexHealth, StorageStats
 
 ACCOUNTS_PAGE: Final = 1_000
 """Accounts that are added up at each call."""
@@ -43,7 +44,8 @@ class Stats:
         """``Storage.stats``."""
         told = await self._round()
         unseen = await self._database.find(spool_queries.spool_unseen(UNSEEN_MAX))
-        spool = max(0, await self._database.estimate("spool") - len(unseen))
+        tasks = sum([await queued(self._database, queue, None) for queue in sorted(QUEUES)])
+        spool = max(0, await self._database.estimate("spool") - len(unseen) - tasks)
         held = await self._database.find(spool_queries.spool_held(HELD_MAX))
         oldest = await self._database.first(spool_queries.spool_oldest())
         # The text of a message is inserted with it: the index is never behind.

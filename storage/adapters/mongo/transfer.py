@@ -20,7 +20,7 @@ from bson import ObjectId
 
 from runtime.clock import Clock
 from runtime.mongo import Document, Mongo, MongoUnavailable, ensure_indexes, open_mongo, told_unavailable
-from storage.adapters.mongo import events, queries, spool, spool_queries, texts
+from storage.adapters.mongo import acl, events, metadata, queries, shared_notes, spool, spool_queries, texts
 from storage.adapters.mongo.adapter import MongoStorage
 from storage.adapters.mongo.blobs import RAW, chunk_id, count
 from storage.adapters.mongo.database import Change, OnStep
@@ -30,10 +30,12 @@ from storage.adapters.mongo.state import OPEN, PURGING, is_open, new_account
 from storage.adapters.mongo.uidsets import pack, unpack
 from storage.ingest import Forms
 from storage.limits import CHUNK
-from storage.model import INLINE_MAX, Event
+from storage.metadata import Kept
+from storage.model import INLINE_MAX, Event, Grant, Rights
 from storage.port import Unavailable
 from storage.transfer import (
     AccountRecord,
+    AnnotationsRecord,
     Batch,
     BlobRecord,
     EmailRecord,
@@ -48,6 +50,8 @@ from storage.transfer import (
 )
 
 _LETTERS: Final = ("M", "E", "B", "S")
+_APART: Final = ("id", "name", "special_use", "acl")
+"""Fields of a mailbox's record that are kept under another name, or not always."""
 _CHANGES: Final = 200
 """Documents of history that are read at once: each may hold thousands of ranges."""
 _HEADS: Final = 64
@@ -87,6 +91,24 @@ class MongoTransfer:
     async def accounts(self, after: str, limit: int) -> tuple[AccountRecord, ...]:
         found = await self._database.find(queries.whole_accounts_after(after, limit))
         return tuple([_account(await self._storage.accounts.settle(doc)) for doc in found])
+
+    async def annotations(self, account: str, after: tuple[str, str], limit: int) -> tuple[AnnotationsRecord, ...]:
+        there = await self._database.first(queries.account(account)) or {}
+        keys = sorted(
+            (one["mailbox"], one.get("owner", ""))
+            for one in await self._database.find(queries.annotations_kept(account))
+            if one["names"] and (not one["mailbox"] or one["mailbox"] in there.get("mailboxes", {}))
+        )
+        wanted = [key for key in keys if key > after][:limit]
+        names = {key: metadata.set_id(account, *key) for key in wanted}
+        shape = queries.annotation_sets(account, list(names.values()), values=True)
+        found = {one["_id"]: metadata.entries_of(one) for one in await self._database.find(shape)} if names else {}
+        return tuple(
+            AnnotationsRecord(
+                *key, tuple((entry, kept.modseq, kept.value) for entry, kept in sorted(found[name].items()))
+            )
+            for key, name in names.items()
+        )
 
     async def entries(self, at: InMailbox, after: int, limit: int, *, lost: bool) -> tuple[EntryRecord, ...]:
         shape = queries.entries_lost_after if lost else queries.entries_after
@@ -222,6 +244,8 @@ class MongoTransfer:
         content = [{"_id": chunk_id(blob.id, 0), "data": blob.content} for blob in batch.blobs if blob.content]
         for collection, documents in (
             ("account", [_account_document(one) for one in batch.accounts]),
+            ("shared", [note for one in batch.accounts for note in _notes(one)]),
+            ("annotation", [_annotations_document(*one) for one in batch.annotations]),
             ("chunk", content),
             ("blob", [_blob_document(one) for one in batch.blobs]),
             ("email", [_email_document(one) for one in batch.emails]),
@@ -300,6 +324,7 @@ def _account(doc: Document) -> AccountRecord:
             box["size"],
             box["vanished"],
             box["history_from"],
+            tuple((one["who"], one["negative"], one["rights"]) for one in box.get("acl", ())),
         )
         for id, box in doc["mailboxes"].items()
     )
@@ -313,7 +338,13 @@ def _account(doc: Document) -> AccountRecord:
         tuple(doc["keywords"]),
         tuple(sorted(doc["subscriptions"])),
         tuple(mailboxes),
+        doc.get("annotated", 0),
     )
+
+
+def _notes(record: AccountRecord) -> list[Document]:
+    grantees = {who for mailbox in record.mailboxes for who, *_ in mailbox.acl}
+    return [shared_notes.document(record.id, who, ObjectId()) for who in sorted(grantees)]
 
 
 def _account_document(record: AccountRecord) -> Document:
@@ -323,7 +354,8 @@ def _account_document(record: AccountRecord) -> Document:
             "use": one.special_use,
             # A later change of what a copy has read: none yet is as late as the mailbox itself.
             "touched": one.modseq,
-            **{name: value for name, value in one._asdict().items() if name not in ("id", "name", "special_use")},
+            **{name: value for name, value in one._asdict().items() if name not in _APART},
+            **({"acl": acl.packed([Grant(who, Rights(given), no) for who, no, given in one.acl])} if one.acl else {}),
         }
         for one in record.mailboxes
     }
@@ -335,8 +367,15 @@ def _account_document(record: AccountRecord) -> Document:
         "keywords": list(record.keywords),
         "subscriptions": list(record.subscriptions),
         "mailboxes": mailboxes,
+        "annotated": record.annotated,
     }
     return new_account(record.id, OPEN if record.open else PURGING) | (fields if record.open else {})
+
+
+def _annotations_document(account: str, record: AnnotationsRecord) -> Document:
+    entries = {entry: Kept(value, modseq) for entry, modseq, value in record.entries}
+    latest = max(kept.modseq for kept in entries.values())
+    return metadata.empty(account, record.mailbox, record.owner) | {"modseq": latest} | metadata.state(entries)
 
 
 def _entry_document(at: InMailbox, record: EntryRecord) -> Document:

@@ -10,13 +10,13 @@ from bson import ObjectId
 
 from runtime.mongo import Document
 from storage import ingest
-from storage.adapters.mongo import events, queries, spool_queries
+from storage.adapters.mongo import events, metadata, queries, spool_queries
 from storage.adapters.mongo.blobs import Blobs, is_id
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.events import Trace
 from storage.adapters.mongo.operations import Operations
 from storage.adapters.mongo.release import UNSEEN_AGE, Release
-from storage.limits import OPERATION_AGE, PURGE_STEPS, SWEEP_ENTRIES
+from storage.limits import OPERATION_AGE, PURGE_STEPS, SPOOL_RESULT_AGE, SWEEP_ENTRIES
 from storage.model import Operation, SweepReport
 from storage.rights import check_rights
 from storage.search.document import FORM
@@ -30,6 +30,14 @@ MAILBOXES_AT_ONCE: Final = 20
 class Purges(Protocol):
     async def begin_purge(self, account: str) -> None:
         """Close the account for good."""
+
+
+class Shares(Protocol):
+    async def forget_owner(self, account: str) -> None:
+        """Nothing of this account is shared any more."""
+
+    async def forget_grantee(self, account: str) -> None:
+        """Nothing is shared with this account any more."""
 
 
 class Recovery(Protocol):
@@ -63,6 +71,7 @@ class Upkeep:
         operations: Operations,
         recovery: Recovery,
         spool: Spool,
+        shares: Shares,
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -72,6 +81,7 @@ class Upkeep:
         self._operations = operations
         self._recovery = recovery
         self._spool = spool
+        self._shares = shares
 
     # -- purge
 
@@ -82,6 +92,8 @@ class Upkeep:
         if known is not None:
             return bool(json.loads(known))
         await self._accounts.begin_purge(account)
+        await self._shares.forget_owner(account)
+        await self._shares.forget_grantee(account)
         left = True
         for _ in range(PURGE_STEPS):
             left = await self._purge_step(account)
@@ -96,6 +108,8 @@ class Upkeep:
     async def _purge_step(self, account: str) -> bool:
         """False when nothing was left. What a writer has just inserted unseen, and can commit no more, is left to the
         sweep: its parents may come after it, and are found by it alone."""
+        if await metadata.forget_account(self._database, account):
+            return True
         entries = await self._database.find(queries.entries_of_account(account, SWEEP_ENTRIES))
         if entries:
             await self._release.entries(entries)
@@ -118,6 +132,7 @@ class Upkeep:
         full.append(await self._spool.finish_undone(self._database.now() - DEAD_AGE, limit) == limit)
         full.append(await self._spool.upgrade(limit) == limit)
         full.append(await self._bury_spool(unseen, limit))
+        full.append(await self._forget_results(limit))
         full.append(await self._bury_history(unseen, limit))
         seen, freed = await self._bury_entries(unseen, limit)
         emails, room = freed, limit - seen
@@ -146,6 +161,13 @@ class Upkeep:
         accounts = list(dict.fromkeys(entry["account"] for entry in found))
         nobodys = await self._database.find(queries.entries_still_pending(accounts, [one["_id"] for one in found]))
         return len(found), await self._release.entries(nobodys)
+
+    async def _forget_results(self, limit: int) -> bool:
+        """Forget what was kept long enough of ended items; whether there may be more."""
+        old = await self._database.find(spool_queries.results_before(self._database.now() - SPOOL_RESULT_AGE, limit))
+        if old:
+            await self._database.delete(spool_queries.results_named([one["_id"] for one in old]))
+        return len(old) == limit
 
     async def _bury_spool(self, before: float, limit: int) -> bool:
         """The same with items of the spool; whether there may be more."""
@@ -182,6 +204,7 @@ class Upkeep:
             seen += len(history)
             if seen >= limit:
                 break
+            await metadata.forget_mailbox(self._database, account, mailbox)
             await self._database.delete(queries.removed_named(mailbox))
             # A mailbox that was empty counts too, so that a round that did something says so.
             seen += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from storage.adapters.sqlite import acl
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN, ACCOUNT_PURGING
 from storage.model import Usage
 from storage.names import FIRST_MAILBOXES
@@ -53,6 +54,15 @@ def next_modseq(conn: sqlite3.Connection, number: int, *, size: int = 0, message
     return modseq
 
 
+def modseq(conn: sqlite3.Connection, account: str) -> int:
+    """The account's, as it is. NO_SUCH_ACCOUNT."""
+    row = conn.execute("SELECT modseq FROM account WHERE id = ? AND state = ?", (account, ACCOUNT_OPEN)).fetchone()
+    if row is None:
+        raise Refused(Reason.NO_SUCH_ACCOUNT)
+    now: int = row[0]
+    return now
+
+
 def next_uidvalidity(conn: sqlite3.Connection, number: int, now: float) -> int:
     """Take the next uidvalidity: it rises, and begins at the clock so that a store made anew has others."""
     # RFC 3501 §2.3.1.1: a 32-bit value, rising each time.
@@ -82,6 +92,7 @@ def check_quota(conn: sqlite3.Connection, number: int, more: int, quota: int | N
 def begin_purge(conn: sqlite3.Connection, account: str) -> tuple[int, int] | None:
     """Close the account for good and take its mailboxes' names: (number, modseq); None when there is no such."""
     row = conn.execute("SELECT number, state FROM account WHERE id = ?", (account,)).fetchone()
+    acl.forget_grantee(conn, account)
     if row is None:
         # The id is taken all the same, so that a delivery in flight cannot open it afterwards.
         conn.execute("INSERT INTO account (id, state) VALUES (?, ?)", (account, ACCOUNT_PURGING))
@@ -90,6 +101,7 @@ def begin_purge(conn: sqlite3.Connection, account: str) -> tuple[int, int] | Non
     if state == ACCOUNT_OPEN:
         conn.execute("UPDATE account SET state = ?, size = 0, messages = 0 WHERE number = ?", (ACCOUNT_PURGING, number))
         modseq = next_modseq(conn, number)
+        acl.forget_owner(conn, number)
         conn.execute(
             "UPDATE mailbox SET name = NULL, removed = 0, modseq = ? WHERE account = ? AND name IS NOT NULL",
             (modseq, number),

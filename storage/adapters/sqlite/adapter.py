@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ import structlog
 from runtime.clock import Clock, SystemClock
 from runtime.lifecycle import StartError
 from runtime.sqlite import Database, DatabaseUnavailable
-from storage import outcomes
+from storage import outcomes, rights
 from storage.adapters.sqlite import (
     accounts,
     changes,
@@ -25,6 +26,7 @@ from storage.adapters.sqlite import (
     expunge,
     mailboxes,
     operations,
+    sharing,
     spool,
     stats,
     transfer_tables,
@@ -36,7 +38,9 @@ from storage.adapters.sqlite.events import keep as keep_events
 from storage.adapters.sqlite.flags import again as stored_again
 from storage.adapters.sqlite.flags import store as store_flags
 from storage.adapters.sqlite.intake import Intake
+from storage.adapters.sqlite.metadata import Annotations
 from storage.adapters.sqlite.query import run as run_query
+from storage.adapters.sqlite.replace import replace
 from storage.adapters.sqlite.schema import MIGRATIONS, PAGE_SIZE
 from storage.adapters.sqlite.search_index import SearchIndex
 from storage.adapters.sqlite.sending import Sending, spooled
@@ -45,6 +49,7 @@ from storage.hub import Hub
 from storage.intake import Described
 from storage.limits import ACCEPT_BATCH, EVENTS_PER_CALL, WATCH_MAX, TraceLimits
 from storage.model import (
+    MAIL,
     Accepted,
     Appended,
     Changes,
@@ -55,8 +60,10 @@ from storage.model import (
     Event,
     Expunged,
     FlagMode,
+    FlagPage,
     FlagsStored,
     Found,
+    Grant,
     Mailbox,
     MailboxList,
     MailboxRef,
@@ -65,11 +72,13 @@ from storage.model import (
     Operation,
     Query,
     Ranges,
+    Rights,
     Row,
     Settlement,
     SpoolAction,
     SpoolDomain,
     SpoolItem,
+    SpoolResult,
     StagedBlob,
     StorageStats,
     SweepReport,
@@ -77,7 +86,8 @@ from storage.model import (
     Usage,
     Want,
 )
-from storage.port import Refused, Unavailable
+from storage.port import Reason, Refused, Unavailable
+from storage.ranges import count
 from storage.rights import check_rights
 from storage.transfer import UNFINISHED
 
@@ -85,7 +95,7 @@ T = TypeVar("T")
 log = structlog.get_logger("storage")
 
 
-class SqliteStorage:
+class SqliteStorage(Annotations):
     """The port. ``open`` before use, ``close`` after it; all calls on one event loop.
 
     folder: where storage.db and search.db are. on_step: for tests, see ``runtime.sqlite.Database``. trace: how much
@@ -165,41 +175,50 @@ class SqliteStorage:
     async def list_mailboxes(self, account: str) -> MailboxList:
         return await self._read(lambda conn: mailboxes.every(conn, account))
 
-    async def mailbox(self, account: str, name: str) -> Mailbox:
-        return await self._read(lambda conn: mailboxes.by_name(conn, account, name))
+    async def mailbox(self, account: str, name: str, actor: str | None = None) -> Mailbox:
+        reader = rights.reader(MailboxRef(account, "", actor))
+        return await self._read(lambda conn: mailboxes.by_name(conn, account, name, reader))
 
     async def create_mailbox(self, op: Operation, account: str, name: str, special_use: str | None = None) -> Mailbox:
         return await self._commits.once(
             op,
             account,
-            lambda conn, now: mailboxes.create(conn, account, name, special_use, now),
+            lambda conn, now: mailboxes.create(conn, account, name, special_use, now, rights.writer(op, account)),
             outcomes.mailbox,
-            lambda conn, known: outcomes.mailbox_again(account, known),
+            lambda conn, known: outcomes.mailbox_again(account, known, rights.writer(op, account)),
+            shared=True,
+            unknown=Reason.NO_PERMISSION,
         )
 
     async def delete_mailbox(self, op: Operation, account: str, name: str) -> None:
+        actor = rights.writer(op, account)
         await self._commits.once(
-            op, account, lambda conn, now: (None, mailboxes.delete(conn, account, name, now)), _done, _nothing
+            op,
+            account,
+            lambda conn, now: (None, mailboxes.delete(conn, account, name, now, actor)),
+            _done,
+            _nothing,
+            shared=True,
         )
 
     async def rename_mailbox(self, op: Operation, account: str, name: str, new_name: str) -> None:
         def job(conn: sqlite3.Connection, now: float) -> tuple[None, int]:
-            modseq, new_home = mailboxes.rename(conn, account, name, new_name, now)
+            modseq, new_home = mailboxes.rename(conn, account, name, new_name, now, rights.writer(op, account))
             if new_home is not None:
                 copy_move.empty_inbox(conn, account, new_home, modseq, now)
             return None, modseq
 
-        await self._commits.once(op, account, job, _done, _nothing)
+        await self._commits.once(op, account, job, _done, _nothing, shared=True)
 
     async def subscribe(self, op: Operation, account: str, name: str, on: bool) -> None:
         def job(conn: sqlite3.Connection, now: float) -> tuple[None, int]:
-            mailboxes.subscribe(conn, account, name, on)
-            return None, 0
+            return None, mailboxes.subscribe(conn, account, name, on)
 
         await self._commits.once(op, account, job, _done, _nothing)
 
     async def open_mailbox(self, op: Operation, ref: MailboxRef, read_write: bool) -> Opened:
-        check_rights(op, ref.account)
+        # Who opens it is who reads it.
+        ref = replace_fields(ref, actor=rights.writer(op, ref.account))
         found, known = await self._read(
             lambda conn: (mailboxes.opened(conn, ref), operations.find(conn, op, self._clock.now()))
         )
@@ -210,15 +229,42 @@ class SqliteStorage:
         def job(conn: sqlite3.Connection, now: float) -> tuple[Ranges, int]:
             return mailboxes.take_recent(conn, ref) if read_write else (), 0
 
-        taken = await self._commits.once(op, ref.account, job, _plain_ranges, lambda conn, known: _ranges(known))
+        taken = await self._commits.once(
+            op, ref.account, job, _plain_ranges, lambda conn, known: _ranges(known), shared=True
+        )
         # Read after the take, and off the writer: a large mailbox must not keep deliveries waiting.
         found = await self._read(lambda conn: mailboxes.opened(conn, ref))
         return outcomes.with_recent(found, taken) if read_write else found
+
+    # -- sharing
+
+    async def acl(self, ref: MailboxRef) -> tuple[Grant, ...]:
+        return await self._read(lambda conn: sharing.shown(conn, ref))
+
+    async def set_acl(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        identifier: str,
+        rights: Rights,
+        mode: FlagMode = FlagMode.REPLACE,
+        negative: bool = False,
+    ) -> None:
+        def job(conn: sqlite3.Connection, now: float) -> tuple[None, int]:
+            return None, sharing.change(conn, ref, op, identifier, rights, mode, negative)
+
+        await self._commits.once(op, ref.account, job, _done, _nothing, shared=True)
+
+    async def shared_with(self, account: str) -> tuple[Mailbox, ...]:
+        return await self._read(lambda conn: sharing.shared_with(conn, account))
 
     # -- reading messages
 
     async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
         return await self._read(lambda conn: entries.page(conn, ref, uids, limit))
+
+    async def flags(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> FlagPage:
+        return await self._read(lambda conn: entries.page_of_flags(conn, ref, uids, limit))
 
     async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
         return await self._read(lambda conn: entries.page_of_rows(conn, "entry", ref, uids, want, limit))
@@ -303,20 +349,46 @@ class SqliteStorage:
     async def append(
         self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
     ) -> Appended:
-        check_rights(op, ref.account)
         described = await self._intake.messages(messages)
+
+        def job(conn: sqlite3.Connection, now: float) -> tuple[Appended, list[int]]:
+            return deliver.append(conn, ref, messages, described, quota, now, rights.writer(op, ref.account))
+
+        return await self._append(op, ref.account, described, job)
+
+    async def replace(
+        self, op: Operation, ref: MailboxRef, uid: int, target: MailboxRef, message: NewMessage, quota: int | None
+    ) -> Appended:
+        if target.account != ref.account:
+            raise Refused(Reason.CANNOT, "The two mailboxes are of different accounts.")
+        (body,) = described = await self._intake.messages([message])
+
+        def job(conn: sqlite3.Connection, now: float) -> tuple[Appended, list[int]]:
+            return replace(conn, ref, uid, target, message, body, quota, now, rights.writer(op, ref.account))
+
+        return await self._append(op, ref.account, described, job)
+
+    async def _append(
+        self,
+        op: Operation,
+        owner: str,
+        described: Sequence[Described],
+        job: Callable[[sqlite3.Connection, float], tuple[Appended, list[int]]],
+    ) -> Appended:
+        """job: → the outcome and the new blobs, in the order of ``described``; it sees to the rights."""
         made: list[int] = []
 
-        def job(conn: sqlite3.Connection, now: float) -> tuple[Appended, int]:
-            appended, made[:] = deliver.append(conn, ref, messages, described, quota, now)
+        def run(conn: sqlite3.Connection, now: float) -> tuple[Appended, int]:
+            appended, made[:] = job(conn, now)
             return appended, appended.modseq
 
         outcome = await self._commits.once(
             op,
-            ref.account,
-            job,
+            owner,
+            run,
             lambda appended: [appended.uidvalidity, appended.uids, appended.modseq],
             lambda conn, known: Appended(known[0], tuple(known[1]), known[2]),
+            shared=True,
         )
         for number, body in zip(made, described, strict=False):
             self._indexed_soon(number, body)
@@ -338,7 +410,8 @@ class SqliteStorage:
         unchanged_since: int | None = None,
     ) -> FlagsStored:
         def job(conn: sqlite3.Connection, now: float) -> tuple[FlagsStored, int]:
-            stored = store_flags(conn, ref, uids, mode, flags, keywords, unchanged_since)
+            actor = rights.writer(op, ref.account)
+            stored = store_flags(conn, ref, uids, mode, flags, keywords, unchanged_since, actor)
             return stored, stored.modseq
 
         return await self._commits.once(
@@ -347,32 +420,54 @@ class SqliteStorage:
             job,
             lambda stored: [stored.modified, stored.modseq],
             lambda conn, known: stored_again(conn, ref, uids, known),
+            shared=True,
         )
 
-    async def copy(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None) -> Copied:
-        return await self._copy_or_move(op, ref, lambda conn, now: copy_move.copy(conn, ref, uids, target, quota, now))
+    async def copy(
+        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None = None
+    ) -> Copied:
+        return await self._copy_or_move(copy_move.copy, op, ref, uids, target, quota, to)
 
-    async def move(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str) -> Copied:
-        return await self._copy_or_move(op, ref, lambda conn, now: copy_move.move(conn, ref, uids, target, now))
+    async def move(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None = None,
+        to: str | None = None,
+    ) -> Copied:
+        return await self._copy_or_move(copy_move.move, op, ref, uids, target, quota, to)
 
     async def _copy_or_move(
-        self, op: Operation, ref: MailboxRef, job: Callable[[sqlite3.Connection, float], Copied]
+        self,
+        job: copy_move.Job,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None,
+        to: str | None,
     ) -> Copied:
-        def run(conn: sqlite3.Connection, now: float) -> tuple[Copied, int]:
-            copied = job(conn, now)
-            return copied, copied.modseq
-
-        return await self._commits.once(
+        there = ref.account if to is None else to
+        place = copy_move.Target(there, target, quota, rights.writer(op, there))
+        actor = rights.writer(op, ref.account)
+        copied = await self._commits.once(
             op,
             ref.account,
-            run,
+            lambda conn, now: job(conn, ref, uids, place, now, actor),
             lambda copied: [copied.uidvalidity, copied.source, copied.target, copied.modseq],
             lambda conn, known: Copied(known[0], _ranges(known[1]), _ranges(known[2]), known[3]),
+            shared=True,
         )
+        if there != ref.account:
+            # Emails that are new to the account.
+            self.index.wake(count(copied.target))
+        return copied
 
     async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
         def job(conn: sqlite3.Connection, now: float) -> tuple[Expunged, int]:
-            expunged = expunge.expunge(conn, ref, uids, now)
+            expunged = expunge.expunge(conn, ref, uids, now, rights.writer(op, ref.account))
             return expunged, expunged.modseq
 
         return await self._commits.once(
@@ -381,6 +476,7 @@ class SqliteStorage:
             job,
             lambda expunged: [expunged.uids, expunged.modseq],
             lambda conn, known: Expunged(_ranges(known[0]), known[1]),
+            shared=True,
         )
 
     # -- spool
@@ -398,10 +494,23 @@ class SqliteStorage:
     async def spool_domains(self, limit: int = 1000, after: str = "") -> tuple[SpoolDomain, ...]:
         return await self._read(lambda conn: spool.by_domain(conn, limit, after))
 
+    async def spool_queued(self, queue: str, account: str | None) -> int:
+        return await self._read(lambda conn: spool.queued(conn, queue, account))
+
+    async def spool_result(self, item: str, account: str | None) -> SpoolResult:
+        now = self._clock.now()
+        return await self._read(lambda conn: spool.result(conn, item, account, now))
+
     async def claim(
-        self, limit: int, per_domain: int, lease: float, wait: float = 0.0, skip: frozenset[str] = frozenset()
+        self,
+        limit: int,
+        per_domain: int,
+        lease: float,
+        wait: float = 0.0,
+        skip: frozenset[str] = frozenset(),
+        queue: str = MAIL,
     ) -> tuple[Claimed, ...]:
-        return await self._sending.claim(limit, per_domain, lease, wait, skip)
+        return await self._sending.claim(limit, per_domain, lease, wait, skip, queue)
 
     async def extend(self, leases: Mapping[str, str], lease: float) -> frozenset[str]:
         return await self._sending.extend(leases, lease)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -120,6 +121,16 @@ def read(conn: sqlite3.Connection, number: int, codec: int, start: int, end: int
 def drop(conn: sqlite3.Connection, number: int) -> None:
     """One email or spool item less names it; the sweep takes one that nothing names any more."""
     conn.execute("UPDATE blob SET refs = refs - 1, freed = CASE WHEN refs = 1 THEN 0 END WHERE number = ?", (number,))
+
+
+def drop_all(conn: sqlite3.Connection, numbers: Sequence[int]) -> None:
+    """``drop`` for each of these; one that stands there twice is named by two less."""
+    conn.execute(
+        "UPDATE blob SET refs = refs - dropped.times, freed = CASE WHEN refs = dropped.times THEN 0 END "
+        "FROM (SELECT value AS number, count(*) AS times FROM json_each(?) GROUP BY value) AS dropped "
+        "WHERE blob.number = dropped.number",
+        (json.dumps(numbers),),
+    )
 
 
 def listed(conn: sqlite3.Connection, after: int, limit: int) -> list[Kept]:

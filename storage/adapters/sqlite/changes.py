@@ -5,36 +5,39 @@ from __future__ import annotations
 import sqlite3
 
 from storage import ranges
-from storage.adapters.sqlite import entries, mailboxes
+from storage.adapters.sqlite import acl, entries, mailboxes
 from storage.adapters.sqlite.keywords import Names
 from storage.adapters.sqlite.uids import all_uids
 from storage.limits import PAGE_ENTRIES
 from storage.model import Changes, MailboxRef, Ranges
+from storage.port import Refused
+from storage.rights import reader
 
 
 def since(conn: sqlite3.Connection, ref: MailboxRef, modseq: int, limit: int) -> Changes:
     """One page. What shares a modseq stays together, so a page is longer than ``limit`` where one change was."""
-    place = mailboxes.find_or_none(conn, ref)
-    if place is None:
+    try:
+        place = mailboxes.readable(conn, ref)
+    except Refused:
         return Changes((), (), modseq, more=False, gone=True)
-    limit = max(1, min(limit, PAGE_ENTRIES))
-    names = Names(conn, place.account)
-    through = _through(conn, place.number, modseq, limit)
-    if through is None:
-        # The account's modseq at this moment: what any mailbox gets later is above it, and ``watch``, which knows
-        # accounts only, is silent until then.
-        (newest,) = conn.execute("SELECT modseq FROM account WHERE number = ?", (place.account,)).fetchone()
-        end = max(modseq, newest)
-    else:
-        end = through
+    given = acl.have(conn, place.number, reader(ref))
+    # The account's modseq at this moment: what any mailbox gets later is above it, and ``watch``, which knows
+    # accounts only, is silent until then.
+    (newest,) = conn.execute("SELECT modseq FROM account WHERE number = ?", (place.account,)).fetchone()
+    newest = max(modseq, newest)
+    if place.modseq <= modseq:
+        # Every NOOP comes by here, and beside a thread that reads thousands of rows each statement is a wait.
+        return Changes((), (), newest, more=False, rights=given)
+    through = _through(conn, place.number, modseq, max(1, min(limit, PAGE_ENTRIES)))
+    end = newest if through is None else through
     found = conn.execute(
         f"SELECT {entries.ENTRY} FROM entry AS e WHERE e.mailbox = ? AND e.modseq > ? AND e.modseq <= ? "
         "ORDER BY e.modseq, e.uid",
         (place.number, modseq, end),
     )
-    appeared = entries.made(found, names)
+    appeared = entries.made(found, Names(conn, place.account))
     vanished = _vanished(conn, place.number, modseq, end)
-    return Changes(appeared, vanished, end, more=end < place.modseq)
+    return Changes(appeared, vanished, end, more=end < place.modseq, rights=given)
 
 
 def _through(conn: sqlite3.Connection, mailbox: int, modseq: int, limit: int) -> int | None:

@@ -13,8 +13,9 @@ from runtime.sqlite import Database, DatabaseUnavailable
 from storage.adapters.sqlite import events, operations
 from storage.hub import Hub
 from storage.model import Operation
-from storage.port import Unavailable
+from storage.port import Reason, Refused, Unavailable
 from storage.rights import check_rights
+from storage.rights import told as told_refused
 
 T = TypeVar("T")
 Modseqs = Mapping[str, int]
@@ -57,22 +58,31 @@ class Commits:
         self,
         op: Operation,
         owner: str,
-        job: Callable[[sqlite3.Connection, float], tuple[T, int]],
+        job: Callable[[sqlite3.Connection, float], tuple[T, int | Modseqs]],
         plain: Callable[[T], operations.Outcome],
         again: Callable[[sqlite3.Connection, operations.Outcome], T],
+        *,
+        shared: bool = False,
+        unknown: Reason = Reason.NO_SUCH_MAILBOX,
     ) -> T:
-        """An operation on the owner's mail. job: → (value, the account's modseq or 0). plain: the outcome as JSON.
-        again: the value of a repeat out of that JSON. NO_PERMISSION."""
-        check_rights(op, owner)
+        """An operation on the owner's mail. job: → (value, the account's modseq or 0; or those of all that it
+        changes). plain: the outcome as JSON. again: the value of a repeat out of that JSON. shared: the job itself sees
+        to the rights of others than the owner; else NO_PERMISSION. unknown: why these are refused where there is no
+        such owner."""
+        if not shared:
+            check_rights(op, owner)
 
         def run(conn: sqlite3.Connection, now: float) -> tuple[T, Modseqs]:
             known = operations.find(conn, op, now)
             if known is not None:
                 return again(conn, known), {}
-            value, modseq = job(conn, now)
+            try:
+                value, modseq = job(conn, now)
+            except Refused as refusal:
+                raise told_refused(refusal, op, owner, unknown) from None
             operations.keep(conn, op, plain(value), now)
             events.keep(conn, now, op.events)
-            return value, {owner: modseq}
+            return value, {owner: modseq} if isinstance(modseq, int) else modseq
 
         return await self.run(run)
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mail.flags import ALL, DELETED, SEEN
-from storage import outcomes, tracekeys
-from storage.adapters.sqlite import accounts, blobs, ids, keywords, mailboxes, operations, spool
+from storage import outcomes, rights, tracekeys
+from storage.adapters.sqlite import accounts, acl, blobs, ids, keywords, mailboxes, operations, spool
 from storage.adapters.sqlite.events import keep as keep_events
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN
-from storage.domains import by_domain
 from storage.ingest import message_id_of
 from storage.intake import Described
 from storage.limits import UID_MAX
 from storage.model import (
     INBOX,
+    SYSTEM,
     Accepted,
     Appended,
     Delivery,
@@ -24,11 +24,13 @@ from storage.model import (
     LocalRecipient,
     MailboxRef,
     NewMessage,
+    Rights,
     StagedBlob,
     StoredAt,
 )
 from storage.names import encodable
 from storage.port import Reason, Refused
+from storage.queues import groups
 
 
 class Arrival(NamedTuple):
@@ -65,7 +67,7 @@ def arrive(conn: sqlite3.Connection, delivery: Delivery, described: Described | 
 
 def _deliver(conn: sqlite3.Connection, delivery: Delivery, described: Described, now: float) -> Arrival:
     places = _places(conn, delivery.local)
-    domains = by_domain(delivery.remote)
+    domains = groups(delivery, None if delivery.op.actor == SYSTEM else delivery.op.actor)
     refs = len(delivery.local) + len(domains)
     # Without recipients there is nothing to keep.
     blob = _blob(conn, described, refs) if refs else 0
@@ -128,10 +130,14 @@ def append(
     described: Sequence[Described],
     quota: int | None,
     now: float,
+    actor: str | None = None,
 ) -> tuple[Appended, list[int]]:
-    """The outcome and the blobs, in order."""
+    """The outcome and the blobs, in order. actor: another than the owner, who acts."""
     # RFC 3501 §6.3.11, RFC 3502
-    place = mailboxes.find(conn, ref)
+    place = mailboxes.found(conn, ref, actor, Rights.INSERT)
+    # RFC 4314 §4: flags without the right to them are left out
+    given = acl.have(conn, place.number, actor)
+    allowed = rights.flags_allowed(given)
     size = sum(body.size for body in described)
     accounts.check_quota(conn, place.account, size, quota)
     if place.uidnext + len(messages) - 1 > UID_MAX:
@@ -142,9 +148,10 @@ def append(
     for message, body in zip(messages, described, strict=True):
         made.append(_blob(conn, body, 1))
         email = _email(conn, place.account, made[-1], body.size, b"", now)
-        words = keywords.stored(conn, place.account, message.keywords, make=True) if message.keywords else ""
+        kept = message.keywords if given & Rights.WRITE else ()
+        words = keywords.stored(conn, place.account, kept, make=True) if kept else ""
         internaldate = int(now) if message.internaldate is None else message.internaldate
-        flags = message.flags & ALL
+        flags = message.flags & allowed
         uid, _ = enter(conn, place.number, modseq, email, body.size, flags, words, internaldate, int(now))
         uids.append(uid)
     count_saved(conn, len(uids), now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +12,7 @@ from storage.adapters.sqlite.schema import CHUNK_BITS
 from storage.adapters.sqlite.uids import Table, source
 from storage.ingest import keys_of
 from storage.limits import PAGE_ENTRIES, PAGE_OCTETS, PAGE_ROWS
-from storage.model import INLINE_MAX, Entry, MailboxRef, Ranges, Row, Want
+from storage.model import INLINE_MAX, Entry, FlagPage, MailboxRef, Ranges, Row, Want
 from storage.port import Reason, Refused
 
 ENTRY = "e.uid, e.modseq, e.flags, e.keywords, e.email, e.internaldate, e.savedate"
@@ -41,25 +42,41 @@ def made(rows: Iterable[EntryRow], names: Names) -> tuple[Entry, ...]:
         [
             make(
                 Entry,
-                (uid, modseq, flags, names.of(keywords) if keywords else no_keywords, f"E{email:x}", *dates),
+                (uid, modseq, flags, names.of(keywords) if keywords else no_keywords, f"E{email:x}", internal, saved),
             )
-            for uid, modseq, flags, keywords, email, *dates in rows
+            for uid, modseq, flags, keywords, email, internal, saved in rows
         ]
     )
 
 
 def page(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, limit: int) -> tuple[Entry, ...]:
-    place = mailboxes.find(conn, ref)
+    place = mailboxes.readable(conn, ref)
     rows, parameters = source("entry", place.number, uids)
     found = conn.execute(f"SELECT {ENTRY} {rows} LIMIT ?", (*parameters, max(1, min(limit, PAGE_ENTRIES))))
     return made(found, Names(conn, place.account))
+
+
+def page_of_flags(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, limit: int) -> FlagPage:
+    """The columns as texts in one row, which is a third of the time that their thousands of rows would take."""
+    place = mailboxes.readable(conn, ref)
+    rows, parameters = source("entry", place.number, uids)
+    numbers = conn.execute(
+        "SELECT group_concat(uid), group_concat(modseq), group_concat(flags), "
+        "group_concat(CASE WHEN keywords <> '' THEN uid || ':' || keywords END, ' ') "
+        f"FROM (SELECT e.uid, e.modseq, e.flags, e.keywords {rows} LIMIT ?)",
+        (*parameters, max(1, min(limit, PAGE_ENTRIES))),
+    ).fetchone()
+    found, modseqs, flags = (tuple(json.loads(f"[{column or ''}]")) for column in numbers[:3])
+    names = Names(conn, place.account)
+    keywords = (one.split(":") for one in (numbers[3] or "").split())
+    return FlagPage(found, modseqs, flags, tuple([(int(uid), names.of(characters)) for uid, characters in keywords]))
 
 
 def page_of_rows(
     conn: sqlite3.Connection, table: Table, ref: MailboxRef, uids: Ranges, want: Want, limit: int
 ) -> tuple[Row, ...]:
     """Rows until ``limit`` or PAGE_OCTETS, at least one while there is one."""
-    place = mailboxes.find(conn, ref)
+    place = mailboxes.readable(conn, ref)
     names = Names(conn, place.account)
     rows, parameters = source(table, place.number, uids)
     before, after = rows.split(" WHERE ")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from storage import tracekeys
+from storage.adapters.sqlite import bulk
 from storage.limits import EVENT_ROWS, EVENTS_PER_TRACE, FIND_STEPS, FIND_TRACES, TraceLimits
 from storage.model import Event, TraceFound
 
@@ -27,9 +28,8 @@ _KEEP = (
     "INSERT INTO event (trace, kept, data, upto) VALUES (?, ?, ?, "
     "? + coalesce((SELECT upto FROM event ORDER BY number DESC LIMIT 1), 0))"
 )
-_KEEP_KEY = "INSERT OR IGNORE INTO event_key (key, event) VALUES (?, ?)"
-_KEEP_KEYS = [_KEEP_KEY + ", (?, ?)" * more for more in range(8)]
-"""For one key, for two, …: fewer statements are fewer waits for the interpreter's lock."""
+_LAST = "SELECT number, upto FROM event ORDER BY number DESC LIMIT 1"
+_KEEP_KEYS = "INSERT OR IGNORE INTO event_key (key, event)"
 
 
 def keep(conn: sqlite3.Connection, now: float, events: Sequence[Event]) -> None:
@@ -39,16 +39,31 @@ def keep(conn: sqlite3.Connection, now: float, events: Sequence[Event]) -> None:
     by_trace: dict[str, list[Event]] = {}
     for event in events:
         by_trace.setdefault(event.trace, []).append(event)
+    if len(by_trace) > 1:
+        _keep_many(conn, now, by_trace)
+        return
     for trace, together in by_trace.items():
         data, keys = _encode(together), tracekeys.keys(together)
         number = conn.execute(_KEEP, (trace, now, data, _octets(data) + KEY_OCTETS * len(keys))).lastrowid
         if number is None:
             raise RuntimeError("no row was made")
         base = _base(number)
-        if 0 < len(keys) <= len(_KEEP_KEYS):
-            conn.execute(_KEEP_KEYS[len(keys) - 1], [value for key in keys for value in (base | key, number)])
-        else:
-            conn.executemany(_KEEP_KEY, [(base | key, number) for key in keys])
+        bulk.insert(conn, _KEEP_KEYS, [(base | key, number) for key in keys])
+
+
+def _keep_many(conn: sqlite3.Connection, now: float, by_trace: Mapping[str, Sequence[Event]]) -> None:
+    number, upto = conn.execute(_LAST).fetchone() or (0, 0)
+    rows: list[tuple[int, str, float, str, int]] = []
+    places: list[tuple[int, int]] = []
+    for trace, together in by_trace.items():
+        data, keys = _encode(together), tracekeys.keys(together)
+        number += 1
+        upto += _octets(data) + KEY_OCTETS * len(keys)
+        rows.append((number, trace, now, data, upto))
+        base = _base(number)
+        places += [(base | key, number) for key in keys]
+    bulk.insert(conn, "INSERT INTO event (number, trace, kept, data, upto)", rows)
+    bulk.insert(conn, _KEEP_KEYS, places)
 
 
 def find(conn: sqlite3.Connection, trace: str, account: str | None) -> tuple[Event, ...]:
@@ -126,7 +141,7 @@ def _ends(conn: sqlite3.Connection) -> tuple[int, int]:
 
 def expire(conn: sqlite3.Connection, now: float, limit: int, bounds: TraceLimits) -> int:
     """Forget up to ``limit`` rows of events that are over their age, number or size, and their keys."""
-    last = conn.execute("SELECT number, upto FROM event ORDER BY number DESC LIMIT 1").fetchone()
+    last = conn.execute(_LAST).fetchone()
     if last is None:
         return 0
     highest, size = last

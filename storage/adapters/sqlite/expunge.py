@@ -9,12 +9,12 @@ from storage import ranges
 from storage.adapters.sqlite import accounts, mailboxes
 from storage.adapters.sqlite.uids import source, within
 from storage.limits import VANISHED_PER_MAILBOX
-from storage.model import Expunged, MailboxRef, Ranges
+from storage.model import Expunged, MailboxRef, Ranges, Rights
 
 
-def expunge(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, now: float) -> Expunged:
+def expunge(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, now: float, actor: str | None = None) -> Expunged:
     # RFC 3501 §6.4.3, RFC 4315 §2.1
-    place = mailboxes.find(conn, ref)
+    place = mailboxes.found(conn, ref, actor, Rights.EXPUNGE)
     rows, parameters = source("entry", place.number, uids)
     found = conn.execute(f"SELECT e.uid, e.size {rows} AND e.flags & {DELETED}", parameters).fetchall()
     if not found:

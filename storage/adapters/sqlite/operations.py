@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from typing import Any
 
+from storage.adapters.sqlite import bulk
 from storage.limits import OPERATION_AGE
 from storage.model import Operation
 
@@ -18,6 +20,21 @@ def find(conn: sqlite3.Connection, op: Operation, now: float) -> Outcome | None:
     """The outcome of an operation that was done within the hour; None when it was not."""
     row = conn.execute("SELECT created, outcome FROM operation WHERE id = ?", (op.id,)).fetchone()
     return None if row is None or row[0] < now - OPERATION_AGE else json.loads(row[1])
+
+
+def known(conn: sqlite3.Connection, ids: Collection[str], now: float) -> set[str]:
+    """Those of the operations that were done within the hour."""
+    rows = conn.execute(
+        "SELECT id FROM operation WHERE id IN (SELECT value FROM json_each(?)) AND created >= ?",
+        (json.dumps(list(ids)), now - OPERATION_AGE),
+    )
+    return {id for (id,) in rows}
+
+
+def keep_all(conn: sqlite3.Connection, ids: Collection[str], outcome: Outcome, now: float) -> None:
+    """``keep`` for operations that came to the same."""
+    told = _JSON.encode(outcome)
+    bulk.insert(conn, "REPLACE INTO operation (id, created, outcome)", [(id, now, told) for id in ids])
 
 
 def keep(conn: sqlite3.Connection, op: Operation, outcome: Outcome, now: float) -> None:

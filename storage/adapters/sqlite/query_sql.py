@@ -7,6 +7,7 @@ import sqlite3
 from dataclasses import dataclass, field
 
 from storage.adapters.sqlite.schema import KEYWORD_BASE
+from storage.adapters.sqlite.search_lookup import Possible
 from storage.model import DateField, DateRange, HasFlags, HasKeyword, ModseqFrom, Ranges, SizeRange, Uids
 from storage.search.tree import HEIGHT_MAX, Node, Op, Plain
 
@@ -103,15 +104,19 @@ def keyword_numbers(conn: sqlite3.Connection, account: int) -> dict[str, int]:
 
 
 def matching(
-    conn: sqlite3.Connection, mailbox: int, node: Node, keywords: dict[str, int]
+    conn: sqlite3.Connection, mailbox: int, node: Node, keywords: dict[str, int], possible: Possible | None = None
 ) -> tuple[list[int], list[int]]:
-    """The uids, ascending, of the mailbox's messages that fulfil the node's condition, and the email of each.
+    """The uids, ascending, of the mailbox's messages that fulfil the node's condition, and the email of each; of those
+    alone that are possible, where that is known.
 
     Handed over as JSON, one row a page: a row for each message would give up and take back the interpreter's lock
     100,000 times.
     """
     condition = Condition(keywords)
     where = condition.of(node)
+    if possible is not None:
+        where += " AND (e.email > ? OR e.email IN (SELECT value FROM json_each(?)))"
+        condition.values += (possible.mark, possible.emails)
     uids: list[int] = []
     emails: list[int] = []
     while True:

@@ -217,8 +217,42 @@ CREATE TABLE event_key (
 ) WITHOUT ROWID;
 """
 
+_SHARING = """
+-- Who beside the owner may do what (bits of model.Rights). identifier: an account's id, or "anyone".
+CREATE TABLE acl (
+    mailbox INTEGER NOT NULL,
+    identifier TEXT NOT NULL,
+    negative INTEGER NOT NULL,
+    rights INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, identifier, negative)
+) WITHOUT ROWID;
+CREATE INDEX acl_identifier ON acl (identifier, mailbox);
+"""
+
+_ANNOTATIONS = """
+-- Named values beside a mailbox, or (mailbox 0) an account itself. owner: the account whose private ones they are, ""
+-- for shared ones. octets: of entry and value.
+CREATE TABLE annotation (
+    number INTEGER PRIMARY KEY,
+    account INTEGER NOT NULL,
+    mailbox INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    modseq INTEGER NOT NULL,
+    octets INTEGER NOT NULL,
+    value BLOB NOT NULL
+);
+CREATE UNIQUE INDEX annotation_entry ON annotation (account, mailbox, owner, entry);
+CREATE INDEX annotation_owner ON annotation (owner) WHERE owner <> '';
+-- The modseq of the last change of an annotation.
+ALTER TABLE account ADD COLUMN annotated INTEGER NOT NULL DEFAULT 0;
+"""
+
 MIGRATIONS: Final = (
     Migration("the first tables", _FIRST),
     spool_schema.MIGRATION,
     Migration("keys of trace events", _TRACE_KEYS),
+    Migration("access control lists", _SHARING),
+    spool_schema.RESULTS,
+    Migration("annotations", _ANNOTATIONS),
 )

@@ -25,6 +25,7 @@ from runtime.clock import Clock, SystemClock
 from runtime.sqlite import Database, DatabaseUnavailable, SchemaTooNew
 from storage.adapters.sqlite import search_build, search_lookup, search_source
 from storage.adapters.sqlite.search_build import Handed
+from storage.adapters.sqlite.search_lookup import Possible
 from storage.adapters.sqlite.search_schema import ACCOUNT_BITS, EMAIL_MASK, MIGRATIONS, PAGE_SIZE
 from storage.adapters.sqlite.search_source import Source
 from storage.model import IndexHealth
@@ -174,6 +175,15 @@ class SearchIndex:
                     if answer:
                         holding.add(email)
         return held
+
+    async def possible(self, keys: Sequence[TextKey], account: int) -> Possible | None:
+        """The emails of an account to which ``find`` for all these texts can be confined; None where that is not
+        known."""
+        try:
+            return await self._read(lambda conn: search_lookup.possible(conn, keys, account))
+        except DatabaseUnavailable as error:
+            self._failed(error)
+            return None
 
     async def _page_of(self, emails: Sequence[int]) -> tuple[list[Source], Mapping[int, Handed], int]:
         handed = dict(self._handed)

@@ -29,6 +29,10 @@ _TEXT = (
     "SELECT c.id FROM ({source}) c CROSS JOIN header h ON h.id = c.id CROSS JOIN body b ON b.id = c.id "
     "WHERE instr(h.text, :needle) OR instr(b.text, :needle)"
 )
+_POSSIBLE = (
+    "SELECT json_group_array(id & :mask) FROM (SELECT rowid AS id FROM trigram WHERE trigram MATCH :terms "
+    "AND rowid BETWEEN :low AND :high UNION ALL SELECT id FROM large WHERE id BETWEEN :low AND :high)"
+)
 _FIELD_EXISTS = "SELECT c.id FROM ({source}) c CROSS JOIN header h ON h.id = c.id WHERE instr(h.text, :mark)"
 # The field's first line decides in C; where it does not hold the needle and there is another one, Python looks.
 _FIELD = (
@@ -48,6 +52,13 @@ class Answer(NamedTuple):
     unread: list[int]
 
 
+class Possible(NamedTuple):
+    """Emails beside which none up to the mark can hold the texts asked for. emails: their numbers, as JSON."""
+
+    mark: int
+    emails: str
+
+
 def mark_of(conn: sqlite3.Connection) -> tuple[int, int]:
     """The number up to which emails are indexed, and the form of their text (``search.document.FORM``)."""
     email, form = conn.execute("SELECT email, form FROM mark").fetchone()
@@ -63,6 +74,17 @@ def keys_above(conn: sqlite3.Connection, last: int, limit: int) -> list[int]:
     ).fetchone()
     keys: list[int] = json.loads(found)
     return keys
+
+
+def possible(conn: sqlite3.Connection, keys: Sequence[TextKey], account: int) -> Possible | None:
+    """Which of an account's emails may hold all these texts, by their trigrams alone; None where no text has any."""
+    expressions = [expression for one in keys if (expression := _terms_of(one)) is not None]
+    if not expressions:
+        return None
+    mark, _ = mark_of(conn)
+    values = {"terms": " AND ".join(expressions), "low": key(account, 0), "high": key(account, EMAIL_MASK)}
+    (found,) = conn.execute(_POSSIBLE, values | {"mask": EMAIL_MASK}).fetchone()
+    return Possible(mark, found)
 
 
 def answer(conn: sqlite3.Connection, keys: Sequence[TextKey], account: int, emails: Sequence[int]) -> Answer:
@@ -85,7 +107,7 @@ def answer(conn: sqlite3.Connection, keys: Sequence[TextKey], account: int, emai
 def _held(conn: sqlite3.Connection, one: TextKey, account: int, asked: Sequence[int]) -> list[int]:
     """Keys of emails that hold the text: all of those asked for, perhaps others between the first and the last."""
     values: dict[str, object] = {"needle": one.needle, "mark": one.mark}
-    expression = terms(one.needle) or (terms(one.mark) if one.where is Where.FIELD else None)
+    expression = _terms_of(one)
     if len(asked) <= FEW or expression is None:
         source = _EACH
         values["ids"] = json.dumps([key(account, email) for email in asked])
@@ -98,6 +120,10 @@ def _held(conn: sqlite3.Connection, one: TextKey, account: int, asked: Sequence[
     (found,) = conn.execute(f"SELECT json_group_array(id) FROM ({shape.format(source=source)})", values).fetchone()
     held: list[int] = json.loads(found)
     return held
+
+
+def _terms_of(one: TextKey) -> str | None:
+    return terms(one.needle) or (terms(one.mark) if one.where is Where.FIELD else None)
 
 
 def _field_held(conn: sqlite3.Connection, one: TextKey, source: str, values: dict[str, object]) -> list[int]:

@@ -43,7 +43,7 @@ class Sending:
         self.bell.ring()
 
     async def claim(
-        self, limit: int, per_domain: int, lease: float, wait: float, skip: frozenset[str]
+        self, limit: int, per_domain: int, lease: float, wait: float, skip: frozenset[str], queue: str
     ) -> tuple[Claimed, ...]:
         """``Storage.claim``."""
         if self._closed:
@@ -54,11 +54,11 @@ class Sending:
         while not self._closed:
             rung = self.bell.rung
             # A reader looks first: a claim that finds nothing costs the writer nothing.
-            due = await self._commits.read(lambda conn: spool_claims.next_due(conn, skip))
+            due = await self._commits.read(lambda conn: spool_claims.next_due(conn, skip, queue))
             now = self._clock.now()
             if due is not None and due <= now:
                 claimed = await self._commits.quiet(
-                    lambda conn, now: spool_claims.claim(conn, now, limit, per_domain, lease, skip, name)
+                    lambda conn, now: spool_claims.claim(conn, now, limit, per_domain, lease, skip, name, queue)
                 )
                 if claimed:
                     return claimed

@@ -9,9 +9,19 @@ from typing import Any, Final, NamedTuple
 
 from storage.adapters.sqlite import blobs, ids
 from storage.domains import printable
-from storage.limits import SPOOL_PAGE
-from storage.model import INLINE_MAX, SYSTEM, Delivery, Event, RemoteRecipient, SpoolDomain, SpoolItem
+from storage.limits import SPOOL_PAGE, SPOOL_RESULT_AGE
+from storage.model import (
+    INLINE_MAX,
+    SYSTEM,
+    Delivery,
+    Event,
+    RemoteRecipient,
+    SpoolDomain,
+    SpoolItem,
+    SpoolResult,
+)
 from storage.port import Reason, Refused
+from storage.queues import MAIL_END, bounds, group, queue_of
 
 COLUMNS: Final = (
     "number, trace, account, sender, domain, recipients, size, queued_at, next_attempt, attempts, claims, "
@@ -83,20 +93,27 @@ def add(
     return tuple(made)
 
 
-def remove(conn: sqlite3.Connection, number: int, blob: int) -> None:
-    """The item's end: it lets go of its body. ``renew`` its domain after."""
-    conn.execute("DELETE FROM spool WHERE number = ?", (number,))
-    blobs.drop(conn, blob)
+def remove(conn: sqlite3.Connection, items: Sequence[tuple[int, int]]) -> None:
+    """The end of items (number, blob): they let go of their bodies. ``renew`` their domains after."""
+    numbers = json.dumps([number for number, _ in items])
+    conn.execute("DELETE FROM spool WHERE number IN (SELECT value FROM json_each(?))", (numbers,))
+    blobs.drop_all(conn, [blob for _, blob in items])
 
 
 def renew(conn: sqlite3.Connection, domains: Iterable[str]) -> None:
     """Note when the first item of each of these domains is due now."""
-    for domain in sorted(set(domains)):
-        (due,) = conn.execute("SELECT min(due) FROM spool WHERE domain = ? AND due IS NOT NULL", (domain,)).fetchone()
-        if due is None:
-            conn.execute("DELETE FROM spool_next WHERE domain = ?", (domain,))
-        else:
-            conn.execute("REPLACE INTO spool_next (domain, due) VALUES (?, ?)", (domain, due))
+    wanted = json.dumps(sorted(set(domains)))
+    # Of each domain alone, so that the index gives its first item and no other is looked at.
+    conn.execute(
+        "REPLACE INTO spool_next (domain, due) SELECT domain, due FROM (SELECT value AS domain, (SELECT min(due) "
+        "FROM spool WHERE spool.domain = value AND due IS NOT NULL) AS due FROM json_each(?)) WHERE due IS NOT NULL",
+        (wanted,),
+    )
+    conn.execute(
+        "DELETE FROM spool_next WHERE domain IN (SELECT value FROM json_each(?)) AND NOT EXISTS "
+        "(SELECT 1 FROM spool WHERE spool.domain = spool_next.domain AND spool.due IS NOT NULL)",
+        (wanted,),
+    )
 
 
 # -- reading
@@ -113,8 +130,8 @@ def page(
             which += f" AND {column} = ?"
             wanted.append(value)
     rows = conn.execute(
-        f"SELECT {COLUMNS} FROM spool WHERE number > ?{which} ORDER BY number LIMIT ?",
-        (*wanted, max(1, min(limit, SPOOL_PAGE))),
+        f"SELECT {COLUMNS} FROM spool WHERE number > ?{which} AND domain < ? ORDER BY number LIMIT ?",
+        (*wanted, MAIL_END, max(1, min(limit, SPOOL_PAGE))),
     )
     return items(rows, now)
 
@@ -176,9 +193,9 @@ def by_domain(conn: sqlite3.Connection, limit: int, after: str) -> tuple[SpoolDo
     """What waits by domain, after the name; out of an index alone."""
     rows = conn.execute(
         "SELECT domain, count(*), sum(held <> 0), sum(size), min(queued_at), "
-        "min(CASE WHEN held = 0 THEN next_attempt END) FROM spool WHERE domain > ? GROUP BY domain "
+        "min(CASE WHEN held = 0 THEN next_attempt END) FROM spool WHERE domain > ? AND domain < ? GROUP BY domain "
         "ORDER BY domain LIMIT ?",
-        (printable(after), max(1, min(limit, SPOOL_PAGE))),
+        (printable(after), MAIL_END, max(1, min(limit, SPOOL_PAGE))),
     )
     return tuple(SpoolDomain(*row) for row in rows)
 
@@ -199,10 +216,62 @@ def read(conn: sqlite3.Connection, item: str, start: int, end: int) -> bytes:
 def totals(conn: sqlite3.Connection) -> Totals:
     """Out of indexes."""
     row = conn.execute(
-        "SELECT (SELECT count(*) FROM spool), (SELECT count(*) FROM spool WHERE held <> 0), "
-        "(SELECT min(queued_at) FROM spool)"
+        "SELECT (SELECT count(*) FROM spool WHERE domain < :end), "
+        "(SELECT count(*) FROM spool WHERE held <> 0 AND domain < :end), "
+        "(SELECT queued_at FROM spool WHERE +domain < :end ORDER BY queued_at LIMIT 1)",
+        {"end": MAIL_END},
     ).fetchone()
     return Totals(*row)
+
+
+# -- queues
+
+
+def queued(conn: sqlite3.Connection, queue: str, account: str | None) -> int:
+    """How many items of the queue there are; out of an index."""
+    asked = "domain >= ? AND domain < ?" if account is None else "domain = ?"
+    of = bounds(queue) if account is None else (group(queue, account),)
+    (count,) = conn.execute(f"SELECT count(*) FROM spool WHERE {asked}", of).fetchone()
+    return int(count)
+
+
+def keep_result(
+    conn: sqlite3.Connection, number: int, now: float, text: str | None, *, attempted: bool = False
+) -> None:
+    """Keep what became of the item, which is about to be removed. text: None of one that is dropped: then it is kept of
+    items of queues alone."""
+    if text is None:
+        (domain,) = conn.execute("SELECT domain FROM spool WHERE number = ?", (number,)).fetchone()
+        if domain < MAIL_END:
+            return
+    conn.execute(
+        "INSERT INTO spool_result (number, domain, account, recipients, attempts, claims, ended, dropped, text) "
+        "SELECT number, domain, account, recipients, attempts + ?, claims, ?, ?, ? FROM spool WHERE number = ?",
+        (int(attempted), now, int(text is None), json.dumps(text or ""), number),
+    )
+
+
+def result(conn: sqlite3.Connection, item: str, account: str | None, now: float) -> SpoolResult:
+    """NO_SUCH_ITEM."""
+    row = conn.execute(
+        "SELECT domain, account, recipients, attempts, claims, ended, dropped, text FROM spool_result WHERE number = ?",
+        (ids.number(item, "S"),),
+    ).fetchone()
+    if row is None or row[5] <= now - SPOOL_RESULT_AGE or (account is not None and row[1] != account):
+        raise Refused(Reason.NO_SUCH_ITEM)
+    domain, owner, recipients, attempts, claims, ended, dropped, text = row
+    return SpoolResult(
+        item, queue_of(domain), owner, unpacked(recipients), attempts, claims, ended, bool(dropped), json.loads(text)
+    )
+
+
+def expire_results(conn: sqlite3.Connection, now: float, limit: int) -> int:
+    """Forget up to ``limit`` of those that are old; how many."""
+    return conn.execute(
+        "DELETE FROM spool_result WHERE number IN (SELECT number FROM spool_result WHERE ended <= ? ORDER BY ended "
+        "LIMIT ?)",
+        (now - SPOOL_RESULT_AGE, limit),
+    ).rowcount
 
 
 # -- recipients in a column

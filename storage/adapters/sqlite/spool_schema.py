@@ -94,3 +94,21 @@ def _split(conn: sqlite3.Connection, number: int, blob: int) -> None:
 
 
 MIGRATION: Final = Migration("an item of the spool for each domain", _upgrade)
+
+RESULTS: Final = Migration(
+    "what became of items of queues",
+    """
+CREATE TABLE spool_result (
+    number INTEGER PRIMARY KEY,
+    domain TEXT NOT NULL,
+    account TEXT,
+    recipients TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    claims INTEGER NOT NULL,
+    ended REAL NOT NULL,
+    dropped INTEGER NOT NULL,
+    text TEXT NOT NULL
+);
+CREATE INDEX spool_result_ended ON spool_result (ended);
+""",
+)

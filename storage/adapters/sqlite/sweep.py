@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from storage.adapters.sqlite import blobs
+from storage.adapters.sqlite import blobs, metadata
 from storage.adapters.sqlite.schema import CHUNK_BITS
 from storage.limits import SWEEP_CHUNKS, SWEEP_ENTRIES
 
@@ -37,7 +37,7 @@ def drain_account(conn: sqlite3.Connection, account: int, limit: int = SWEEP_ENT
         "SELECT number FROM mailbox WHERE removed IS NOT NULL AND account = ? LIMIT 1", (account,)
     ).fetchone()
     if row is None:
-        return False
+        return metadata.drain_account(conn, account)
     (mailbox,) = row
     lost = conn.execute(
         "DELETE FROM lost WHERE (mailbox, uid) IN (SELECT mailbox, uid FROM lost WHERE mailbox = ? LIMIT ?) "

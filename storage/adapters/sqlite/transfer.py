@@ -18,6 +18,7 @@ from storage.adapters.sqlite.transfer_tables import Ids
 from storage.limits import CHUNK, STAGED_AT_ONCE
 from storage.transfer import (
     AccountRecord,
+    AnnotationsRecord,
     Batch,
     BlobRecord,
     EmailRecord,
@@ -60,6 +61,9 @@ class SqliteTransfer:
 
     async def accounts(self, after: str, limit: int) -> tuple[AccountRecord, ...]:
         return await self._read(lambda conn: transfer_out.accounts(conn, after, limit))
+
+    async def annotations(self, account: str, after: tuple[str, str], limit: int) -> tuple[AnnotationsRecord, ...]:
+        return await self._read(lambda conn: transfer_out.annotation_sets(conn, account, after, limit))
 
     async def entries(self, at: InMailbox, after: int, limit: int, *, lost: bool) -> tuple[EntryRecord, ...]:
         return await self._read(lambda conn: transfer_out.entries(conn, at, after, limit, lost))

@@ -7,11 +7,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
-from storage.adapters.sqlite import blobs, events, spool, transfer_tables
+from storage.adapters.sqlite import acl, blobs, events, spool, transfer_tables
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN, ACCOUNT_PURGING, CHUNK_BITS, KEYWORD_BASE
 from storage.adapters.sqlite.transfer_tables import Ids
+from storage.model import Grant, Rights
 from storage.transfer import (
     AccountRecord,
+    AnnotationsRecord,
     Batch,
     BlobRecord,
     EmailRecord,
@@ -37,6 +39,8 @@ def put(conn: sqlite3.Connection, batch: Batch, place: str, now: float) -> None:
     ids = Ids(conn)
     for account in batch.accounts:
         _account(conn, ids, account)
+    for owner, some in batch.annotations:
+        _annotations(conn, ids, owner, some)
     for blob in batch.blobs:
         _body(conn, ids, blob, now)
     for email in batch.emails:
@@ -52,8 +56,8 @@ def put(conn: sqlite3.Connection, batch: Batch, place: str, now: float) -> None:
 
 def _account(conn: sqlite3.Connection, ids: Ids, record: AccountRecord) -> None:
     number = conn.execute(
-        "INSERT INTO account (id, state, modseq, uidvalidity, size, messages, keywords) VALUES (?, ?, ?, ?, ?, ?, ?) "
-        "RETURNING number",
+        "INSERT INTO account (id, state, modseq, uidvalidity, size, messages, keywords, annotated) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
         (
             record.id,
             ACCOUNT_OPEN if record.open else ACCOUNT_PURGING,
@@ -62,6 +66,7 @@ def _account(conn: sqlite3.Connection, ids: Ids, record: AccountRecord) -> None:
             record.size,
             record.messages,
             len(record.keywords),
+            record.annotated,
         ),
     ).fetchone()[0]
     conn.executemany(
@@ -77,9 +82,22 @@ def _account(conn: sqlite3.Connection, ids: Ids, record: AccountRecord) -> None:
             "deleted, recent, recent_from, size, vanished, history_from) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "RETURNING number",
-            (ids.kept("M", mailbox.id) or None, number, *mailbox[1:]),
+            (ids.kept("M", mailbox.id) or None, number, *mailbox[1:-1]),
         ).fetchone()
+        acl.keep(conn, row[0], [Grant(who, Rights(given), negative) for who, negative, given in mailbox.acl])
         _noted(ids, "M", mailbox.id, row[0])
+
+
+def _annotations(conn: sqlite3.Connection, ids: Ids, account: str, record: AnnotationsRecord) -> None:
+    mailbox = ids.number("M", record.mailbox) if record.mailbox else 0
+    conn.executemany(
+        "INSERT INTO annotation (account, mailbox, owner, entry, modseq, octets, value) "
+        "SELECT number, ?, ?, ?, ?, ?, ? FROM account WHERE id = ?",
+        [
+            (mailbox, record.owner, entry, modseq, len(entry) + len(value), value, account)
+            for entry, modseq, value in record.entries
+        ],
+    )
 
 
 def _body(conn: sqlite3.Connection, ids: Ids, record: BlobRecord, now: float) -> None:

@@ -7,7 +7,7 @@ import sqlite3
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
-from storage.adapters.sqlite import blobs
+from storage.adapters.sqlite import acl, blobs
 from storage.adapters.sqlite import spool as items
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN, CHUNK_BITS, KEYWORD_BASE
 from storage.adapters.sqlite.transfer_tables import Ids
@@ -16,6 +16,7 @@ from storage.limits import CHUNK
 from storage.model import INLINE_MAX, Event
 from storage.transfer import (
     AccountRecord,
+    AnnotationsRecord,
     BlobRecord,
     EmailRecord,
     EntryRecord,
@@ -31,14 +32,15 @@ from storage.transfer import (
 def accounts(conn: sqlite3.Connection, after: str, limit: int) -> tuple[AccountRecord, ...]:
     ids = Ids(conn)
     rows = conn.execute(
-        "SELECT number, id, state, modseq, uidvalidity, size, messages FROM account WHERE id > ? ORDER BY id LIMIT ?",
+        "SELECT number, id, state, modseq, uidvalidity, size, messages, annotated FROM account WHERE id > ? "
+        "ORDER BY id LIMIT ?",
         (after, limit),
     ).fetchall()
     return tuple(
-        AccountRecord(id, True, modseq, uidvalidity, size, messages, *_belongings(conn, ids, number))
+        AccountRecord(id, True, modseq, uidvalidity, size, messages, *_belongings(conn, ids, number), annotated)
         if state == ACCOUNT_OPEN
         else AccountRecord(id, False, 0, 0, 0, 0)
-        for number, id, state, modseq, uidvalidity, size, messages in rows
+        for number, id, state, modseq, uidvalidity, size, messages, annotated in rows
     )
 
 
@@ -57,8 +59,40 @@ def _belongings(
     return (
         tuple([name for (name,) in keywords]),
         tuple([name for (name,) in subscriptions]),
-        tuple(sorted(MailboxRecord(texts[number], *rest) for number, *rest in mailboxes)),
+        tuple(sorted(MailboxRecord(texts[row[0]], *row[1:])._replace(acl=_acl(conn, row[0])) for row in mailboxes)),
     )
+
+
+def annotation_sets(
+    conn: sqlite3.Connection, account: str, after: tuple[str, str], limit: int
+) -> tuple[AnnotationsRecord, ...]:
+    ids = Ids(conn)
+    sets = conn.execute(
+        "SELECT DISTINCT n.account, n.mailbox, n.owner FROM account AS a "
+        "JOIN annotation AS n ON n.account = a.number WHERE a.id = ?",
+        (account,),
+    ).fetchall()
+    texts = ids.texts("M", {mailbox for _, mailbox, _ in sets if mailbox}) | {0: ""}
+    following = sorted((texts[mailbox], owner, number, mailbox) for number, mailbox, owner in sets)
+    wanted = [one for one in following if one[:2] > after][:limit]
+    return tuple(
+        AnnotationsRecord(
+            text,
+            owner,
+            tuple(
+                conn.execute(
+                    "SELECT entry, modseq, value FROM annotation WHERE account = ? AND mailbox = ? AND owner = ? "
+                    "ORDER BY entry",
+                    (number, mailbox, owner),
+                )
+            ),
+        )
+        for text, owner, number, mailbox in wanted
+    )
+
+
+def _acl(conn: sqlite3.Connection, mailbox: int) -> tuple[tuple[str, bool, int], ...]:
+    return tuple((grant.identifier, grant.negative, int(grant.rights)) for grant in acl.of(conn, mailbox))
 
 
 def entries(conn: sqlite3.Connection, at: InMailbox, after: int, limit: int, lost: bool) -> tuple[EntryRecord, ...]:

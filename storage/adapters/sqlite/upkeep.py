@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from runtime.clock import Clock
 from storage import ingest
-from storage.adapters.sqlite import accounts, blobs, events, ids, operations, sweep
+from storage.adapters.sqlite import accounts, blobs, events, ids, operations, spool, sweep
 from storage.adapters.sqlite.commits import Commits
 from storage.adapters.sqlite.intake import Intake
 from storage.adapters.sqlite.search_index import SearchIndex
@@ -67,7 +67,8 @@ class Upkeep:
             )
         )
         full = SWEEP_ENTRIES
-        more = more or drained or full in (forgotten, emails, *expired)
+        results = await self._commits.quiet(lambda conn, now: spool.expire_results(conn, now, full))
+        more = more or drained or full in (forgotten, emails, results, *expired)
         return SweepReport(emails, freed, staged, *expired, more)
 
     async def _free_emails(self, account: int | None) -> int:

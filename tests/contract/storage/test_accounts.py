@@ -127,6 +127,22 @@ async def test_good_names(bench: Any, name: str) -> None:
     assert (await bench.store.mailbox("ann", name)).name == name
 
 
+async def test_a_name_composed_or_not_is_one(bench: Any) -> None:
+    # RFC 9051 §5.1
+    made = await bench.store.create_mailbox(bench.op(), "ann", "Cafe\u0301/x")
+    assert made.name == "Caf\u00e9/x"
+    for name in ("Cafe\u0301/x", "Caf\u00e9/x"):
+        assert (await bench.store.mailbox("ann", name)).ref == made.ref
+        with pytest.raises(Refused) as refused:
+            await bench.store.create_mailbox(bench.op(), "ann", name)
+        assert refused.value.reason is Reason.ALREADY_EXISTS
+    await bench.store.subscribe(bench.op(), "ann", "Cafe\u0301/x", True)
+    assert "Caf\u00e9/x" in (await bench.store.list_mailboxes("ann")).subscriptions
+    await bench.store.rename_mailbox(bench.op(), "ann", "Cafe\u0301", "The\u0301")
+    assert (await bench.store.mailbox("ann", "Th\u00e9/x")).ref == made.ref
+    await bench.store.delete_mailbox(bench.op(), "ann", "The\u0301/x")
+
+
 async def test_mailboxes_per_account(bench: Any, bound: Any) -> None:
     bound("MAILBOXES_PER_ACCOUNT", 8)
     await bench.store.create_mailbox(bench.op(), "ann", "a/b")

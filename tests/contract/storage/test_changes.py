@@ -265,6 +265,7 @@ async def test_ten_thousand_messages_in_one_change(bench: Any) -> None:
 async def test_only_the_owner_or_the_system_writes(bench: Any) -> None:
     ref = await bench.fill(1)
     store = bench.store
+    # Nothing is shared: of a mailbox another learns not even that it is there.
     for call in (
         store.append(bench.op("bob"), ref, [NewMessage(b"x")], None),
         store.store_flags(bench.op("bob"), ref, ALL_UIDS, FlagMode.ADD, 1),
@@ -272,9 +273,12 @@ async def test_only_the_owner_or_the_system_writes(bench: Any) -> None:
         store.move(bench.op("bob"), ref, ALL_UIDS, "Sent"),
         store.expunge(bench.op("bob"), ref, ALL_UIDS),
         store.open_mailbox(bench.op("bob"), ref, True),
-        store.create_mailbox(bench.op("bob"), "ann", "x"),
         store.delete_mailbox(bench.op("bob"), "ann", "Sent"),
         store.rename_mailbox(bench.op("bob"), "ann", "Sent", "x"),
+    ):
+        assert await _reason(call) is Reason.NO_SUCH_MAILBOX
+    for call in (
+        store.create_mailbox(bench.op("bob"), "ann", "x"),
         store.subscribe(bench.op("bob"), "ann", "x", True),
         store.open_account(bench.op("bob"), "ann"),
         store.purge_account(bench.op("bob"), "ann"),

@@ -12,7 +12,20 @@ from typing import Any
 
 import pytest
 
-from storage.model import ALL_UIDS, INLINE_MAX, PREFIX_MAX, SYSTEM, Accepted, Event, NewMessage, StagedBlob, Want
+from mail.flags import FLAGGED, SEEN
+from storage.model import (
+    ALL_UIDS,
+    INLINE_MAX,
+    PREFIX_MAX,
+    SYSTEM,
+    Accepted,
+    Event,
+    FlagMode,
+    FlagPage,
+    NewMessage,
+    StagedBlob,
+    Want,
+)
 from storage.port import Reason, Refused, Unavailable
 
 
@@ -209,6 +222,18 @@ async def test_pages_are_bounded_and_in_order(bench: Any) -> None:
     assert len(await bench.store.rows(ref, ALL_UIDS, Want.SIZE, 5)) == 5
     assert await bench.store.entries(ref, ()) == ()
     assert await bench.store.entries(ref, ((13, 20),)) == ()
+
+
+async def test_flags_are_those_of_the_entries(bench: Any) -> None:
+    ref = await bench.ref()
+    words = [("$Forwarded",), (), ("a", "$MDNSent"), (), ("a",)]
+    await bench.store.append(bench.op(), ref, [NewMessage(b"A: b\r\n\r\n", keywords=one) for one in words] * 3, None)
+    await bench.store.store_flags(bench.op(), ref, ((2, 4), (11, 11)), FlagMode.ADD, SEEN | FLAGGED)
+    for uids in (ALL_UIDS, ((2, 3), (5, 5), (11, 99)), ((15, 15),), (), ((16, 20),)):
+        entries = await bench.store.entries(ref, uids)
+        assert await bench.store.flags(ref, uids) == FlagPage.of(entries)
+        assert await bench.store.flags(ref, uids, 2) == FlagPage.of(entries[:2])
+    assert await _reason(bench.store.flags(replace(ref, account="bob"), ALL_UIDS)) is Reason.NO_SUCH_MAILBOX
 
 
 async def test_another_account_reads_nothing(bench: Any) -> None:

@@ -149,6 +149,7 @@ async def test_a_repeat_changes_nothing_and_tells_the_first_outcome(bench: Any) 
         lambda op: store.store_flags(op, ref, ((1, 3),), FlagMode.ADD, 4, ("k",), 10**6),
         lambda op: store.copy(op, ref, ((1, 2),), "Sent", None),
         lambda op: store.move(op, ref, ((2, 2),), "Sent"),
+        lambda op: store.replace(op, ref, 4, ref, NewMessage(b"z", 8), None),
         lambda op: store.expunge(op, ref, ((1, 1), (3, 3))),
         lambda op: store.create_mailbox(op, "ann", "new/one", "\\Flagged"),
         lambda op: store.rename_mailbox(op, "ann", "new", "newer"),

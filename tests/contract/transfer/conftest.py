@@ -21,9 +21,13 @@ from storage.adapters.mongo.transfer import open_transfer as open_mongo_transfer
 from storage.adapters.sqlite.adapter import SqliteStorage
 from storage.adapters.sqlite.transfer import open_transfer
 from storage.model import (
+    ALL_RIGHTS,
     ALL_UIDS,
+    ANYONE,
     INLINE_MAX,
+    MAIL,
     SYSTEM,
+    TASKS,
     BodyContains,
     Delivery,
     Event,
@@ -34,6 +38,7 @@ from storage.model import (
     NewMessage,
     Operation,
     RemoteRecipient,
+    Rights,
     Settlement,
     SpoolAction,
     TextContains,
@@ -146,6 +151,8 @@ class Maker:
             (self.select, 3),
             (self.mailbox, 4),
             (self.subscribe, 2),
+            (self.annotate, 4),
+            (self.share, 3),
             (self.record, 2),
             (self.wait, 2),
         )
@@ -186,7 +193,17 @@ class Maker:
         actor = self.random.choice((SYSTEM, "ann"))
         op = Operation(uuid.uuid4().hex, actor, (Event(trace, self.clock.now(), "rcpt", None, {"n": 1, "ok": True}),))
         sender = self.random.choice(("eve@example.net", ""))
-        delivery = Delivery(op, self.content(), sender, self.clock.now(), trace, local, remote, {"BODY": "8BITMIME"})
+        delivery = Delivery(
+            op,
+            self.content(),
+            sender,
+            self.clock.now(),
+            trace,
+            local,
+            remote,
+            {"BODY": "8BITMIME"},
+            TASKS if len(remote) == 3 else MAIL,
+        )
         await self.store.accept([delivery])
 
     async def append(self) -> None:
@@ -242,6 +259,24 @@ class Maker:
         name = self.random.choice((*NAMES, "not there"))
         await self.store.subscribe(self.op(), self.random.choice(ACCOUNTS), name, self.random.random() < 0.7)
 
+    async def share(self) -> None:
+        ref = await self.some()
+        who = self.random.choice((*ACCOUNTS, ANYONE))
+        given = Rights(self.random.randrange(ALL_RIGHTS + 1))
+        await self.store.set_acl(self.op(), ref, who, given, negative=self.random.random() < 0.3)
+
+    async def annotate(self) -> None:
+        ref = await self.some()
+        actor = self.random.choice((ref.account, SYSTEM))
+        names = ["/shared/comment", "/shared/vendor/x"]
+        if actor != SYSTEM:
+            names.append("/private/comment")
+            if self.random.random() < 0.3:
+                ref, names = MailboxRef(ref.account, ""), ["/private/comment"]
+        value = self.random.choice((None, b"", self.random.randbytes(self.random.randrange(3000))))
+        op = Operation(uuid.uuid4().hex, actor)
+        await self.store.set_annotations(op, ref, dict.fromkeys(self.random.sample(names, 1), value))
+
     async def send(self) -> None:
         """An attempt at some of what waits: one of them is left under its lease."""
         for claimed in (await self.store.claim(3, 3, 60.0))[1:]:
@@ -281,6 +316,10 @@ async def dump(transfer: Transfer) -> dict[str, Any]:
         found["accounts"] += page
         after = page[-1].id
     for account in found["accounts"]:
+        sets: list[Any] = []
+        while some := await transfer.annotations(account.id, sets[-1][:2] if sets else ("", ""), 2):
+            sets += some
+        found["messages"][account.id] = sets
         for mailbox in account.mailboxes:
             at = InMailbox(account.id, mailbox.id)
             for lost in (False, True):
@@ -331,10 +370,17 @@ async def seen(store: Storage, *, with_ids: bool) -> dict[Any, Any]:
             continue
         found[account, "subscriptions"] = listed.subscriptions
         found[account, "modseq"] = dict(await store.watch({account: 0}, 0))
+        found[account, "annotated"] = listed.annotated
+        found[account, "shared"] = [(one.name, one.rights) for one in await store.shared_with(account)]
+        for ref in (MailboxRef(account, ""), *(one.ref for one in listed.mailboxes)):
+            names = {one.ref.mailbox: one.name for one in listed.mailboxes}
+            kept = await store.annotations([ref])
+            found[account, names.get(ref.mailbox), "annotations"] = [(one.entry, one.modseq, one.value) for one in kept]
         for mailbox in listed.mailboxes:
             at = account, mailbox.name
             ref = mailbox.ref
             found[at] = {name: getattr(mailbox, name) for name in mailbox.__dataclass_fields__ if name != "ref"}
+            found[at, "acl"] = await store.acl(ref)
             found[at, "ref"] = ref.mailbox if with_ids else ""
             found[at, "rows"] = [row(one) for one in await _pages(store.rows, ref, every)]
             found[at, "lost"] = [row(one) for one in await _pages(store.lost_rows, ref, every)]
@@ -350,6 +396,7 @@ async def seen(store: Storage, *, with_ids: bool) -> dict[Any, Any]:
     # Leases stay behind.
     found["spool"] = [replace(one, id="", leased_until=0.0) for one in spool]
     found["domains"] = await store.spool_domains()
+    found["tasks"] = [await store.spool_queued(TASKS, account) for account in (None, "ann", "bob")]
     found["ids"] = [one.id for one in spool] if with_ids else []
     for n in range(5):
         found["trace", n] = await store.trace(f"trace-{n}", None)

@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,18 @@ from identity.adapters.mongo.moving import open_transfer as open_mongo_transfer
 from identity.adapters.sqlite.adapter import open_sqlite
 from identity.adapters.sqlite.moving import open_transfer
 from identity.migrate import compare, copy, survey
-from identity.model import Account, Alias, DkimAlgorithm, DkimState, NewAccount, Origin, Role
+from identity.model import (
+    Account,
+    Alias,
+    DkimAlgorithm,
+    DkimState,
+    IntegrationSettings,
+    NewAccount,
+    Origin,
+    Provider,
+    Role,
+    Security,
+)
 from identity.passwords import LibpassHasher
 from identity.port import Identity, Refused, Unavailable
 from identity.settings import IdentitySettings, PasswordSettings
@@ -34,6 +45,9 @@ from .conftest import KINDS
 CHEAP = PasswordSettings(memory_kib=64, iterations=1, lanes=1, threads=2)
 SETTINGS = IdentitySettings(default_domain="one.example", passwords=CHEAP, scram=True, scram_iterations=4096)
 HOME = Origin("127.0.0.1", "imap")
+ELSEWHERE = IntegrationSettings(
+    "n", Provider.GMAIL, "ann@example.net", "client", "", 0, Security.STARTTLS, True, "key-1", b"sealed"
+)
 NAMES = ("ann", "bob", "Çelik", "dora", "postmaster", "x+y")
 DOMAINS = ("one.example", "zwei.example", "münchen.example")
 
@@ -102,7 +116,10 @@ async def made(store: Store, folder: Path, seed: int, clock: ManualClock) -> tup
                 address = f"{name}@{domain}"
                 account = await port.add_account(NewAccount(address, f"of {address}", None, quota, role, name.title()))
                 for n in range(chance.randrange(3)):
-                    _, secrets[address] = await port.add_app_password(account.id, f"phone {n}")
+                    _, secrets[address] = await port.add_app_password(account.id, f"phone {n}", ["ID"] * n)
+                for n in range(chance.randrange(3)):
+                    await port.add_integration(account.id, replace(ELSEWHERE, name=f"n{n}", sealed=chance.randbytes(9)))
+                await port.update_account(account.id, mask=chance.choice(((), ("MOVE", "UIDONLY"))))
                 # The last enabled administrator cannot go.
                 with suppress(Refused):
                     match chance.randrange(6):
@@ -138,7 +155,7 @@ async def seen(store: Store, place: str, clock: ManualClock) -> dict[str, Any]:
             "ready": await port.scram_ready(),
         }
         for account in accounts:
-            found[account.id] = await port.app_passwords(account.id)
+            found[account.id] = await port.app_passwords(account.id), await port.integrations(account.id)
             found[account.address] = await port.resolve(account.address)
         found["postmaster"] = await port.resolve("postmaster@one.example")
         return found

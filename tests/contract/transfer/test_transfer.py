@@ -24,7 +24,8 @@ from storage.compare import compare
 from storage.migrate import copy, survey
 from storage.model import ALL_UIDS, SYSTEM, NewMessage, Operation, TextContains
 from storage.port import Unavailable
-from storage.transfer import Batch, BlobRecord, Transfer, TransferRefused
+from storage.transfer import Batch, BlobRecord, MailboxRecord, Transfer, TransferRefused
+from tests.hurry import examples
 from tests.storage.consistency import problems
 from tests.storage.mongo_consistency import problems as mongo_problems
 from tests.storage.mongo_store import Store as MongoStore
@@ -69,7 +70,7 @@ async def look(kind: Kind, place: str, clock: ManualClock, *, with_ids: bool) ->
         await store.close()
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), steps=st.integers(0, 80), page=st.integers(1, 40), batch=st.integers(1, 40))
 def test_what_is_moved_is_what_was_there(
     source_kind: Kind, target_kind: Kind, seed: int, steps: int, page: int, batch: int
@@ -323,6 +324,7 @@ async def test_what_differs_is_told(source_kind: Kind, target_kind: Kind, tmp_pa
         ("accounts", lambda one: _changed(one, modseq=one.modseq + 1)),
         ("accounts", lambda one: _changed(one, subscriptions=(*one.subscriptions, "zz"))),
         ("accounts", lambda one: _changed(one, mailboxes=_renamed(one.mailboxes))),
+        ("accounts", lambda one: _changed(one, mailboxes=_shared(one.mailboxes))),
     ]
     async with opened(source_kind, old, clock) as source:
         for what, change in changes:
@@ -357,6 +359,11 @@ class _Spoiler:
 
 def _changed(record: Any, **fields: Any) -> Any:
     return replace(record, **fields)
+
+
+def _shared(mailboxes: tuple[MailboxRecord, ...]) -> tuple[MailboxRecord, ...]:
+    """The first is shared as it was not."""
+    return (mailboxes[0]._replace(acl=(*mailboxes[0].acl, ("zoe", False, 3))), *mailboxes[1:])
 
 
 def _renamed(mailboxes: Any) -> Any:

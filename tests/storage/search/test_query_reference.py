@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.adapters.sqlite import query_sql, search_lookup
+from tests.hurry import examples
 from tests.storage.search.reference import holds, letters, queries
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 async def test_equals_a_naive_evaluator(
     data: Any, letter: Any, store_at: Any, tmp_path_factory: Any, monkeypatch: Any
 ) -> None:

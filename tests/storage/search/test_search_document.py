@@ -23,6 +23,7 @@ from storage.search.document import (
     octets,
 )
 from storage.search.keys import NEEDLE_MAX, TextKey, Where, key_of, scan
+from tests.hurry import examples
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_no_trigram_no_terms(needle: str) -> None:
 
 
 @given(st.text(min_size=3, max_size=60), st.text(max_size=20), st.text(max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_fts5_finds_every_text_that_holds_the_needle(needle: str, before: str, after: str) -> None:
     needle_octets = octets(needle.replace("\n", " "))
     expression = terms(needle_octets)
@@ -112,7 +113,7 @@ def test_the_empty_text_is_in_every_message() -> None:
 
 
 @given(st.text("ab", max_size=30), st.lists(st.integers(0, 30), max_size=5), st.text("ab", min_size=1, max_size=8))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_needle_is_found_across_pieces(text: str, cuts: list[int], needle: str) -> None:
     ends = sorted({min(cut, len(text)) for cut in cuts} | {len(text)})
     pieces = [text[start:end].encode() for start, end in zip([0, *ends], ends, strict=False)]
