@@ -18,11 +18,13 @@ from identity.port import Identity, Reason, Refused
 from runtime.rest import Guard
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description="how many at most")]
+Mask = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100, examples=[["UIDONLY"]])]
 After = Annotated[str, Query(max_length=1024, description="the address that ended the page before")]
 
 
 class User(BaseModel):
-    """An account. Times are Unix seconds, a quota is octets (null: no limit)."""
+    """An account. Times are Unix seconds, a quota is octets (null: no limit). mask: IMAP capabilities that are neither
+    offered to it nor taken from it."""
 
     id: str
     email: str
@@ -31,6 +33,7 @@ class User(BaseModel):
     quota: int | None
     enabled: bool
     created_at: float
+    mask: list[str]
 
 
 class Users(BaseModel):
@@ -53,7 +56,7 @@ class Registration(BaseModel):
 
 class UserChange(BaseModel):
     """What is given is changed; `"quota": null` takes the limit away. An account's own holder may give display_name,
-    and password together with current_password."""
+    mask, and password together with current_password."""
 
     model_config = ConfigDict(hide_input_in_errors=True, extra="forbid")
     display_name: str | None = None
@@ -62,6 +65,7 @@ class UserChange(BaseModel):
     enabled: bool | None = None
     role: Role | None = None
     quota: int | None = Field(default=None, ge=0)
+    mask: Mask | None = None
 
 
 class DomainValue(BaseModel):
@@ -113,6 +117,7 @@ class AppPasswordValue(BaseModel):
     name: str
     created_at: float
     last_used: float | None
+    mask: list[str]
 
 
 class AppPasswordValues(BaseModel):
@@ -122,6 +127,14 @@ class AppPasswordValues(BaseModel):
 class NewAppPassword(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(max_length=100, examples=["phone"])
+    mask: Mask = []
+
+
+class AppPasswordChange(BaseModel):
+    """mask: IMAP capabilities that are neither offered to who signs in with it nor taken from him."""
+
+    model_config = ConfigDict(extra="forbid")
+    mask: Mask
 
 
 class MadeAppPassword(AppPasswordValue):
@@ -176,12 +189,12 @@ def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal]) -> No
         account = await _reached(identity, id, caller)
         given = body.model_fields_set
         if caller.role is not Role.ADMIN:
-            if given - {"display_name", "password", "current_password"}:
+            if given - {"display_name", "password", "current_password", "mask"}:
                 raise HTTPException(403, "Only an administrator changes this.")
             if body.password is not None:
                 # A token alone does not change a password: it may have been left lying about.
                 await _ask_password(identity, account, body.current_password, request)
-        if given & {"enabled", "role", "quota", "display_name"}:
+        if given & {"enabled", "role", "quota", "display_name", "mask"}:
             account = await identity.update_account(
                 account.id,
                 enabled=body.enabled,
@@ -189,6 +202,7 @@ def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal]) -> No
                 quota=body.quota,
                 no_quota="quota" in given and body.quota is None,
                 display_name=body.display_name,
+                mask=body.mask,
             )
         if body.password is not None:
             await identity.set_password(account.id, body.password)
@@ -223,8 +237,15 @@ def _app_passwords(routes: APIRouter, identity: Identity, guard: Guard[Principal
     )
     async def add(id: str, body: NewAppPassword, caller: Principal = signed_in) -> MadeAppPassword:
         account = await _reached(identity, id, caller)
-        made, secret = await identity.add_app_password(account.id, body.name)
+        made, secret = await identity.add_app_password(account.id, body.name, body.mask)
         return MadeAppPassword(**_app(made).model_dump(), password=secret)
+
+    @routes.put(
+        path + "/{app}", tags=["app passwords"], summary="Mask an app password", responses=told(401, 403, 404, 422)
+    )
+    async def change(id: str, app: str, body: AppPasswordChange, caller: Principal = signed_in) -> AppPasswordValue:
+        account = await _reached(identity, id, caller)
+        return _app(await identity.mask_app_password(account.id, app, body.mask))
 
     @routes.delete(
         path + "/{app}", tags=["app passwords"], summary="Revoke an app password", responses=told(401, 403, 404)
@@ -366,6 +387,7 @@ def _user(account: Account) -> User:
         quota=account.quota,
         enabled=account.enabled,
         created_at=account.created_at,
+        mask=list(account.mask),
     )
 
 
@@ -380,4 +402,6 @@ def _domain(domain: Domain) -> DomainValue:
 
 
 def _app(app: AppPassword) -> AppPasswordValue:
-    return AppPasswordValue(id=app.id, name=app.name, created_at=app.created_at, last_used=app.last_used)
+    return AppPasswordValue(
+        id=app.id, name=app.name, created_at=app.created_at, last_used=app.last_used, mask=list(app.mask)
+    )

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from identity.limits import MAX_APP_NAME, MAX_APP_PASSWORDS, MAX_DISPLAY_NAME, MAX_PAGE, MAX_QUOTA
+import re
+from collections.abc import Iterable
+
+from identity.limits import (
+    MAX_APP_NAME,
+    MAX_APP_PASSWORDS,
+    MAX_DISPLAY_NAME,
+    MAX_MASK,
+    MAX_MASK_NAME,
+    MAX_PAGE,
+    MAX_QUOTA,
+)
 from identity.model import Alias
 from identity.names import BadName, Name, domain_key, parse, parse_local
 from identity.port import Reason, Refused
@@ -10,6 +21,10 @@ from identity.resolve import MAX_TARGETS
 
 # What may stand between a name and its detail: the specials of an atom (RFC 5322 §3.2.3).
 SEPARATORS = "!#$%&'*+-/=?^_`{|}~."
+
+
+# RFC 3501 §9: a capability is an atom, and those that there are have no other characters.
+_CAPABILITY = re.compile(rf"[A-Z0-9][A-Z0-9=+._-]{{0,{MAX_MASK_NAME - 1}}}")
 
 
 def address_name(address: str) -> Name:
@@ -91,6 +106,22 @@ def alias_targets(alias: Alias) -> tuple[str, ...]:
     if not targets:
         raise Refused(Reason.BAD_ADDRESS, "an alias needs a target")
     return tuple(reversed(targets.values()))
+
+
+def mask_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of a mask in capitals, each once, in order. Raises Refused LIMIT."""
+    found = tuple(sorted({name.upper() for name in names}))
+    if len(found) > MAX_MASK:
+        raise Refused(Reason.LIMIT, f"a mask has at most {MAX_MASK} names")
+    for name in found:
+        if not _CAPABILITY.fullmatch(name):
+            raise Refused(Reason.LIMIT, f"{name[:MAX_MASK_NAME]!r} is not the name of a capability")
+    return found
+
+
+def joined_mask(*masks: Iterable[str]) -> tuple[str, ...]:
+    """What all of these masks take away together."""
+    return tuple(sorted({name for mask in masks for name in mask}))
 
 
 def check_app_name(name: str) -> None:

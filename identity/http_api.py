@@ -29,6 +29,7 @@ STATUS = {
     Reason.NO_SUCH_CREDENTIAL: 404,
     Reason.NO_SUCH_BAN: 404,
     Reason.NO_SUCH_KEY: 404,
+    Reason.NO_SUCH_INTEGRATION: 404,
     Reason.ALREADY_EXISTS: 409,
     Reason.IN_USE: 409,
     Reason.BAD_ADDRESS: 422,

@@ -11,6 +11,14 @@ MAX_DOMAINS = 10_000
 MAX_DKIM_KEYS = 20
 MAX_APP_PASSWORDS = 50
 MAX_APP_NAME = 100
+# Integrations of an account, and characters and octets of one.
+MAX_INTEGRATIONS = 20
+MAX_INTEGRATION_TEXT = 512
+MAX_INTEGRATION_NAME = 100
+MAX_SEALED = 16 * 1024
+# Names of capabilities in one mask, and characters of one.
+MAX_MASK = 100
+MAX_MASK_NAME = 64
 # Token families of an account, one for each sign-in by REST: the oldest ends for one more.
 MAX_FAMILIES = 100
 # Spent refresh tokens that a family remembers.

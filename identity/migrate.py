@@ -14,7 +14,7 @@ PAGE: Final = 500
 """Records that are read, and handed over, at once."""
 PROBLEMS: Final = 100
 """Differences that are told in words; more are counted."""
-_SECRET: Final = frozenset({"password_hash", "apps", "private_key", "scram_keys", "value"})
+_SECRET: Final = frozenset({"password_hash", "apps", "private_key", "scram_keys", "value", "items"})
 
 Told = Callable[[int], None]
 """Is told how many records are done."""

@@ -68,7 +68,8 @@ class DkimKey:
 class Account:
     """enabled: False refuses sign-in everywhere; mail is still accepted for it. version: credential version, one
     more at each change of password, app password, role or enabled. removed: marked in identity, its mail is being
-    purged."""
+    purged. mask: names of IMAP's capabilities, in capitals and in order, that a door neither offers nor takes from who
+    signs in as it."""
 
     id: str
     address: str
@@ -79,6 +80,7 @@ class Account:
     version: int
     created_at: float
     removed: bool = False
+    mask: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,66 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class AppPassword:
-    """A named, revocable password of an account; the secret is shown once, when it is made."""
+    """A named, revocable password of an account; the secret is shown once, when it is made. mask: as an account's, of
+    who signs in with it, beside the account's own."""
 
     id: str
     account: str
     name: str
     created_at: float
     last_used: float | None
+    mask: tuple[str, ...] = ()
+
+
+class Provider(Enum):
+    """How an account elsewhere is signed in to: by name and password at any SMTP host, or as Gmail or Microsoft 365
+    have it (OAuth2)."""
+
+    SMTP = "smtp"
+    GMAIL = "gmail"
+    MICROSOFT = "microsoft"
+
+
+class Security(Enum):
+    """TLS asked for by STARTTLS, from the first octet, or not at all."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrationSettings:
+    """An account elsewhere through which an account of ours sends. from_email: its address, perhaps with a name. user:
+    its SMTP user name, or the client id of OAuth2. host, port: "" and 0 for those of the provider. verify: the server's
+    certificate is. key: id of the key that the secrets are sealed with. sealed: its secrets, which identity never sees
+    in clear."""
+
+    __pydantic_config__ = OCTETS_AS_BASE64
+
+    name: str
+    provider: Provider
+    from_email: str
+    user: str
+    host: str
+    port: int
+    security: Security
+    verify: bool
+    key: str
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Integration:
+    """revision: one more with each change of its settings. default: it sends where no other is named."""
+
+    id: str
+    account: str
+    settings: IntegrationSettings
+    default: bool
+    revision: int
+    created_at: float
+    changed_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +167,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who signed in, and by what: credential is "password", "app:<id>" or "token:<id>". version: of the account."""
+    """Who signed in, and by what: credential is "password", "app:<id>" or "token:<id>". version: of the account.
+    mask: the account's, with that of the app password that it signed in with, or that its token began with."""
 
     account: str
     address: str
@@ -120,6 +176,7 @@ class Principal:
     quota: int | None
     credential: str
     version: int
+    mask: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ from identity.model import (
     Domain,
     ExportedAccount,
     ImportOutcome,
+    Integration,
+    IntegrationSettings,
     NewAccount,
     NewBan,
     Origin,
@@ -48,6 +50,7 @@ class Reason(Enum):
     NO_SUCH_CREDENTIAL = "no such app password or token"
     NO_SUCH_KEY = "no such DKIM key"
     NO_SUCH_BAN = "no such ban"
+    NO_SUCH_INTEGRATION = "no such integration"
     ALREADY_EXISTS = "already exists"
     BAD_ADDRESS = "not a valid address"
     BAD_PASSWORD = "password not acceptable"
@@ -204,10 +207,11 @@ class Identity(Protocol):
         quota: int | None = None,
         no_quota: bool = False,
         display_name: str | None = None,
+        mask: Sequence[str] | None = None,
     ) -> Account:
-        """Change what is given; no_quota takes the limit away. Disabling ends all tokens and connections, and so does
-        losing the administrator's role for connections. IN_USE for the last enabled administrator, LIMIT for a quota
-        or name out of bounds."""
+        """Change what is given; no_quota takes the limit away, a mask holds from the next sign-in on. Disabling ends
+        all tokens and connections, and so does losing the administrator's role for connections. IN_USE for the last
+        enabled administrator, LIMIT for a quota, name or mask out of bounds."""
 
     async def remove_account(self, account: str) -> None:
         """Marks it removed at once (no sign-in, no mail); the purge of its mail is the composition root's.
@@ -233,11 +237,38 @@ class Identity(Protocol):
 
     async def app_passwords(self, account: str) -> tuple[AppPassword, ...]: ...
 
-    async def add_app_password(self, account: str, name: str) -> tuple[AppPassword, str]:
+    async def add_app_password(self, account: str, name: str, mask: Sequence[str] = ()) -> tuple[AppPassword, str]:
         """The record and the secret, shown once (at least 100 bits, letters in groups). LIMIT, ALREADY_EXISTS."""
+
+    async def mask_app_password(self, account: str, id: str, mask: Sequence[str]) -> AppPassword:
+        """Set its mask, which holds from the next sign-in on. NO_SUCH_CREDENTIAL, NO_SUCH_ACCOUNT, LIMIT."""
 
     async def revoke_app_password(self, account: str, id: str) -> None:
         """NO_SUCH_CREDENTIAL."""
+
+    # -- integrations
+
+    async def integrations(self, account: str) -> tuple[Integration, ...]:
+        """In the order of their making, secrets sealed. NO_SUCH_ACCOUNT."""
+
+    async def add_integration(self, account: str, settings: IntegrationSettings) -> Integration:
+        """The first one of an account is its default. ALREADY_EXISTS (the name), BAD_ADDRESS (from_email), LIMIT (too
+        many, or a value is too long or has a control character), NO_SUCH_ACCOUNT."""
+
+    async def change_integration(
+        self, account: str, id: str, revision: int, settings: IntegrationSettings
+    ) -> Integration:
+        """Put other settings in the place of those of a revision. IN_USE when it has another by now, ALREADY_EXISTS,
+        BAD_ADDRESS, LIMIT, NO_SUCH_INTEGRATION, NO_SUCH_ACCOUNT."""
+
+    async def set_default_integration(self, account: str, id: str) -> Integration:
+        """Make it the account's only default; its revision stays. NO_SUCH_INTEGRATION, NO_SUCH_ACCOUNT."""
+
+    async def remove_integration(self, account: str, id: str) -> None:
+        """Where it was the default, none is then. NO_SUCH_INTEGRATION, NO_SUCH_ACCOUNT."""
+
+    async def sealed_with(self) -> tuple[tuple[str, int], ...]:
+        """The ids of the keys that secrets of integrations are sealed with, and how many integrations each has."""
 
     # -- rates and bans
 

@@ -80,4 +80,4 @@ class SaslSignIn(SignIn):
         finally:
             self._guesses.end(attempt)
         credential, signature = found
-        return ScramSigned(await self._principal(signer.account, credential), signature)
+        return ScramSigned(await self._principal(signer, credential), signature)

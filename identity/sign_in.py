@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from identity import tokens
-from identity.arguments import login_key
+from identity.arguments import joined_mask, login_key
 from identity.checked import Checked
 from identity.guesses import Attempt, Guard
 from identity.model import Account, Origin, Principal, Role
@@ -31,13 +31,14 @@ _TRIES = 3
 @dataclass(frozen=True, slots=True)
 class Signer:
     """An account as sign-in needs it. key: of its name. apps: the kept form of each app password, and its id. scram:
-    the keys of each credential that has any."""
+    the keys of each credential that has any. masks: of each app password that has one, by credential."""
 
     account: Account
     key: str
     password_hash: str = field(repr=False)
     apps: dict[bytes, str] = field(repr=False)
     scram: Mapping[str, ScramKeys] = field(repr=False)
+    masks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class SignIn(ABC):
@@ -83,15 +84,16 @@ class SignIn(ABC):
         finally:
             self._guesses.end(attempt)
         await self._make_keys(signer, credential, password)
-        return await self._principal(signer.account, credential)
+        return await self._principal(signer, credential)
 
-    async def _principal(self, account: Account, credential: str) -> Principal:
+    async def _principal(self, signer: Signer, credential: str) -> Principal:
         """Who has signed in. Raises Refused DISABLED."""
+        account = signer.account
         if not account.enabled:
             raise Refused(Reason.DISABLED)
         if credential.startswith("app:"):
             await self._app_used(account.id, credential.removeprefix("app:"))
-        return Principal(account.id, account.address, account.role, account.quota, credential, account.version)
+        return principal_of(account, credential, signer.masks.get(credential, ()))
 
     async def _signed(
         self, key: str | None, password: str, fingerprint: bytes, attempt: Attempt
@@ -173,6 +175,12 @@ class SignIn(ABC):
             await self._keep_used(account, app, now)
         except Unavailable as error:
             log.warning("time of use not kept", credential=f"app:{app}", reason=str(error))
+
+
+def principal_of(account: Account, credential: str, mask: tuple[str, ...]) -> Principal:
+    """Who signed in with that credential, which has a mask of its own or ()."""
+    masked = joined_mask(account.mask, mask)
+    return Principal(account.id, account.address, account.role, account.quota, credential, account.version, masked)
 
 
 def may_stay(account: Account, principal: Principal) -> bool:

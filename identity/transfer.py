@@ -2,10 +2,10 @@
 
 No service uses this; ``identity.migrate`` does, on a store that nothing else has open. What crosses is what an
 administrator or a user would miss: domains and their DKIM keys, accounts (removed ones whose mail is not purged yet
-among them), app passwords, aliases, the keys of SCRAM and the secret that their salts are made by. What does not:
-bearer tokens (who has one signs in again), guess counters, known devices, counts of rates and the bans of rules (they
-come again by themselves), bans of an administrator (`homing ban list --json` has them), and the history of changes that
-ends connections (there are none after a move).
+among them), app passwords, integrations (sealed as they are), aliases, the keys of SCRAM and the secret that their
+salts are made by. What does not: bearer tokens (who has one signs in again), guess counters, known devices, counts of
+rates and the bans of rules (they come again by themselves), bans of an administrator (`homing ban list --json` has
+them), and the history of changes that ends connections (there are none after a move).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DomainRecord(NamedTuple):
 
 
 class AppPasswordRecord(NamedTuple):
-    """hash: as it is kept, never the secret."""
+    """hash: as it is kept, never the secret. mask: its names with a space between."""
 
     id: str
     name: str
@@ -45,6 +45,7 @@ class AppPasswordRecord(NamedTuple):
     last_used: float | None
     scram_iterations: int = 0
     scram_keys: bytes = b""
+    mask: str = ""
 
     def __repr__(self) -> str:
         return f"AppPasswordRecord({self.id!r}, {self.name!r})"
@@ -54,7 +55,7 @@ class AccountRecord(NamedTuple):
     """key, domain: of the address, as names are compared; the key of a removed one, whose name is free again, is ""
     (its row stays until its mail is gone). role: a value of ``Role``. password_version: the version since which the
     present password holds. removed_at: when it was marked as removed, else None. scram_iterations, scram_keys: as
-    ``ScramKeys`` has them. apps: by id."""
+    ``ScramKeys`` has them. mask: its names with a space between. apps: by id."""
 
     id: str
     key: str
@@ -71,6 +72,7 @@ class AccountRecord(NamedTuple):
     removed_at: float | None
     scram_iterations: int = 0
     scram_keys: bytes = b""
+    mask: str = ""
     apps: tuple[AppPasswordRecord, ...] = ()
 
     def __repr__(self) -> str:
@@ -104,6 +106,17 @@ class DkimRecord(NamedTuple):
         return f"DkimRecord({self.id!r})"
 
 
+class IntegrationsRecord(NamedTuple):
+    """All of one account. items: each as ``identity.integrations.plain`` has it; the sealed ones stay as they are, and
+    are opened with the same key as before."""
+
+    account: str
+    items: tuple[tuple[str | int | float | bool | bytes, ...], ...]
+
+    def __repr__(self) -> str:
+        return f"IntegrationsRecord({self.account!r})"
+
+
 class SecretRecord(NamedTuple):
     """What a store alone knows. The target's own, of the same name, gives way: nothing was made by it yet."""
 
@@ -114,7 +127,7 @@ class SecretRecord(NamedTuple):
         return f"SecretRecord({self.name!r})"
 
 
-Record = DomainRecord | AccountRecord | AliasRecord | DkimRecord | SecretRecord
+Record = DomainRecord | AccountRecord | AliasRecord | DkimRecord | IntegrationsRecord | SecretRecord
 
 
 class Kind(Enum):
@@ -124,6 +137,7 @@ class Kind(Enum):
     ACCOUNTS = "accounts"
     ALIASES = "aliases"
     DKIM_KEYS = "DKIM keys"
+    INTEGRATIONS = "accounts with integrations"
     SECRETS = "keys of the store"
 
 

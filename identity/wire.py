@@ -40,11 +40,14 @@ QUESTIONS: Final = frozenset(
         "app_passwords",
         "bans",
         "bans_since",
+        "integrations",
+        "sealed_with",
         "signed_in_from",
     }
 )
-IDEMPOTENT: Final = frozenset({"revoke_token", "finish_removal", "set_dkim_state"})
-"""A token that was revoked stays so, an account's id is never used again, and a key's state is set from one place."""
+IDEMPOTENT: Final = frozenset({"revoke_token", "finish_removal", "set_dkim_state", "mask_app_password"})
+"""A token that was revoked stays so, an account's id is never used again, and the state of a key and the mask of an app
+password are set from one place."""
 REPEATABLE: Final = QUESTIONS | IDEMPOTENT
 ONCE: Final = frozenset(
     {
@@ -64,6 +67,10 @@ ONCE: Final = frozenset(
         "remove_alias",
         "add_app_password",
         "revoke_app_password",
+        "add_integration",
+        "change_integration",
+        "set_default_integration",
+        "remove_integration",
         "charge",
         "ban",
         "lift_ban",

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from identity.guesspolicy import Counter, GuessRules, Rule, charged, forgotten_at, level, place, wait
+from tests.hurry import examples
 
 RULE = Rule(free=5, parallel=3, pause=2.0, longest=900.0, forget=300.0)
 RULES = GuessRules()
@@ -67,7 +68,7 @@ def test_steady_guessing_settles_at_one_per_forget() -> None:
 
 
 @given(st.floats(0, 100), st.floats(0, 2e9), st.floats(0, 2e9), st.integers(0, 1000), st.sampled_from([0.05, 1.0]))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_numbers_give_a_bounded_wait(first: float, at: float, now: float, flying: int, weight: float) -> None:
     for rule in (RULES.usual, RULES.pair, RULES.account, RULES.place):
         counter = charged(Counter(first, at), rule, now, weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,7 +18,20 @@ from identity.adapters.http import adapter
 from identity.adapters.http.adapter import open_http
 from identity.adapters.sqlite.adapter import open_sqlite
 from identity.connect import connect
-from identity.model import Alias, BannedBy, DkimAlgorithm, DkimState, NewAccount, NewBan, Origin, RateCharge, Role
+from identity.model import (
+    Alias,
+    BannedBy,
+    DkimAlgorithm,
+    DkimState,
+    IntegrationSettings,
+    NewAccount,
+    NewBan,
+    Origin,
+    Provider,
+    RateCharge,
+    Role,
+    Security,
+)
 from identity.port import Identity, Reason, Refused, Unavailable
 from identity.port_api import port_app
 from identity.settings import IdentitySettings, PasswordSettings
@@ -25,6 +39,7 @@ from runtime import portclient
 from runtime.clock import ManualClock
 from runtime.portframes import LENGTH
 from tests.cutting import CuttingProxy
+from tests.hurry import examples
 from tests.portvalues import same, values
 from tests.scram import ScramClient
 from tests.served import TOKEN, Keeper
@@ -33,6 +48,7 @@ CODEC = wire.codec()
 METHODS = sorted(CODEC.methods() - {"close"})
 D = "test.example"
 HOME = Origin("127.0.0.1", "imap")
+ELSEWHERE = IntegrationSettings("n", Provider.SMTP, "a@b.example", "a", "h", 25, Security.TLS, True, "k", b"sealed")
 SETTINGS = IdentitySettings(
     default_domain=D,
     passwords=PasswordSettings(memory_kib=64, iterations=1, lanes=1, threads=2),
@@ -48,7 +64,7 @@ def test_every_method_is_of_one_kind() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_arguments_and_results_come_as_they_went(method: str, data: st.DataObject) -> None:
     hints = get_type_hints(getattr(Identity, method))
@@ -108,6 +124,7 @@ async def test_a_write_with_a_lost_answer_is_done_once_and_said_to_be_unknown(sc
     banned = await port.ban(NewBan("192.0.2.8", "", BannedBy.ADMINISTRATOR))
     lifted = await port.ban(NewBan("192.0.2.9", "", BannedBy.ADMINISTRATOR))
     key = await port.add_dkim_key(D, DkimAlgorithm.ED25519)
+    first, second = [await port.add_integration(alice.id, replace(ELSEWHERE, name=name)) for name in ("one", "two")]
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "issue_token": lambda: port.issue_token(principal),
         "refresh_token": lambda: port.refresh_token(token.refresh),
@@ -128,6 +145,10 @@ async def test_a_write_with_a_lost_answer_is_done_once_and_said_to_be_unknown(sc
         "ban": lambda: port.ban(NewBan("192.0.2.7", "", BannedBy.ADMINISTRATOR)),
         "hit_bans": lambda: port.hit_bans({banned.id: 2}),
         "lift_ban": lambda: port.lift_ban(lifted.id),
+        "add_integration": lambda: port.add_integration(alice.id, replace(ELSEWHERE, name="third")),
+        "change_integration": lambda: port.change_integration(alice.id, first.id, 1, ELSEWHERE),
+        "set_default_integration": lambda: port.set_default_integration(alice.id, second.id),
+        "remove_integration": lambda: port.remove_integration(alice.id, second.id),
     }
     assert set(calls) == wire.ONCE - {"remove_account"}
     for name, call in calls.items():
@@ -140,6 +161,8 @@ async def test_a_write_with_a_lost_answer_is_done_once_and_said_to_be_unknown(sc
     assert await behind.removed_accounts() == (bob.id,)
     assert await behind.aliases() == ()
     assert [one.name for one in await behind.app_passwords(alice.id)] == ["phone"]
+    left = [(one.settings.name, one.revision, one.default) for one in await behind.integrations(alice.id)]
+    assert left == [("n", 2, False), ("third", 1, False)]
     now = await behind.account(alice.id)
     assert now.display_name == "Alice"
     assert (await behind.authenticate("alice", "new", HOME)).version == now.version
@@ -154,6 +177,7 @@ async def test_questions_are_asked_again(scene: Scene, cuts: list[Any], monkeypa
     monkeypatch.setattr(portclient, "PAUSE_FIRST", 0.002)
     port, behind = scene.port, scene.behind
     alice = await port.add_account(NewAccount(f"alice@{D}", "secret"))
+    phone, _ = await behind.add_app_password(alice.id, "phone")
     principal = await behind.authenticate("alice", "secret", HOME)
     token = await behind.issue_token(principal)
     key = await behind.add_dkim_key(D, DkimAlgorithm.ED25519)
@@ -182,7 +206,10 @@ async def test_questions_are_asked_again(scene: Scene, cuts: list[Any], monkeypa
         "removed_accounts": lambda one: one.removed_accounts(),
         "aliases": lambda one: one.aliases(),
         "app_passwords": lambda one: one.app_passwords(alice.id),
+        "mask_app_password": lambda one: one.mask_app_password(alice.id, phone.id, ("ID",)),
         "bans": lambda one: one.bans(),
+        "integrations": lambda one: one.integrations(alice.id),
+        "sealed_with": lambda one: one.sealed_with(),
         "bans_since": lambda one: one.bans_since(""),
         "signed_in_from": lambda one: one.signed_in_from("192.0.2.7"),
         "revoke_token": lambda one: one.revoke_token(token.access),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from identity.model import Target, Verdict
 from identity.names import BadName, domain_key, local_key, parse, without_detail
 from identity.resolve import MAX_TARGETS, Holder, Rule, TooWide, recipient, resolve
+from tests.hurry import examples
 
 D = "d.example"
 
@@ -64,10 +65,8 @@ def test_a_wide_web_without_targets_ends() -> None:
         for n in range(width)
     }
     tables = Tables(aliases=aliases)
-    begin = time.perf_counter()
     assert resolve(parse(f"l0-0@{D}"), tables).verdict is Verdict.UNKNOWN
     assert tables.questions < 20_000
-    assert time.perf_counter() - begin < 2
 
 
 def test_more_names_than_the_limit() -> None:
@@ -95,7 +94,7 @@ webs = st.dictionaries(names, st.lists(names, max_size=4).map(tuple), max_size=8
 
 
 @given(names, webs, st.sets(names, max_size=3), st.none() | names)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_web_ends_and_names_each_once(
     begin: str, aliases: dict[str, tuple[str, ...]], accounts: set[str], catch_all: str | None
 ) -> None:
@@ -113,7 +112,7 @@ def test_any_web_ends_and_names_each_once(
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_text_is_an_address_or_bad(text: str) -> None:
     for candidate in (text, f"{text}@{D}", f"a@{text}"):
         try:
@@ -126,7 +125,7 @@ def test_any_text_is_an_address_or_bad(text: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=20))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_keys_are_caseless(text: str) -> None:
     assert local_key(local_key(text)) == local_key(text)
     assert local_key(text.swapcase().casefold()) == local_key(text.casefold())
@@ -185,8 +184,9 @@ def test_without_detail() -> None:
 
 
 def test_domain_key_is_linear_in_its_size() -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     for text in ("a" * 10**6, "ü" * 10**6, "." * 10**6):
         with pytest.raises(BadName):
             domain_key(text)
-    assert time.perf_counter() - begin < 0.5
+    # Were it quadratic, it would be hours.
+    assert time.process_time() - begin < 10

@@ -146,6 +146,7 @@ async def test_only_administrators_administer(scene: Scene) -> None:
         ("PUT", f"/api/users/alice@{D}", {"password": "new"}),
         ("GET", f"/api/users/admin@{D}/app-passwords", None),
         ("POST", f"/api/users/admin@{D}/app-passwords", {"name": "x"}),
+        ("PUT", f"/api/users/admin@{D}/app-passwords/x", {"mask": []}),
         ("DELETE", f"/api/users/admin@{D}/app-passwords/x", None),
         ("GET", "/api/domains", None),
         ("POST", "/api/domains", {"domain": "x.example"}),
@@ -239,6 +240,20 @@ async def test_app_passwords(scene: Scene) -> None:
     assert (await scene.http.get("/api/verify", headers=by_phone)).status_code == 401
 
 
+async def test_masks(scene: Scene) -> None:
+    alice = await scene.bearer("alice", "alice's")
+    mine = f"/api/users/alice@{D}"
+    assert (await scene.http.get(mine, headers=alice)).json()["mask"] == []
+    assert (await scene.http.put(mine, json={"mask": ["uidonly"]}, headers=alice)).json()["mask"] == ["UIDONLY"]
+    assert (await scene.http.put(mine, json={"mask": ["a b"]}, headers=alice)).status_code == 422
+    path = f"{mine}/app-passwords"
+    made = (await scene.http.post(path, json={"name": "phone", "mask": ["ID"]}, headers=alice)).json()
+    assert made["mask"] == ["ID"]
+    changed = await scene.http.put(f"{path}/{made['id']}", json={"mask": []}, headers=alice)
+    assert (changed.json()["name"], changed.json()["mask"]) == ("phone", [])
+    assert (await scene.http.put(f"{path}/none", json={"mask": []}, headers=alice)).status_code == 404
+
+
 async def test_domains(scene: Scene) -> None:
     admin = await scene.bearer("admin", "admin's")
     made = await scene.http.post("/api/domains", json={"domain": "New.example"}, headers=admin)
@@ -298,7 +313,7 @@ async def test_the_documentation_names_errors_and_models(scene: Scene) -> None:
         for method, route in methods.items()
         if path.startswith(("/api", "/token"))
     }
-    assert len(routes) == 23
+    assert len(routes) == 24
     for name, route in routes.items():
         assert route["tags"], name
         assert route["summary"], name

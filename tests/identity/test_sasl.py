@@ -23,6 +23,7 @@ from identity.sasl import (
     mechanism,
     mechanisms,
 )
+from tests.hurry import examples
 
 
 def b64(octets: bytes) -> bytes:
@@ -135,7 +136,7 @@ def test_no_secret_in_a_repr() -> None:
 
 
 @given(st.sampled_from([Plain, Login]), st.one_of(st.none(), st.binary(max_size=60)), st.lists(st.binary(max_size=60)))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_lines_give_an_outcome(kind: type[Plain] | type[Login], initial: bytes | None, lines: list[bytes]) -> None:
     exchange = Exchange(kind())
     outcome = exchange.start(initial)
@@ -147,7 +148,7 @@ def test_any_lines_give_an_outcome(kind: type[Plain] | type[Login], initial: byt
 
 
 @given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=40))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_whatever_has_no_nul_comes_through(name: str, password: str) -> None:
     message = b"\0".join((b"", name.encode(), password.encode()))
     expected = Failed(Fault.MALFORMED) if "\0" in name + password else Credentials(name, password)

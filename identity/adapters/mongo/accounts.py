@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from identity.adapters.mongo import queries
 from identity.adapters.mongo.base import Base, Plan
 from identity.adapters.mongo.documents import account_document, account_of, keys_document, password_values
 from identity.adapters.mongo.news import item
-from identity.arguments import after_key, check_display_name, check_quota, domain_name, login_key, page
+from identity.arguments import after_key, check_display_name, check_quota, domain_name, login_key, mask_names, page
 from identity.fresh import NOT_KEPT, checked_row, kept, kept_of
 from identity.model import Account, ChangeKind, NewAccount, Role
 from identity.passwords import check_acceptable
@@ -77,9 +78,11 @@ class Accounts(Base):
         quota: int | None = None,
         no_quota: bool = False,
         display_name: str | None = None,
+        mask: Sequence[str] | None = None,
     ) -> Account:
         check_quota(quota)
         check_display_name(display_name)
+        masked = None if mask is None else list(mask_names(mask))
 
         def plan(document: Document) -> Plan:
             given: dict[str, Any] = {}
@@ -100,6 +103,8 @@ class Accounts(Base):
                 given["quota"] = None if no_quota else quota
             if display_name is not None:
                 given["display_name"] = display_name
+            if masked is not None:
+                given["mask"] = masked
             return Plan(given, news=news)
 
         return account_of(await self._change(account, plan))

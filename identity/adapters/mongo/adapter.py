@@ -10,6 +10,7 @@ from identity.adapters.mongo.documents import secret_document
 from identity.adapters.mongo.domains import Domains
 from identity.adapters.mongo.guess_store import MongoGuessStore
 from identity.adapters.mongo.indexes import INDEXES
+from identity.adapters.mongo.integrations import Integrations
 from identity.adapters.mongo.questions import Questions
 from identity.adapters.mongo.transfer import Transfer
 from identity.adapters.mongo.upkeep import Upkeep
@@ -25,7 +26,7 @@ from runtime.lifecycle import StartError
 from runtime.mongo import Mongo, MongoUnavailable, ensure_indexes, open_mongo
 
 
-class MongoIdentity(Questions, Upkeep, DkimKeys, Domains, Transfer, AppPasswords):
+class MongoIdentity(Questions, Upkeep, DkimKeys, Domains, Integrations, Transfer, AppPasswords):
     """`identity.port.Identity`. Made by `open_mongo_identity`; any number of processes may have one each."""
 
     def __init__(

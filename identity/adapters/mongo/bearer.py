@@ -11,11 +11,12 @@ import structlog
 
 from identity import tokens
 from identity.adapters.mongo import queries
-from identity.adapters.mongo.documents import lives, stays
+from identity.adapters.mongo.documents import account_of, lives, stays
 from identity.adapters.mongo.sign_in import SignIn
 from identity.limits import MAX_FAMILIES, MAX_SPENT
-from identity.model import ChangeKind, Principal, Role, Token
+from identity.model import ChangeKind, Principal, Token
 from identity.port import Reason, Refused, Unavailable
+from identity.sign_in import principal_of
 from identity.tokens import Pair
 from runtime.mongo import Document
 
@@ -53,14 +54,8 @@ class Bearer(SignIn):
         if family is not None and family["access_expires"] > self._clock.now():
             document = await self._database.first(queries.by_id(family["account"]))
             if document is not None and lives(family, document):
-                return Principal(
-                    document["_id"],
-                    document["address"],
-                    Role(document["role"]),
-                    document["quota"],
-                    f"token:{family['_id']}",
-                    document["version"],
-                )
+                app = document["apps"].get(family["credential"].removeprefix("app:"), {})
+                return principal_of(account_of(document), f"token:{family['_id']}", tuple(app.get("mask", ())))
         raise Refused(Reason.BAD_CREDENTIALS)
 
     async def refresh_token(self, refresh: str) -> Token:

@@ -118,6 +118,7 @@ def account_of(document: Document) -> Account:
         document["version"],
         document["created_at"],
         document["kind"] == queries.REMOVED,
+        tuple(document.get("mask", ())),
     )
 
 
@@ -135,16 +136,20 @@ def signer_of(document: Document) -> Signer:
     held |= {f"app:{id}": app.get("scram") for id, app in document["apps"].items()}
     # What an earlier release wrote has none.
     scram = {name: ScramKeys(one["iterations"], bytes(one["keys"])) for name, one in held.items() if one is not None}
-    return Signer(account_of(document), document["key"], document["password_hash"], apps, scram)
+    masks = {f"app:{id}": tuple(app["mask"]) for id, app in document["apps"].items() if app.get("mask")}
+    return Signer(account_of(document), document["key"], document["password_hash"], apps, scram, masks)
 
 
 def app_passwords_of(document: Document) -> tuple[AppPassword, ...]:
     """In the order of their making."""
-    found = (
-        AppPassword(id, document["_id"], app["name"], app["created_at"], app["last_used"])
-        for id, app in document["apps"].items()
-    )
+    found = (app_password_of(document, id) for id in document["apps"])
     return tuple(sorted(found, key=lambda app: (app.created_at, app.id)))
+
+
+def app_password_of(document: Document, id: str) -> AppPassword:
+    app = document["apps"][id]
+    mask = tuple(app.get("mask", ()))
+    return AppPassword(id, document["_id"], app["name"], app["created_at"], app["last_used"], mask)
 
 
 def domain_document(key: str, domain: Domain) -> Document:

@@ -31,6 +31,7 @@ INDEXES: Final[Mapping[str, Sequence[Index]]] = {
     ),
     queries.DOMAINS: (),
     queries.DKIM: (_index("domain", "domain"),),
+    queries.INTEGRATIONS: (),
     queries.FAMILIES: (
         _index("access", "access", unique=True),
         _index("refresh", "refresh", unique=True),

@@ -16,6 +16,8 @@ from identity.adapters.mongo.documents import (
     secret_document,
 )
 from identity.adapters.mongo.indexes import INDEXES
+from identity.adapters.mongo.integrations import document_of, held_of
+from identity.integrations import integration_of, plain
 from identity.model import Domain, Role
 from identity.port import Unavailable
 from identity.scram import ScramKeys
@@ -26,6 +28,7 @@ from identity.transfer import (
     AppPasswordRecord,
     DkimRecord,
     DomainRecord,
+    IntegrationsRecord,
     Kind,
     Marker,
     Record,
@@ -63,6 +66,9 @@ class MongoTransfer:
                 return [_alias(one) for one in await self._database.find(shape)]
             case Kind.DKIM_KEYS:
                 return [_dkim(one) for one in await self._database.find(queries.dkim_keys_after(after, limit))]
+            case Kind.INTEGRATIONS:
+                found = await self._database.find(queries.integrations_after(after, limit))
+                return [_integrations(one) for one in found]
             case Kind.SECRETS:
                 return [_secret(one) for one in await self._database.find(queries.secrets_after(after, limit))]
 
@@ -80,7 +86,13 @@ class MongoTransfer:
         domains = [_domain_document(one) for one in records if isinstance(one, DomainRecord)]
         others = [_named_document(one) for one in records if isinstance(one, AccountRecord | AliasRecord)]
         keys = [_dkim_document(one) for one in records if isinstance(one, DkimRecord)]
-        for collection, documents in ((queries.DOMAINS, domains), (queries.NAMES, others), (queries.DKIM, keys)):
+        sealed = [_integrations_document(one) for one in records if isinstance(one, IntegrationsRecord)]
+        for collection, documents in (
+            (queries.DOMAINS, domains),
+            (queries.NAMES, others),
+            (queries.DKIM, keys),
+            (queries.INTEGRATIONS, sealed),
+        ):
             if documents:
                 await self._database.insert(collection, documents)
         for secret in records:
@@ -95,7 +107,7 @@ class MongoTransfer:
     async def erase(self) -> None:
         if await self.marker() is None:
             raise TransferRefused(f"The database {self._mongo.database.name} holds no unfinished migration.")
-        for collection in (queries.NAMES, queries.DOMAINS, queries.DKIM):
+        for collection in (queries.NAMES, queries.DOMAINS, queries.DKIM, queries.INTEGRATIONS):
             with told_unavailable(Unavailable):
                 await self._mongo.database.drop_collection(collection)
         await self.open()
@@ -139,7 +151,13 @@ def _account(document: Document) -> AccountRecord:
     removed = document["kind"] == queries.REMOVED
     apps = [
         AppPasswordRecord(
-            id, app["name"], bytes(app["hash"]), app["created_at"], app["last_used"], *_keys(app.get("scram"))
+            id,
+            app["name"],
+            bytes(app["hash"]),
+            app["created_at"],
+            app["last_used"],
+            *_keys(app.get("scram")),
+            " ".join(app.get("mask", ())),
         )
         for id, app in sorted(document["apps"].items())
     ]
@@ -158,6 +176,7 @@ def _account(document: Document) -> AccountRecord:
         document["created_at"],
         document["removed_at"] if removed else None,
         *_keys(document.get("scram")),
+        " ".join(document.get("mask", ())),
         tuple(apps),
     )
 
@@ -184,6 +203,15 @@ def _dkim_document(record: DkimRecord) -> Document:
     return document
 
 
+def _integrations(document: Document) -> IntegrationsRecord:
+    held = held_of(document["_id"], document)
+    return IntegrationsRecord(document["_id"], tuple(plain(one) for one in held))
+
+
+def _integrations_document(record: IntegrationsRecord) -> Document:
+    return document_of(record.account, tuple(integration_of(record.account, item) for item in record.items))
+
+
 def _named_document(record: AccountRecord | AliasRecord) -> Document:
     if isinstance(record, AliasRecord):
         return {
@@ -201,6 +229,7 @@ def _named_document(record: AccountRecord | AliasRecord) -> Document:
             "created_at": app.created_at,
             "last_used": app.last_used,
             "scram": keys_document(ScramKeys(app.scram_iterations, app.scram_keys)),
+            "mask": app.mask.split(),
         }
         for app in record.apps
     }
@@ -223,6 +252,7 @@ def _named_document(record: AccountRecord | AliasRecord) -> Document:
         "tokens_from": record.version,
         "scram": keys,
         "scrammed": scrammed(keys, apps),
+        "mask": record.mask.split(),
         "apps": apps,
         "created_at": record.created_at,
     }

@@ -19,6 +19,7 @@ BY_ID: Final = "_id_"
 NAMES: Final = "identity_name"
 DOMAINS: Final = "identity_domain"
 DKIM: Final = "identity_dkim"
+INTEGRATIONS: Final = "identity_integration"
 FAMILIES: Final = "identity_token"
 CHANGES: Final = "identity_change"
 GUESSES: Final = "identity_guess"
@@ -189,6 +190,23 @@ def dkim_keys_of(domain: str) -> Shape:
 
 def dkim_keys_after(after: str, limit: int) -> Shape:
     return Shape(DKIM, {"_id": {"$gt": after}}, sort=(("_id", 1),), limit=limit)
+
+
+# -- integrations
+
+
+def integrations(account: str) -> Shape:
+    """All of the account."""
+    return Shape(INTEGRATIONS, {"_id": account})
+
+
+def integrations_at(account: str, rev: str) -> Shape:
+    """The same, as they were read."""
+    return Shape(INTEGRATIONS, {"_id": account, "rev": rev})
+
+
+def integrations_after(after: str, limit: int) -> Shape:
+    return Shape(INTEGRATIONS, {"_id": {"$gt": after}}, sort=(("_id", 1),), limit=limit)
 
 
 # -- token families

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from identity.adapters.sqlite.base import Base
 from identity.adapters.sqlite.rows import ACCOUNT, account_of, end_tokens, find, note_change, other_administrator
-from identity.arguments import address_name, after_key, check_display_name, check_quota, domain_name, login_key, page
+from identity.arguments import (
+    address_name,
+    after_key,
+    check_display_name,
+    check_quota,
+    domain_name,
+    login_key,
+    mask_names,
+    page,
+)
 from identity.fresh import Fresh, Kept, checked_row, kept, kept_of
 from identity.model import Account, ChangeKind, NewAccount, Role
 from identity.names import Name
@@ -67,9 +77,11 @@ class Accounts(Base):
         quota: int | None = None,
         no_quota: bool = False,
         display_name: str | None = None,
+        mask: Sequence[str] | None = None,
     ) -> Account:
         check_quota(quota)
         check_display_name(display_name)
+        masked = None if mask is None else mask_names(mask)
 
         def update(connection: sqlite3.Connection) -> Account:
             old = find(connection, account)
@@ -84,6 +96,8 @@ class Accounts(Base):
                 given["quota"] = None if no_quota else quota
             if display_name is not None:
                 given["display_name"] = display_name
+            if masked is not None:
+                given["mask"] = " ".join(masked)
             loses = old.role is Role.ADMIN and old.enabled and (enabled is False or role is Role.USER)
             if loses and not other_administrator(connection, account):
                 raise Refused(Reason.IN_USE, "the last enabled administrator stays one")
@@ -177,6 +191,7 @@ def _remove(connection: sqlite3.Connection, account: str, now: float) -> str:
         (now, account),
     ).fetchall()
     connection.execute("DELETE FROM app_password WHERE account = ?", (account,))
+    connection.execute("DELETE FROM integration WHERE account = ?", (account,))
     connection.execute("DELETE FROM usual_device WHERE name = ?", (key,))
     end_tokens(connection, account)
     note_change(connection, account, ChangeKind.REMOVED)

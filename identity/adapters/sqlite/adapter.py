@@ -10,6 +10,7 @@ from identity.adapters.sqlite.bearer import Bearer
 from identity.adapters.sqlite.dkim import DkimKeys
 from identity.adapters.sqlite.domains import Domains
 from identity.adapters.sqlite.guess_store import SqliteGuessStore
+from identity.adapters.sqlite.integrations import Integrations
 from identity.adapters.sqlite.limiting import Limiting
 from identity.adapters.sqlite.moving import is_marked
 from identity.adapters.sqlite.questions import Questions
@@ -27,7 +28,7 @@ from runtime.lifecycle import StartError
 from runtime.sqlite import Database
 
 
-class SqliteIdentity(Questions, SignIn, Bearer, Domains, DkimKeys, Transfer, AppPasswords, Limiting):
+class SqliteIdentity(Questions, SignIn, Bearer, Domains, DkimKeys, Transfer, AppPasswords, Integrations, Limiting):
     """`identity.port.Identity`. Made by `open_sqlite`."""
 
     async def close(self) -> None:

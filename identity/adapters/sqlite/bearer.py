@@ -11,6 +11,7 @@ from identity.adapters.sqlite.sign_in import holds
 from identity.limits import MAX_FAMILIES, MAX_SPENT
 from identity.model import ChangeKind, Principal, Token
 from identity.port import Reason, Refused
+from identity.sign_in import principal_of
 from identity.tokens import Pair
 
 # Expired families forgotten with each new one.
@@ -91,7 +92,7 @@ def _issue(connection: sqlite3.Connection, principal: Principal, pair: Pair, id:
 
 def _verify(connection: sqlite3.Connection, kept: bytes, now: float) -> Principal | None:
     family = connection.execute(
-        "SELECT id, account FROM token_family WHERE access = ? AND access_expires > ?", (kept, now)
+        "SELECT id, account, credential FROM token_family WHERE access = ? AND access_expires > ?", (kept, now)
     ).fetchone()
     if family is None:
         return None
@@ -101,7 +102,11 @@ def _verify(connection: sqlite3.Connection, kept: bytes, now: float) -> Principa
     if row is None:
         return None
     account = account_of(row)
-    return Principal(account.id, account.address, account.role, account.quota, f"token:{family[0]}", account.version)
+    app = family[2].removeprefix("app:")
+    mask = connection.execute(
+        "SELECT mask FROM app_password WHERE id = ? AND account = ?", (app, account.id)
+    ).fetchone()
+    return principal_of(account, f"token:{family[0]}", () if mask is None else tuple(mask[0].split()))
 
 
 def _refresh(connection: sqlite3.Connection, kept: bytes, pair: Pair, now: float) -> str | None:

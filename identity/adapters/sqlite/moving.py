@@ -8,7 +8,9 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from identity.adapters.sqlite import integrations
 from identity.adapters.sqlite.schema import MIGRATIONS
+from identity.integrations import integration_of, plain
 from identity.port import Unavailable
 from identity.transfer import (
     AccountRecord,
@@ -16,6 +18,7 @@ from identity.transfer import (
     AppPasswordRecord,
     DkimRecord,
     DomainRecord,
+    IntegrationsRecord,
     Kind,
     Marker,
     Record,
@@ -33,6 +36,7 @@ _TABLES: Final = {
     Kind.ACCOUNTS: ("account", _ACCOUNT),
     Kind.ALIASES: ("alias", AliasRecord._fields),
     Kind.DKIM_KEYS: ("dkim_key", DkimRecord._fields),
+    Kind.INTEGRATIONS: ("integration", ("DISTINCT account",)),
     Kind.SECRETS: ("secret", SecretRecord._fields),
 }
 
@@ -56,7 +60,8 @@ class SqliteTransfer:
 
     async def page(self, kind: Kind, after: str, limit: int) -> Sequence[Record]:
         table, fields = _TABLES[kind]
-        query = f"SELECT {', '.join(fields)} FROM {table} WHERE {fields[0]} > ? ORDER BY {fields[0]} LIMIT ?"
+        first = fields[0].split()[-1]
+        query = f"SELECT {', '.join(fields)} FROM {table} WHERE {first} > ? ORDER BY {first} LIMIT ?"
         return await self._read(
             lambda c: [_record(c, kind, row) for row in c.execute(query, (after, limit)).fetchall()]
         )
@@ -142,6 +147,9 @@ def _put(connection: sqlite3.Connection, record: Record) -> None:
             _insert(connection, "alias", AliasRecord._fields, (record.key, record.domain, record.address, targets))
         case DkimRecord():
             _insert(connection, "dkim_key", DkimRecord._fields, record)
+        case IntegrationsRecord():
+            held = tuple(integration_of(record.account, item) for item in record.items)
+            integrations.put(connection, record.account, held)
         case SecretRecord():
             connection.execute("INSERT OR REPLACE INTO secret (name, value) VALUES (?, ?)", record)
 
@@ -172,5 +180,8 @@ def _record(connection: sqlite3.Connection, kind: Kind, row: Sequence[Any]) -> R
             return AliasRecord(key, domain, address, tuple(json.loads(targets)))
         case Kind.DKIM_KEYS:
             return DkimRecord(*row)
+        case Kind.INTEGRATIONS:
+            (account,) = row
+            return IntegrationsRecord(account, tuple(plain(one) for one in integrations.held(connection, account)))
         case Kind.SECRETS:
             return SecretRecord(*row)

@@ -11,14 +11,23 @@ from identity.model import Account, ChangeKind, Role
 from identity.port import Reason, Refused
 from identity.resolve import Holder, Rule
 
-ACCOUNT = "id, address, display_name, role, quota, enabled, version, created_at, removed_at"
+ACCOUNT = "id, address, display_name, role, quota, enabled, version, created_at, removed_at, mask"
 
 
 def account_of(row: tuple[Any, ...]) -> Account:
     """The value of a row of ACCOUNT."""
-    id, address, display_name, role, quota, enabled, version, created_at, removed_at = row
+    id, address, display_name, role, quota, enabled, version, created_at, removed_at, mask = row
     return Account(
-        id, address, display_name, Role(role), quota, bool(enabled), version, created_at, removed_at is not None
+        id,
+        address,
+        display_name,
+        Role(role),
+        quota,
+        bool(enabled),
+        version,
+        created_at,
+        removed_at is not None,
+        tuple(mask.split()),
     )
 
 

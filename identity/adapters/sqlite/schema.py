@@ -162,9 +162,43 @@ CREATE TABLE secret (
 ) STRICT, WITHOUT ROWID
 """
 
+# mask: names of capabilities, with a space between.
+MASKS = """
+ALTER TABLE account ADD COLUMN mask TEXT NOT NULL DEFAULT '';
+ALTER TABLE app_password ADD COLUMN mask TEXT NOT NULL DEFAULT ''
+"""
+
+INTEGRATIONS = """
+-- They end with the removal of the account. place: the order of their making. key: the id of the key that sealed was
+-- sealed with.
+CREATE TABLE integration (
+    account    TEXT NOT NULL,
+    place      INTEGER NOT NULL,
+    id         TEXT NOT NULL,
+    is_default INTEGER NOT NULL,
+    revision   INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    changed_at REAL NOT NULL,
+    name       TEXT NOT NULL,
+    provider   TEXT NOT NULL,
+    from_email TEXT NOT NULL,
+    user       TEXT NOT NULL,
+    host       TEXT NOT NULL,
+    port       INTEGER NOT NULL,
+    security   TEXT NOT NULL,
+    verify     INTEGER NOT NULL,
+    key        TEXT NOT NULL,
+    sealed     BLOB NOT NULL,
+    PRIMARY KEY (account, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX integration_key ON integration (key)
+"""
+
 MIGRATIONS = (
     Migration("first", FIRST),
     Migration("rates and bans", RATES_AND_BANS),
     Migration("dkim", DKIM),
     Migration("scram", SCRAM),
+    Migration("capability masks", MASKS),
+    Migration("integrations", INTEGRATIONS),
 )

@@ -87,13 +87,16 @@ def _signer(connection: sqlite3.Connection, key: str) -> Signer | None:
     account = account_of(tuple(of_account))
     scram = {"password": ScramKeys(iterations, keys)} if keys else {}
     apps: dict[bytes, str] = {}
-    for kept, id, iterations, keys in connection.execute(
-        "SELECT hash, id, scram_iterations, scram_keys FROM app_password WHERE account = ?", (account.id,)
+    masks: dict[str, tuple[str, ...]] = {}
+    for kept, id, iterations, keys, mask in connection.execute(
+        "SELECT hash, id, scram_iterations, scram_keys, mask FROM app_password WHERE account = ?", (account.id,)
     ):
         apps[kept] = id
         if keys:
             scram[f"app:{id}"] = ScramKeys(iterations, keys)
-    return Signer(account, key, hash, apps, scram)
+        if mask:
+            masks[f"app:{id}"] = tuple(mask.split())
+    return Signer(account, key, hash, apps, scram, masks)
 
 
 def _lacks_keys(connection: sqlite3.Connection, iterations: int) -> bool:

@@ -23,7 +23,7 @@ from runtime.metrics import Metrics
 STRANGER = "203.0.113.7"
 FIVE = Rate(5, 3600)
 LIMIT = [Limit("address", STRANGER, FIVE)]
-DEADLINE = 5.0
+DEADLINE = 30.0
 SETTINGS = IdentitySettings(
     default_domain="test.example",
     trusted_networks=("198.51.100.0/24",),
