@@ -74,11 +74,9 @@ class Stream(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._ended = True
         self._awake()
-        if self._closing:
-            # What lingered for its last octets is done.
-            return False
         # Tolerance: a client that closes its half at once still gets its replies.
-        return True
+        # What lingered for its last octets is done.
+        return not self._closing
 
     def pause_writing(self) -> None:
         self._drained = self.loop.create_future()

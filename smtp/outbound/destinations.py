@@ -29,9 +29,9 @@ KNOWN_MAX = 20_000
 """Destinations that are remembered."""
 FORGET_SECONDS = 3600.0
 FORGET_STEP = 4
-AHEAD = 8
+AHEAD = 16
 """So many times what may be sent to a quick destination at once is kept in hand at most."""
-LOW = 2
+LOW = 8
 """More of it is claimed when less than so many times that is in hand."""
 ASKED_SECONDS = 1.0
 """A destination that is down is tried so long after it was tried last where somebody asks for it: long enough for many
@@ -106,6 +106,8 @@ class Destinations(Generic[T]):
         self._all: OrderedDict[str, Destination[T]] = OrderedDict()
         # Those of which something is in hand, or nothing may be.
         self._busy: dict[str, Destination[T]] = {}
+        # Those of more domains than one.
+        self._relays: dict[str, Destination[T]] = {}
         self._ready: OrderedDict[str, Destination[T]] = OrderedDict()
         self._ready_apart: OrderedDict[str, Destination[T]] = OrderedDict()
         self._attempts: dict[int, tuple[Destination[T], Attempt]] = {}
@@ -135,6 +137,8 @@ class Destinations(Generic[T]):
         found.used = now
         if len(found.domains) < DOMAINS_MAX:
             found.domains.add(domain)
+        if len(found.domains) > 1:
+            self._relays[name] = found
         return found
 
     def _forget(self, now: float) -> None:
@@ -146,6 +150,7 @@ class Destinations(Generic[T]):
             elif len(self._all) >= KNOWN_MAX or now - oldest.used >= FORGET_SECONDS:
                 del self._all[name]
                 self._busy.pop(name, None)
+                self._relays.pop(name, None)
             else:
                 return
 
@@ -187,6 +192,15 @@ class Destinations(Generic[T]):
             elif one.refused_until > now or self._enough(one, now):
                 found |= one.domains
         return frozenset(found)
+
+    def most(self, limit: int, now: float) -> int:
+        """How many of ``limit`` items are of use: a quick destination of many domains (a relay) has room for few of
+        what is due of all of them, and what it has no room for would only go back."""
+        for one in self._relays.values():
+            if one.apart or one.refused_until > now or self._enough(one, now):
+                continue
+            limit = min(limit, max(1, self.room(one, now)))
+        return limit
 
     def _enough(self, one: Destination[T], now: float) -> bool:
         if one.apart or self.limits.interval > 1.0:

@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import dkim  # type: ignore[import-untyped]
@@ -31,7 +32,7 @@ from identity.port import Identity, Reason, Refused
 from mail import addresslist
 from mail.address import AddressError, domain_key
 from runtime.clock import Clock, SystemClock
-from smtp.outbound.transport import Letter
+from smtp.outbound.transport import Letter, Unsigned
 
 SLICE: Final = 256 * 1024
 """Octets that are read, and hashed in one go."""
@@ -40,6 +41,9 @@ HEADER_MAX: Final = 256 * 1024
 KEYS_SECONDS: Final = 60.0
 """How long the keys of a domain are remembered: a change of keys is in force everywhere after that."""
 DOMAINS_MAX: Final = 1000
+FROM_KEPT: Final = 400
+AUTHORS_KEPT: Final = 2000
+"""From fields of so many octets, and so many of them, are not read anew for each message."""
 AUTHORS_MAX: Final = 10_000
 """Accounts with an address of whom it is remembered, as long as keys are, whether the address is theirs."""
 
@@ -57,6 +61,7 @@ OVERSIGNED: Final = (b"from", b"sender", b"reply-to", b"subject", b"date", b"mes
 """Fields that are signed once more than they are there, so that nobody can add one. # RFC 6376 §5.4.2"""
 
 _FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)
+_FROM: Final = re.compile(rb"(?:\A|(?<=\r\n))from[ \t]*:(.*?\r\n)(?![ \t])", re.IGNORECASE | re.DOTALL)
 _FOLD: Final = re.compile(rb"\r\n(?=[ \t])")
 
 Read = Callable[[int, int], Awaitable[bytes]]
@@ -81,6 +86,17 @@ class _Ready:
     key: Key
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What one thread signs without asking anybody. now: t=, in Unix seconds."""
+
+    head: Head
+    domain: str
+    keys: tuple[_Ready, ...]
+    digest: bytes
+    now: int
+
+
 class Signer:
     """One per process; any number of calls at the same time."""
 
@@ -95,22 +111,30 @@ class Signer:
         sign with. own: it was submitted by one of our accounts, or this server wrote it. account: the one that
         submitted it, for which nothing is signed but what is From an address of its own. Raises the errors of identity
         and of storage (Unavailable): the message is to be tried later."""
-        if not own:
-            return b""
-        head = await read_head(letter.read, letter.size)
-        author = None if head is None else from_address(head)
-        if head is None or author is None:
-            return b""
-        if account is not None and not await self._is_own(account, author):
+        return (await self.sign_all([Unsigned(letter, own, account)]))[0]
+
+    async def sign_all(self, letters: Sequence[Unsigned]) -> list[bytes]:
+        """``sign`` for several letters, whose signatures one thread makes."""
+        works = [await self._work(one) for one in letters]
+        wanted = [work for work in works if work is not None]
+        made = iter(await asyncio.to_thread(_signatures_of, wanted) if wanted else ())
+        return [b"" if work is None else next(made) for work in works]
+
+    async def _work(self, one: Unsigned) -> _Work | None:
+        """What is to be signed; None where nothing is."""
+        letter = one.letter
+        if not one.own:
+            return None
+        octets = await letter.read(0, min(letter.size, HEADER_MAX))
+        author = author_of(octets)
+        keys = () if author is None else await self._keys(author.rpartition("@")[2])
+        if author is None or not keys or (head := head_of(octets, letter.size)) is None:
+            return None
+        if one.account is not None and not await self._is_own(one.account, author):
             log.info("not signed: its From is no address of the sender's account", trace=letter.trace)
-            return b""
-        domain = author.rpartition("@")[2]
-        keys = await self._keys(domain)
-        if not keys:
-            return b""
+            return None
         digest = await body_digest(letter.read, head.body, letter.size)
-        now = int(self._clock.now())
-        return await asyncio.to_thread(_signatures, head, domain, keys, digest, now)
+        return _Work(head, author.rpartition("@")[2], keys, digest, int(self._clock.now()))
 
     async def _is_own(self, account: str, address: str) -> bool:
         now = self._clock.monotonic()
@@ -147,11 +171,11 @@ class Signer:
         return ready
 
 
-async def read_head(read: Read, size: int) -> Head | None:
-    """The header of a message of so many octets; None where it is longer than HEADER_MAX or is no header."""
-    octets = await read(0, min(size, HEADER_MAX))
-    end = 0 if octets.startswith(b"\r\n") else octets.find(b"\r\n\r\n") + 2
-    if end == 1:
+def head_of(octets: bytes, size: int) -> Head | None:
+    """The header of a message of ``size`` octets that begins with these, at least HEADER_MAX or all of it; None where
+    it is longer than HEADER_MAX or is no header."""
+    end = _header_end(octets)
+    if end is None:
         if len(octets) < size or not octets.endswith(b"\r\n"):
             return None
         # RFC 6376 §3.4.3: a message without a body, and without the empty line before it.
@@ -171,13 +195,27 @@ def _head(octets: bytes, body: int) -> Head | None:
     return Head(tuple(fields), body)
 
 
-def from_address(head: Head) -> str | None:
-    """The address of the one author, its domain as A-labels in lower case; None where From does not stand there once,
-    with one address. # RFC 7489 §3.1.1"""
-    values = [value for name, value in head.fields if name.lower() == b"from"]
+def _header_end(octets: bytes) -> int | None:
+    """Where the empty line after the header begins; None where there is none."""
+    if octets.startswith(b"\r\n"):
+        return 0
+    end = octets.find(b"\r\n\r\n")
+    return None if end < 0 else end + 2
+
+
+def author_of(octets: bytes) -> str | None:
+    """The address of the one author of the message that begins with these octets, its domain as A-labels in lower case;
+    None where From does not stand in its header once, with one address. # RFC 7489 §3.1.1"""
+    end = _header_end(octets)
+    values = _FROM.findall(octets, 0, len(octets) if end is None else end)
     if len(values) != 1:
         return None
-    authors = addresslist.parse(_FOLD.sub(b"", values[0]), 2)
+    return _author(values[0]) if len(values[0]) <= FROM_KEPT else _author.__wrapped__(values[0])
+
+
+@lru_cache(AUTHORS_KEPT)
+def _author(value: bytes) -> str | None:
+    authors = addresslist.parse(_FOLD.sub(b"", value), 2)
     if len(authors) != 1 or not authors[0].valid or not authors[0].host:
         return None
     mailbox, host = authors[0].mailbox or b"", authors[0].host
@@ -235,10 +273,14 @@ def _load(keys: Sequence[DkimKey]) -> tuple[_Ready, ...]:
     return tuple(ready)
 
 
-def _signatures(head: Head, domain: str, keys: Sequence[_Ready], digest: bytes, now: int) -> bytes:
-    fields: list[Any] = Relaxed.canonicalize_headers(head.fields)
-    names = signed_names(head)
-    return b"".join([_signature(fields, names, domain, key, digest, now) for key in keys])
+def _signatures_of(works: Sequence[_Work]) -> list[bytes]:
+    return [_signatures(work) for work in works]
+
+
+def _signatures(work: _Work) -> bytes:
+    fields: list[Any] = Relaxed.canonicalize_headers(work.head.fields)
+    names = signed_names(work.head)
+    return b"".join([_signature(fields, names, work.domain, key, work.digest, work.now) for key in work.keys])
 
 
 def signed_names(head: Head) -> list[bytes]:

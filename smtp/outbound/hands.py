@@ -11,6 +11,8 @@ import structlog
 from storage.model import Claimed, SpoolItem
 from storage.port import Refused, Storage, Unavailable
 
+TEXTS_MAX = 16 * 1024 * 1024
+"""Octets of the messages in hand that are kept as they came with their claims; others are read at their turn."""
 EXTEND_MAX = 500
 """Leases that one call extends."""
 
@@ -21,7 +23,8 @@ log = structlog.get_logger("outbound")
 class Hand:
     """A claimed item. fresh_until: its lease surely runs until then, in monotonic seconds. task: what is done with it.
     sending: a transport has it. ending: the end of the claim is on its way to storage. again: it was claimed anew since
-    then, by a call that was made at that time. lost: its lease is another's."""
+    then, by a call that was made at that time. lost: its lease is another's. head: its signatures where they are made
+    before its turn comes; None when that has failed."""
 
     claimed: Claimed
     fresh_until: float
@@ -30,6 +33,7 @@ class Hand:
     ending: bool = False
     again: tuple[Claimed, float] | None = None
     lost: bool = False
+    head: asyncio.Future[bytes | None] | None = None
 
     @property
     def item(self) -> SpoolItem:
@@ -42,6 +46,7 @@ class Hands:
     def __init__(self, storage: Storage, lease: float) -> None:
         self._storage = storage
         self._all: dict[str, Hand] = {}
+        self._octets = 0
         self.lease = lease
 
     def __len__(self) -> int:
@@ -58,18 +63,35 @@ class Hands:
             else:
                 self.renew(found, claimed, asked_at)
             return None
+        if claimed.text is not None and self._octets + len(claimed.text) > TEXTS_MAX:
+            claimed = Claimed(claimed.item, claimed.lease)
+        self._octets += len(claimed.text or b"")
         hand = self._all[claimed.item.id] = Hand(claimed, asked_at + self.lease)
         return hand
 
     def renew(self, hand: Hand, claimed: Claimed, asked_at: float) -> None:
         """What is done with it goes on under this claim's lease."""
-        hand.claimed = Claimed(hand.item, claimed.lease)
+        hand.claimed = Claimed(hand.item, claimed.lease, hand.claimed.text)
         hand.fresh_until = asked_at + self.lease
         hand.lost = False
 
+    async def ours(self, hand: Hand, now: float) -> bool:
+        """Is it this runner's to send? Storage is asked where its lease may have run out while it waited for its turn.
+        Raises storage's errors."""
+        if hand.lost or now < hand.fresh_until:
+            return not hand.lost
+        lease = hand.claimed.lease
+        if hand.item.id in await self._storage.extend({hand.item.id: lease}, self.lease):
+            hand.fresh_until = now + self.lease
+            return True
+        # Unless it has been claimed anew by this process meanwhile.
+        hand.lost = hand.claimed.lease == lease
+        return not hand.lost
+
     def drop(self, hand: Hand) -> None:
         """Its claim has ended."""
-        self._all.pop(hand.item.id, None)
+        if self._all.pop(hand.item.id, None) is not None:
+            self._octets -= len(hand.claimed.text or b"")
 
     def __iter__(self) -> Iterator[Hand]:
         return iter(tuple(self._all.values()))

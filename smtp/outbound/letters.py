@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from smtp.outbound.notices import OWN
 from smtp.outbound.routetext import ANY
-from smtp.outbound.transport import Letter
+from smtp.outbound.transport import Letter, Unsigned
 from storage.model import INLINE_MAX, SpoolItem
 from storage.port import Storage
 
@@ -21,17 +20,18 @@ MX = "mx"
 class Signs(Protocol):
     """Makes DKIM-Signature fields (`smtp.outbound.dkim.Signer`)."""
 
-    async def sign(self, letter: Letter, *, own: bool, account: str | None = None) -> bytes: ...
+    async def sign_all(self, letters: Sequence[Unsigned]) -> list[bytes]: ...
 
 
 class Text:
-    """The text of a spooled message. One that fits in a single read is read once, whoever asks for it."""
+    """The text of a spooled message. One that fits in a single read is read once, whoever asks for it. whole: it,
+    where it has been read already."""
 
-    def __init__(self, storage: Storage, item: str, size: int) -> None:
+    def __init__(self, storage: Storage, item: str, size: int, whole: bytes | None = None) -> None:
         self._storage = storage
         self._item = item
         self._size = size
-        self._whole: bytes | None = None
+        self._whole = whole
 
     async def read(self, start: int, end: int) -> bytes:
         """Octets [start, end), at most INLINE_MAX. Raises storage's errors."""
@@ -42,8 +42,8 @@ class Text:
         return self._whole[start:end]
 
 
-def letter_of(item: SpoolItem, read: Read) -> Letter:
-    """The letter, unsigned."""
+def letter_of(item: SpoolItem, read: Read, head: bytes = b"") -> Letter:
+    """The letter. head: its signatures."""
     return Letter(
         item=item.id,
         trace=item.trace,
@@ -52,21 +52,25 @@ def letter_of(item: SpoolItem, read: Read) -> Letter:
         recipients=item.recipients,
         size=item.size,
         read=read,
+        head=head,
         route=item.route,
-        params={name: value for name, value in item.params.items() if name != OWN},
+        params=item.params if OWN not in item.params else {k: v for k, v in item.params.items() if k != OWN},
     )
 
 
-async def signed(letter: Letter, item: SpoolItem, signer: Signs | None) -> Letter:
-    """The letter with the signatures of its author's domain, where it was written here. Raises identity's and storage's
+async def signatures(texts: Sequence[tuple[SpoolItem, Read]], signer: Signs | None) -> list[bytes]:
+    """The signatures of each message's author's domain, where it was written here. Raises identity's and storage's
     errors."""
     if signer is None:
-        return letter
+        return [b""] * len(texts)
+    return await signer.sign_all([_unsigned(item, read) for item, read in texts])
+
+
+def _unsigned(item: SpoolItem, read: Read) -> Unsigned:
+    letter = letter_of(item, read)
     if OWN in item.params:
-        head = await signer.sign(letter, own=True)
-    else:
-        head = await signer.sign(letter, own=item.account is not None, account=item.account)
-    return replace(letter, head=head) if head else letter
+        return Unsigned(letter, own=True)
+    return Unsigned(letter, own=item.account is not None, account=item.account)
 
 
 def destination_of(item: SpoolItem, routes: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from runtime.ids import new_id
 from runtime.limits import Budget
 from runtime.metrics import Metrics
 from smtp.outbound import letters
+from smtp.outbound.ahead import Ahead
 from smtp.outbound.destinations import AHEAD, LOW, Destination, Destinations, Limits
 from smtp.outbound.figures import OutboundFigures
 from smtp.outbound.hands import Hand, Hands
@@ -41,6 +42,8 @@ from storage.port import Reason, Refused, Storage, Unavailable
 
 CLAIM_MAX = 200
 """Items of one claim."""
+HANDS = 8
+"""So many times what may be sent at once is in hand at most, what is being settled included."""
 POLL_SECONDS = 1.0
 """How long a claim waits for something to be due. A process that ends, or is killed, has what it claims then."""
 RETRY_MIN = 0.2
@@ -63,6 +66,9 @@ BROKEN = Outcome(Status.DEFERRED, Phase.ROUTE, "4.3.0", "This server met an erro
 STOPPED = Outcome(
     Status.DEFERRED, Phase.TEXT, "4.3.2", "This server was stopped while it sent the message", doubtful=True
 )
+
+NOBODY = Told(None, ())
+"""There is nobody to be told."""
 
 log = structlog.get_logger("outbound")
 
@@ -87,7 +93,6 @@ class Runner:
         self._settings = settings
         self._storage = storage
         self._transport = transport
-        self._signer = signer
         self._clock = clock
         self._chance = chance
         self._routes = settings.table
@@ -97,6 +102,7 @@ class Runner:
         self._destinations: Destinations[Hand] = Destinations(_limits(settings))
         self._schedule = _schedule(settings)
         self._hands = Hands(storage, settings.lease)
+        self._ahead = Ahead(storage, signer, clock)
         self._budget = Budget(settings.memory_max)
         self._settler = Settler(storage)
         self.figures = OutboundFigures(metrics, lambda: self.running, lambda: self.down)
@@ -141,7 +147,7 @@ class Runner:
         self._ending = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, self._ahead.stop(), return_exceptions=True)
         self._give_back(self._destinations.take_waiting())
         if self._poll is not None:
             self._poll.cancel()
@@ -217,7 +223,7 @@ class Runner:
             self._wake.set()
 
     def _room(self) -> int:
-        return min(CLAIM_MAX, 4 * self._settings.concurrency - len(self._hands))
+        return min(CLAIM_MAX, HANDS * self._settings.concurrency - len(self._hands))
 
     async def _claim(self, wait: float) -> bool:
         """True when it brought something."""
@@ -235,7 +241,8 @@ class Runner:
         asked = asyncio.get_running_loop().create_future()
         self._asked.add(asked)
         try:
-            claimed = await self._storage.claim(max(1, self._room()), self._spread, self._settings.lease, wait, skip)
+            limit = self._destinations.most(max(1, self._room()), now)
+            claimed = await self._storage.claim(limit, self._spread, self._settings.lease, wait, skip)
             self._away, self._answered = False, self._clock.monotonic()
             self._take(claimed, now)
             return bool(claimed)
@@ -269,6 +276,7 @@ class Runner:
     def _take(self, claimed: Sequence[Claimed], asked_at: float) -> None:
         now = self._clock.monotonic()
         surplus: list[Hand] = []
+        added: list[Hand] = []
         for one in claimed:
             hand = self._hands.take(one, asked_at)
             if hand is None:
@@ -283,6 +291,7 @@ class Runner:
                 self._begin(hand, self._suspend(hand, to))
             elif self._destinations.room(to, now) > 0:
                 self._destinations.add(to, hand)
+                added.append(hand)
             else:
                 self._destinations.refuse(to, now)
                 surplus.append(hand)
@@ -292,6 +301,7 @@ class Runner:
             self._spread = max(2, self._spread // 2)
         elif claimed:
             self._spread = min(2 * self._spread, max(2, (AHEAD - LOW) * self._settings.per_destination))
+        self._ahead.begin(added)
         self._dispatch()
 
     def _asked_for(self, item: SpoolItem) -> bool:
@@ -345,7 +355,7 @@ class Runner:
 
     async def _attempt(self, hand: Hand, number: int, to: Destination[Hand], memory: int) -> None:
         """memory: what was taken of the budget for it."""
-        text = letters.Text(self._storage, hand.item.id, hand.item.size)
+        text = self._ahead.text(hand)
         result: Result | str | None = None
         try:
             result = await self._send(hand, text)
@@ -369,7 +379,10 @@ class Runner:
         began = self._clock.monotonic()
         item = hand.item
         try:
-            letter = await letters.signed(letters.letter_of(item, text.read), item, self._signer)
+            letter = letters.letter_of(item, text.read, await self._ahead.head(hand, text.read))
+            if not await self._hands.ours(hand, self._clock.monotonic()):
+                log.warning("a message was another's before its turn came", item=item.id, trace=item.trace)
+                return None
             hand.sending = True
             return await self._transport.send(letter)
         except (Unavailable, identity.port.Unavailable) as error:
@@ -397,7 +410,7 @@ class Runner:
         """Its destination is down, as another message has just found: it waits like that one."""
         why = to.why if isinstance(to.why, Outcome) else BROKEN
         outcome = Outcome(Status.DEFERRED, why.phase, why.enhanced, why.text, why.code, why.remote)
-        text = letters.Text(self._storage, hand.item.id, hand.item.size)
+        text = self._ahead.text(hand)
         await self._settle(hand, self._same(hand.item, outcome, self._clock.monotonic()), text.read)
 
     # -- what came of it
@@ -408,7 +421,7 @@ class Runner:
         verdict = judge(item, result, self._schedule, now, self._chance())
         self._count(item, result)
         events = (*self._unsettled(item, now), *verdict.events)
-        told = await self._tell(item, verdict.about, read)
+        told = await self._tell(item, verdict.about, read) if verdict.about else NOBODY
         self._planned[item.id] = verdict.next_attempt
         if len(self._planned) > PLANNED_MAX:
             self._planned.popitem(last=False)

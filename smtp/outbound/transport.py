@@ -66,7 +66,7 @@ class Letter:
     """One message to one domain. head: fields of ours that go before the stored octets (DKIM-Signature, CRLF-ended).
     read: octets [start, end) of the stored message, which has ``size`` octets; raises storage's errors. params: MAIL
     parameters of the submission (BODY, SMTPUTF8, RET, ENVID, REQUIRETLS), and TLS_OPTIONAL. domain, route: as in
-    ``SpoolItem``."""
+    ``SpoolItem``. account: of whom it is, where whoever sends it has to know."""
 
     item: str
     trace: str
@@ -78,6 +78,17 @@ class Letter:
     head: bytes = b""
     route: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """A letter that may get a signature of ours. own: it was submitted by one of our accounts, or this server wrote it.
+    account: the one that submitted it, for which nothing is signed but what is From an address of its own."""
+
+    letter: Letter
+    own: bool
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

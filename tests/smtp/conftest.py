@@ -18,9 +18,10 @@ from runtime.listener import Tls, make_self_signed
 from runtime.metrics import Metrics
 from smtp.service import SmtpService
 from smtp.settings import SmtpSettings
+from tests.hurry import loops
 from tests.smtp.fakes import FakeIdentity, FakeStorage
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -155,8 +156,7 @@ def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
-    """uvloop is what the server runs on; asyncio's own loop where that is missing. The runner of the spool has no
-    socket of its own, and is not tried under both."""
+    """The runner of the spool has no socket of its own, and is tried under one alone."""
     if item.path.name.startswith("test_runner"):
         return {"uvloop": uvloop.new_event_loop}
-    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+    return loops()

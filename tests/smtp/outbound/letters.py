@@ -44,7 +44,7 @@ def only(result: Result) -> Outcome:
     return outcome
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for it, while the loop runs; AssertionError after so many seconds."""
     end = asyncio.get_running_loop().time() + seconds
     while not condition():

@@ -24,7 +24,7 @@ from smtp.outbound.transport import Letter, Outcome, Phase, Result, Status
 from storage.model import ALL_UIDS, INLINE_MAX, SYSTEM, Accepted, Delivery, Event, Operation, RemoteRecipient, Want
 from storage.port import Storage
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 MESSAGE = (
     b"From: ann@example.org\r\nTo: bob@remote.example\r\nSubject: hello\r\nMessage-ID: <m1@example.org>\r\n\r\nbody\r\n"
 )

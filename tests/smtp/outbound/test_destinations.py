@@ -17,6 +17,7 @@ from smtp.outbound.destinations import (
     Destinations,
     Limits,
 )
+from tests.hurry import examples
 
 LIMITS = Limits(concurrency=10, per_destination=4, interval=0.0, down_pause=100.0)
 NOW = 50_000.0
@@ -44,6 +45,22 @@ def proven(all_: Destinations[str], name: str, times: int = 1) -> Destination[st
         ((number, _),) = begun(all_)
         all_.end(number, NOW + 0.1, reached=True)
     return one
+
+
+def test_no_more_is_claimed_than_a_relay_has_room_for() -> None:
+    all_ = many()
+    assert all_.most(200, NOW) == 200
+    one = proven(all_, "relay", 10)
+    assert all_.most(200, NOW) == 200, "of a single domain a claim takes few"
+    all_.of("relay", "other.example", NOW)
+    room = all_.room(one, NOW)
+    assert 0 < room < 200
+    assert all_.most(200, NOW) == room
+    assert all_.most(3, NOW) == 3
+    for _ in range(room):
+        all_.add(one, "m")
+    assert {"relay", "other.example"} <= all_.skip(NOW)
+    assert all_.most(200, NOW) == 200, "none of its domains are claimed now"
 
 
 def test_a_new_destination_begins_with_one_and_grows_with_success() -> None:
@@ -193,7 +210,7 @@ def test_old_ones_are_forgotten() -> None:
     assert "d9.example" not in all_._all
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["add", "next", "good", "down", "none", "age"])), max_size=80)
 )

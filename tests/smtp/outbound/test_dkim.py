@@ -20,8 +20,8 @@ from identity.port import Reason, Refused, Unavailable
 from mail.dnsrecords import dkim_name, dkim_text
 from runtime.clock import ManualClock
 from smtp.outbound import dkim as signing
-from smtp.outbound.dkim import SLICE, Head, Signer, body_digest, from_address, read_head, signed_names
-from smtp.outbound.transport import Letter
+from smtp.outbound.dkim import SLICE, Signer, author_of, body_digest, head_of, signed_names
+from smtp.outbound.transport import Letter, Unsigned
 
 DOMAIN = "ours.example"
 RSA, ED25519 = DkimAlgorithm.RSA, DkimAlgorithm.ED25519
@@ -210,6 +210,7 @@ async def test_only_what_is_ours_and_active_is_signed() -> None:
         message.replace(b"<a@Ours.Example>", b"<a@ours.example>, <b@ours.example>"),
         b"not a field\r\n" + message,
         b"\r\nno header",
+        b"\r\nFrom: a@ours.example\r\n\r\n",
         b"",
         b"From: a@ours.example",
     ):
@@ -243,9 +244,9 @@ async def test_a_long_header_goes_unsigned() -> None:
     assert await signer().sign(letter(message), own=True) == b""
 
 
-async def test_the_header_is_taken_apart() -> None:
+def test_the_header_is_taken_apart() -> None:
     message = HEADER + b"\r\nx\r\n"
-    head = await read_head(letter(message).read, len(message))
+    head = head_of(message, len(message))
     assert head is not None
     assert message[head.body :] == b"x\r\n"
     assert b"".join(name + b":" + value for name, value in head.fields) == HEADER
@@ -272,7 +273,15 @@ async def test_the_header_is_taken_apart() -> None:
     ],
 )
 def test_the_author(value: bytes, address: str | None) -> None:
-    assert from_address(Head(((b"From", value),), 0)) == address
+    assert author_of(b"To: b@there.example\r\nfrom :" + value + b"X: y\r\n\r\nFrom: c@there.example\r\n") == address
+
+
+async def test_several_are_signed_together() -> None:
+    messages = [HEADER + b"\r\n%d\r\n" % n for n in range(3)]
+    one = signer()
+    fields = await one.sign_all([Unsigned(letter(message), n != 1) for n, message in enumerate(messages)])
+    assert fields[1] == b""
+    assert [verdicts(fields[n] + messages[n]) for n in (0, 2)] == [[True, True]] * 2
 
 
 async def test_nobody_has_anothers_from_signed() -> None:

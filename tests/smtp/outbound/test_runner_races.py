@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from smtp.outbound.hands import Hands
-from smtp.outbound.transport import Letter, Result
+from smtp.outbound.transport import Letter, Result, Unsigned
 from storage.model import SYSTEM, Claimed, Operation, Settlement, SpoolAction, SpoolItem
 from storage.port import Reason, Refused, Storage, Unavailable
 from tests.smtp.outbound.spooled import GREY, MESSAGE, SENT, UNKNOWN, Spooled, opened, same
@@ -166,6 +166,53 @@ async def test_what_was_lost_and_is_claimed_anew_is_lost_no_more() -> None:
     assert not hand.lost
 
 
+class ShortLeases(Through):
+    """Leases of the second claim and of later ones are over at once, and who has them does not know."""
+
+    short = False
+
+    async def claim(self, limit: int, per_domain: int, lease: float, wait: float, skip: frozenset[str]) -> Any:
+        return await self.storage.claim(limit, per_domain, 0.05 if self.short else lease, wait, skip)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_another_process_has_taken_over_is_not_sent_at_its_turn(spooled: Spooled, told: bool) -> None:
+    """told: the runner has asked for more time, and heard that the lease is another's. Else it is the time that has
+    passed by which it has to ask."""
+    storage = ShortLeases(spooled.storage)
+    going, release = asyncio.Event(), asyncio.Event()
+
+    async def script(letter: Letter) -> Result:
+        going.set()
+        await release.wait()
+        return same(letter, SENT)
+
+    spooled.transport.scripts["remote.example"] = script
+    first, _ = await spooled.put("bob@remote.example")
+    async with spooled.running(storage=storage, per_destination=1) as runner, asyncio.timeout(30):
+        await going.wait()
+        storage.short = True
+        second, _ = await spooled.put("bob@remote.example")
+
+        async def both() -> bool:
+            return runner.in_hand == 2
+
+        async def none() -> bool:
+            return runner.in_hand == 0
+
+        await spooled.until(both)
+        (taken,) = await spooled.until(lambda: spooled.storage.claim(1, 1, 600.0))
+        assert taken.item.id == second
+        if told:
+            assert [hand.item.id for hand in await runner._hands.extend(runner._clock.monotonic() + 1e6)] == [second]
+        for hand in runner._hands:
+            hand.fresh_until = hand.fresh_until if told or hand.item.id == first else 0.0
+        release.set()
+        await spooled.until(none)
+        assert [letter.item for letter in spooled.transport.letters] == [first]
+        assert await spooled.storage.extend({second: taken.lease}, 600.0) == {second}
+
+
 async def test_memory_for_messages_being_sent_is_bounded(spooled: Spooled) -> None:
     going, most, stuck = 0, 0, asyncio.Event()
 
@@ -197,10 +244,10 @@ async def test_a_stop_ends_while_storage_is_away_and_a_message_is_being_signed(s
     signing = asyncio.Event()
 
     class Slow:
-        async def sign(self, letter: Letter, *, own: bool, account: str | None = None) -> bytes:
+        async def sign_all(self, letters: Sequence[Unsigned]) -> list[bytes]:
             signing.set()
             await asyncio.Event().wait()
-            return b""
+            return []
 
     class Away(Through):
         async def settle(self, settlements: Sequence[Settlement]) -> Any:
@@ -208,7 +255,7 @@ async def test_a_stop_ends_while_storage_is_away_and_a_message_is_being_signed(s
 
     item, _ = await spooled.put("bob@remote.example")
     runner = spooled.runner(storage=Away(spooled.storage), drain_seconds=0.1)
-    runner._signer = Slow()
+    runner._ahead.signer = Slow()
     await runner.start()
     await signing.wait()
     async with asyncio.timeout(10):
@@ -222,14 +269,14 @@ async def test_a_message_that_was_not_begun_is_not_doubtful(spooled: Spooled) ->
     signing = asyncio.Event()
 
     class Slow:
-        async def sign(self, letter: Letter, *, own: bool, account: str | None = None) -> bytes:
+        async def sign_all(self, letters: Sequence[Unsigned]) -> list[bytes]:
             signing.set()
             await asyncio.Event().wait()
-            return b""
+            return []
 
     item, trace = await spooled.put("bob@remote.example")
     runner = spooled.runner(drain_seconds=0.1)
-    runner._signer = Slow()
+    runner._ahead.signer = Slow()
     await runner.start()
     await signing.wait()
     await runner.drain()

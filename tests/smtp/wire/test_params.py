@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smtp.wire import dsn, ehlo, hold, params, replies
+from tests.hurry import examples
 
 
 def refused(argument: str, *, rcpt: bool = False, extended: bool = True, smtputf8: bool = False) -> replies.Reply:
@@ -98,7 +99,7 @@ def test_rcpt() -> None:
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_any_text_gives_a_value_or_a_refusal(text: str) -> None:
     for argument in (text, "FROM:" + text, "FROM:<" + text, f"FROM:<{text}>", f"FROM:<a@b.example> {text}"):
         try:
@@ -112,10 +113,10 @@ def test_any_text_gives_a_value_or_a_refusal(text: str) -> None:
 @pytest.mark.parametrize("unit", ["a", "a.", "@a,", '\\"', " A=", "[", "-", "ä"])
 @pytest.mark.parametrize("start", ["FROM:<", 'FROM:<"', "FROM:<@", "FROM:<a@", "FROM:<a@b.example> "])
 def test_time_is_linear(start: str, unit: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(params.BadArgument):
         params.mail(start + unit * 50_000 + "\x01", extended=True)
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 5
 
 
 def facts(**changed: object) -> ehlo.Facts:
