@@ -1,4 +1,5 @@
-"""Write docs/config.md (from the settings) and docs/rfc.md (from the citations in the code) again.
+"""Write docs/config.md (from the settings) and docs/rfc.md (from the citations in the code, and from docs/rfc9051.toml)
+again.
 
 python docs/generate.py            write both
 python docs/generate.py --check    exit 1 when one is out of date
@@ -11,6 +12,8 @@ import re
 import sys
 from collections import defaultdict
 from pathlib import Path
+
+import rfc9051
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("connectors", "homing", "identity", "imap", "mail", "runtime", "smtp", "storage")
@@ -31,7 +34,8 @@ TITLES = {
     "5051": "i;unicode-casemap", "5161": "IMAP ENABLE", "5198": "Net-Unicode", "5255": "IMAP I18NLEVEL",
     "5256": "IMAP SORT and THREAD", "5258": "IMAP LIST-EXTENDED", "5321": "SMTP", "5322": "Internet message format",
     "5530": "IMAP response codes", "5890": "IDNA definitions", "5957": "IMAP SORT=DISPLAY", "6152": "SMTP 8BITMIME",
-    "6154": "IMAP SPECIAL-USE", "6409": "Message submission", "6531": "SMTPUTF8", "6532": "Internationalised headers",
+    "6154": "IMAP SPECIAL-USE", "6203": "IMAP SEARCH=FUZZY", "6409": "Message submission", "6531": "SMTPUTF8",
+    "6532": "Internationalised headers", "9585": "IMAP INPROGRESS",
     "6749": "OAuth 2.0", "6750": "OAuth 2.0 bearer tokens", "6851": "IMAP MOVE", "6855": "IMAP UTF8",
     "7162": "IMAP CONDSTORE and QRESYNC", "7504": "SMTP 521 and 556", "7888": "IMAP LITERAL+ and LITERAL-",
     "8314": "TLS for submission and access", "8474": "IMAP OBJECTID", "8514": "IMAP SAVEDATE", "8601":
@@ -57,6 +61,8 @@ TITLES = {
     "7889": "IMAP APPENDLIMIT", "4155": "mbox", "4648": "Base encodings", "5233": "Subaddressing",
     "8615": "Well-known URIs", "3282": "Content-Language", "2978": "Charset registration",
     "1912": "Common DNS errors",
+    "2192": "IMAP URLs (1997)", "4469": "IMAP CATENATE", "5092": "IMAP URLs", "8508": "IMAP REPLACE",
+    "9586": "IMAP UIDONLY", "9738": "IMAP MESSAGELIMIT",
 }  # fmt: skip
 
 
@@ -78,10 +84,13 @@ def rfc_page() -> str:
                 if found := TOLERANCE.search(line):
                     tolerances.append((name, found.group(1).strip()))
     count = sum(len(sections) for sections in cited.values())
+    requirements = rfc9051.read(ROOT / "docs" / "rfc9051.toml")
     out = [
         "# Where the code obeys which RFC",
         "",
         f"Made by `python docs/generate.py` from the citations in the code: {len(cited)} RFCs, {count} sections.",
+        "",
+        rfc9051.counts(requirements),
         "",
     ]
     for number in sorted(cited, key=int):
@@ -93,6 +102,7 @@ def rfc_page() -> str:
         out.append("")
     out += ["## Named tolerances", "", "Where the code bends for a peer that does not obey.", ""]
     out += [f"- `{name}`: {text}" for name, text in tolerances]
+    out += ["", *rfc9051.page(requirements)]
     return "\n".join(out).rstrip() + "\n"
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 BASE = "IMAP4rev1"
 
 FEATURES = (
+    # RFC 9051 §7.2.2, Appendix A
+    "IMAP4rev2",
     # RFC 7888 §5
     "LITERAL+",
     # RFC 3348 §4
@@ -38,20 +40,42 @@ FEATURES = (
     "QRESYNC",
     # RFC 5819 §2
     "LIST-STATUS",
+    # RFC 9590 §3
+    "LIST-METADATA",
     # RFC 8438 §3
     "STATUS=SIZE",
+    # RFC 4314 §5.1.1
+    "RIGHTS=texk",
+    # RFC 8440 §3
+    "LIST-MYRIGHTS",
     # RFC 8474 §4, §5
     "OBJECTID",
     # RFC 8970 §3
     "PREVIEW",
+    # RFC 6855 §3
+    "UTF8=ACCEPT",
+    # RFC 3516 §4.1
+    "BINARY",
+    # RFC 4469 §2
+    "CATENATE",
+    # RFC 9208 §3.1; messages are not limited in number
+    "QUOTA=RES-STORAGE",
+    # RFC 6203 §3
+    "SEARCH=FUZZY",
+    # RFC 9585 §3
+    "INPROGRESS",
+    # RFC 9586 §3.1
+    "UIDONLY",
 )
 """Extensions that are part of other commands; those that bring a command of their own are named in the table."""
 
 AFTER_SIGN_IN = frozenset(("COMPRESS=DEFLATE",))
 """What is allowed and named only then."""
 
-ENABLEABLE: frozenset[str] = frozenset(("CONDSTORE", "QRESYNC"))
-"""Extensions that wait for ENABLE (RFC 5161 §3.1)."""
+ENABLEABLE: frozenset[str] = frozenset(("CONDSTORE", "QRESYNC", "IMAP4REV2", "UTF8=ACCEPT", "UIDONLY"))
+"""Extensions that wait for ENABLE (RFC 5161 §3.1), in capitals."""
+SPELLED = {"IMAP4REV2": "IMAP4rev2"}
+"""Those of them that are not told in capitals."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import cast
 
+from imap.between import Between, News
 from imap.deflate import Deflater, Intake
 from imap.dialogue import Dialogue, DialogueFactory, Gone, Peer
 from imap.limits import ConnectionLimits
@@ -30,7 +31,7 @@ from imap.wire.framer import (
     NeedContinuation,
     Refusal,
 )
-from imap.wire.parser import parse
+from imap.wire.parser import parsed
 from imap.wire.writer import continuation, untagged
 from runtime.limits import ConnectionLimit
 from runtime.proxyheader import Client
@@ -94,14 +95,14 @@ class Connections:
             self._all_closed.set()
 
 
-class ImapConnection(asyncio.Protocol):
+class ImapConnection(Between, asyncio.Protocol):
     """The one `imap.dialogue.Out`. Every method runs on the event loop's thread."""
 
     # fmt: off
     __slots__ = (
         "_active", "_behind", "_client", "_deflater", "_dialogue", "_drainer", "_ending", "_eof", "_farewell",
-        "_flooded", "_framer", "_left", "_literal", "_loop", "_lost", "_news", "_owner", "_peer", "_proxied",
-        "_reading_paused", "_signed_in", "_task", "_timer", "_transport", "_waiter", "_waits_for_line",
+        "_flooded", "_framer", "_left", "_listens", "_literal", "_loop", "_lost", "_news", "_owner", "_peer",
+        "_proxied", "_reading_paused", "_signed_in", "_task", "_timer", "_transport", "_waiter", "_waits_for_line",
         "_writing_paused",
     )
     # fmt: on
@@ -127,7 +128,7 @@ class ImapConnection(asyncio.Protocol):
         self._farewell = b""
         self._signed_in = self._ending = self._left = self._lost = self._eof = False
         self._flooded = False  # the client still sends what is not taken
-        self._news = self._reading_paused = self._writing_paused = False
+        self._news = self._listens = self._reading_paused = self._writing_paused = False
 
     # --- what asyncio calls ---
 
@@ -234,6 +235,11 @@ class ImapConnection(asyncio.Protocol):
         if self._lost:
             raise Gone
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the running command waits for the client."""
+        return self._waiter is not None or self._drainer is not None
+
     async def continuation(self, text: bytes = b"") -> bytes:
         """Send ``+ text`` and wait for one line. Raises Gone, BadSyntax."""
         self.write(continuation(text))
@@ -245,12 +251,6 @@ class ImapConnection(asyncio.Protocol):
     async def line_or_wake(self) -> bytes | None:
         """Wait for one line, or None for news. Raises Gone, BadSyntax."""
         return await self._line(wakeable=True)
-
-    def notify(self) -> None:
-        """There is news."""
-        self._news = True
-        if self._waits_for_line:
-            self._wake()
 
     async def literal(self) -> AsyncIterator[bytes]:
         """The octets of the running APPEND's literal. Raises Gone, BadSyntax."""
@@ -362,8 +362,9 @@ class ImapConnection(asyncio.Protocol):
             if self._dialogue is not None:
                 self._task = self._loop.create_task(self._serve(self._dialogue, event))
             return
+        self._resume_reading()
 
-    async def _serve(self, dialogue: Dialogue, event: Event | None) -> None:
+    async def _serve(self, dialogue: Dialogue, event: Event | News | None) -> None:
         """The task: run commands while there are any (event None: greet first)."""
         try:
             if event is None:
@@ -398,13 +399,16 @@ class ImapConnection(asyncio.Protocol):
             if self._deflater is not None:
                 self._deflater.rest()
             self._resume_reading()
+            self._tell_between()
 
-    async def _handle(self, dialogue: Dialogue, event: Event) -> None:
+    async def _handle(self, dialogue: Dialogue, event: Event | News) -> None:
         match event:
+            case News():
+                await dialogue.news()
             case CommandLine(data):
-                await self._run(dialogue, _parsed(data))
+                await self._run(dialogue, parsed(data, utf8=dialogue.utf8))
             case LiteralStart(prefix):
-                command = _parsed(prefix)
+                command = parsed(prefix, utf8=dialogue.utf8)
                 if isinstance(command, BadSyntax):
                     self._framer.refuse()
                 else:
@@ -546,6 +550,8 @@ class ImapConnection(asyncio.Protocol):
         """Say what is left to say and close; what was written is still sent while the client reads it."""
         if self._transport is None or self._left or self._transport.is_closing():
             return
+        limits, silent = self._owner.limits, self._loop.time() - self._active
+        read = silent > limits.drop and not self._transport.get_write_buffer_size()
         if self._farewell:
             self.write(self._farewell)
         self._left = True
@@ -554,10 +560,11 @@ class ImapConnection(asyncio.Protocol):
             if self._transport.can_write_eof():
                 self._transport.write_eof()
             self._resume_reading()
-            self._arm(self._owner.limits.drop)
+            self._arm(limits.drop)
         else:
             self._transport.close()
-            self._arm(self._owner.limits.linger)
+            # TLS waits for the client's own goodbye: one that sleeps must not hold up the end of the server.
+            self._arm(limits.drop if read else limits.linger)
         self._wake()
 
     def _turn_away(self, text: str) -> None:
@@ -589,10 +596,3 @@ class ImapConnection(asyncio.Protocol):
         unread = self._owner.limits.unread
         transport.set_write_buffer_limits(high=unread, low=unread // 4)
         self._peer = peer_of(transport, self._client, proxied=self._proxied)
-
-
-def _parsed(data: bytes) -> Command | BadSyntax:
-    try:
-        return parse(data)
-    except BadSyntax as error:
-        return error

@@ -61,6 +61,10 @@ class Out(Protocol):
         """Wait until the client has read enough: call it between large writes, and at least each 64 KiB. Raises
         Gone."""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the running command waits for the client, to send or to read."""
+
     async def continuation(self, text: bytes = b"") -> bytes:
         """Send ``+ text`` and wait for one line, given without its line end (AUTHENTICATE).
 
@@ -75,6 +79,9 @@ class Out(Protocol):
 
     def notify(self) -> None:
         """There is news: wakes `line_or_wake`. Otherwise it is remembered until the next call of it. Never fails."""
+
+    def listen(self, on: bool) -> None:
+        """Whether `Dialogue.news` is called, between two commands, after a notify."""
 
     def literal(self) -> AsyncIterator[bytes]:
         """The octets of the running APPEND's literal, in chunks of at most 256 KiB, with back-pressure.
@@ -115,7 +122,14 @@ class Out(Protocol):
 
 
 class Dialogue(Protocol):
-    """One session. The connection calls one method at a time and waits for it; `closed` comes last, exactly once."""
+    """One session. The connection calls one method at a time and waits for it; `closed` comes last, exactly once.
+
+    utf8: the client has enabled UTF-8, so that mailbox names in its commands are in it.
+    """
+
+    @property
+    def utf8(self) -> bool:
+        """As it is now; asked before each command is parsed."""
 
     async def greet(self) -> None:
         """Write the greeting."""
@@ -125,6 +139,9 @@ class Dialogue(Protocol):
 
         An exception other than Gone is a bug: the connection reports it and ends with BYE [SERVERBUG].
         """
+
+    async def news(self) -> None:
+        """There may be news, while no command runs; only for who has called `Out.listen`."""
 
     def closed(self) -> None:
         """The connection is gone; no method is running. Release what is held. Must not raise."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
+from imap.notify.snapshots import Snapshots
 from storage.port import Storage, Unavailable
 
 WATCH_SECONDS = 60.0
@@ -28,6 +29,7 @@ class Hub:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.snapshots = Snapshots(storage)
         self._modseqs: dict[str, int] = {}
         self._listeners: dict[str, list[Notify]] = {}
         self._joined = asyncio.Event()

@@ -14,8 +14,9 @@ class ConnectionLimits:
     `before`, `after`: the framer's limits before and after sign-in. `sign_in`: from connect to sign-in, whatever is
     sent meanwhile. `idle`: without a whole command, a line or a literal's octets, and for how long a client may leave
     an answer unread. `handshake`: TLS. `linger`: for the last octets to be read once we have closed, or for the
-    command in hand to get on once it is the last. `drop`: for a client that floods to notice its BYE. `backlog`: octets
-    held behind the running command before reading stops. `unread`: octets of answers held before `drain` waits.
+    command in hand to get on once it is the last. `drop`: for a client that floods to notice its BYE, and for one that
+    has been silent that long, with nothing left to read, to close TLS in its turn. `backlog`: octets held behind the
+    running command before reading stops. `unread`: octets of answers held before `drain` waits.
     """
 
     before: WireLimits = BEFORE_SIGN_IN

@@ -36,11 +36,13 @@ class ImapSettings:
 
     host: "" for all addresses. port (STARTTLS) and tls_port (TLS from the first octet): None is off, 0 lets the system
     choose. plain_sign_in: "never", "loopback" or "always". scram: SCRAM-SHA-256 is offered where all have keys for it.
-    message_max: octets of one message in APPEND.
+    message_max: octets of one message in APPEND. message_limit: messages that one command works on, or
+    None.
     connections_max: of all addresses together; connections_per_address: but for exempt_networks. sessions_per_account:
     signed in at once. idle_seconds: of silence, at least 1,800 (RFC 3501 §5.4). version: told in ID, "" for none.
     proxied: listeners ("imap", "imaps") whose connections come from proxies in proxy_networks. record_reads: it is
-    recorded in a message's trace that it was read.
+    recorded in a message's trace that it was read. administrator: a URI by which the server's administrator is reached,
+    which is told who asks (RFC 5464 §6.2.1).
     """
 
     host: str = ""
@@ -49,6 +51,7 @@ class ImapSettings:
     plain_sign_in: str = "loopback"
     scram: bool = False
     message_max: int = 50 * MIB
+    message_limit: int | None = None
     connections_max: int = 5000
     connections_per_address: int = 100
     exempt_networks: tuple[str, ...] = LOOPBACK
@@ -59,6 +62,7 @@ class ImapSettings:
     proxied: tuple[str, ...] = ()
     proxy_networks: tuple[str, ...] = ()
     record_reads: bool = False
+    administrator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +123,14 @@ class ImapService:
             self._sign_ins,
             clock,
             table(),
-            Limits(message=settings.message_max),
+            Limits(message=settings.message_max, messages=settings.message_limit),
             PlainSignIn(settings.plain_sign_in),
             settings.name,
             settings.version,
             gate,
             self._readings,
             scram=ScramOffer(identity, clock, settings.scram),
+            administrator=settings.administrator,
         )
         self._connections = Connections(
             lambda out: Session(house, out),

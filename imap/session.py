@@ -6,7 +6,6 @@ The session answers whole commands that the connection hands it (`imap.dialogue`
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +15,8 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from identity.limiting.gate import Gate
-from identity.model import Origin, Principal
+from identity.model import Origin, Principal, Role
 from identity.port import Identity, Reason, Refused
-from identity.port import Unavailable as IdentityUnavailable
 from identity.sasl import Ground, mechanisms
 from identity.scram_offer import ScramOffer
 from imap.capability import Standing, capabilities
@@ -26,8 +24,15 @@ from imap.dialogue import Gone, Out
 from imap.errors import SERVERBUG, Bad, No, Refusal, refusal
 from imap.figures import Figures
 from imap.hub import Hub
+from imap.masking import OWN_RIGHT, Mask
+from imap.notify.listening import Listening
+from imap.places import Places
+from imap.progress import Progress
+from imap.quirks import Quirk, masked
+from imap.quotas import Quotas
 from imap.readings import Reading, Readings
 from imap.signins import SignIns
+from imap.uidonly import has_numbers
 from imap.view import Slices, View
 from imap.wire import writer
 from imap.wire.errors import BadSyntax
@@ -36,7 +41,7 @@ from imap.wire.numset import NumSet
 from runtime.clock import Clock
 from runtime.limits import is_loopback
 from storage.model import Entry as Message
-from storage.model import Operation
+from storage.model import Mailbox, Operation, Rights
 from storage.port import Refused as StorageRefused
 from storage.port import Storage, Unavailable
 
@@ -44,8 +49,6 @@ F = TypeVar("F", bound=Form)
 
 READ_MAX = 10_000
 """Messages whose being read one session notes."""
-QUOTA_SECONDS = 60.0
-"""How long a quota asked of identity is used."""
 
 
 class State(Flag):
@@ -108,10 +111,12 @@ class PlainSignIn(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one session may ask for. message: octets of a message in APPEND. bad_commands: in a row, before the end.
+    """What one session may ask for. message: octets of a message in APPEND. messages: that one command works on (RFC
+    9738), None for no limit. bad_commands: in a row, before the end.
     failed_sign_ins: on one connection, before the end."""
 
     message: int = 50 * 1024 * 1024
+    messages: int | None = None
     bad_commands: int = 20
     failed_sign_ins: int = 5
 
@@ -119,7 +124,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class House:
     """What all sessions of a process share. name, version: for the greeting and ID. gate: None bans nobody. readings:
-    None where it is not recorded what was read. scram: None where it is never offered."""
+    None where it is not recorded what was read. scram: None where it is never offered. administrator: a URI by which
+    the server's administrator is reached."""
 
     identity: Identity
     storage: Storage
@@ -135,6 +141,7 @@ class House:
     readings: Readings | None = None
     figures: Figures = field(default_factory=Figures)
     scram: ScramOffer | None = None
+    administrator: str | None = None
 
 
 class Session:
@@ -152,6 +159,7 @@ class Session:
         self.with_modseq = False
         # set while a response line is half written, so that no other can begin
         self.in_line = False
+        self.progress = Progress(out, house.clock, lambda: self.in_line)
         self._principal: Principal | None = None
         self._asked = 0
         # ids of messages whose being read was noted
@@ -159,8 +167,11 @@ class Session:
         self._bad_commands = 0
         self._failed_sign_ins = 0
         self._scram = False
-        self._quota: int | None = None
-        self._quota_until = 0.0
+        self.mask = Mask()
+        self.quirks: tuple[Quirk, ...] = ()
+        self.quotas = Quotas(house.identity, house.storage, house.clock)
+        self.places = Places(house.identity, house.storage, house.clock)
+        self.listening = Listening(self)
         self._log = structlog.get_logger("imap")
 
     # -- the dialogue
@@ -190,12 +201,15 @@ class Session:
             return
         self.tag = command.tag
         entry = self.house.table[command.name]
+        if not (entry.states & State.NOT_AUTHENTICATED or self.mask.hides("INPROGRESS")):
+            self.progress.begin(command.tag)
         try:
             if not self.state & entry.states:
                 raise Bad(_misplaced(entry, self.state))
+            self._check_allowed(entry, command.form)
             reply = await entry.run(self, command.form)
             if entry.news is not News.NEVER:
-                await self.tell_news(ask=entry.news is News.ASK, may_expunge=entry.may_expunge)
+                await self.listening.tell(entry.news is News.ASK, entry.may_expunge, command)
         except Gone:
             raise
         except Exception as error:
@@ -211,11 +225,40 @@ class Session:
                 await self._end_if_gone()
             self._refuse(command.tag, refused)
             return
+        finally:
+            self.progress.end()
         self._bad_commands = 0
         if reply is not None:
             self.out.write(writer.tagged(command.tag, "OK", reply.text, reply.code))
 
+    def _check_allowed(self, entry: Entry[Any], form: Form) -> None:
+        """Raises Bad for what this sign-in is not offered."""
+        if self.uid_only and has_numbers(entry.name, form):
+            # RFC 9586 §3
+            raise Bad("Messages are named by UID alone since ENABLE UIDONLY", "UIDREQUIRED")
+        if self.mask:
+            name = entry.name.removeprefix("UID ")
+            found = entry.capability or (self.house.table[name].capability if name in self.house.table else None)
+            if name in OWN_RIGHT or found is None or not self.mask.hides(found):
+                found = self.mask.refused(form)
+            if found is not None:
+                raise Bad(f"{found} is not offered to this sign-in")
+
+    def know_client(self, quirks: tuple[Quirk, ...]) -> None:
+        """By its ID, these are the client's."""
+        self.quirks = quirks
+        self._set_mask()
+
+    def _set_mask(self) -> None:
+        own = () if self._principal is None else self._principal.mask
+        self.mask = Mask(masked(self.quirks).union(own))
+
+    async def news(self) -> None:
+        await self.listening.between()
+
     def closed(self) -> None:
+        self.progress.close()
+        self.listening.close()
         self.forget_mailbox()
         if self._principal is not None:
             self.house.sign_ins.leave(self._principal.account, self.end)
@@ -277,15 +320,9 @@ class Session:
         """A new operation in the name of the one who signed in."""
         return Operation(uuid.uuid4().hex, self.account)
 
-    async def quota(self) -> int | None:
-        """Octets that the account may use."""
-        now = self.house.clock.monotonic()
-        if now >= self._quota_until:
-            # an identity that is away keeps nobody from his own mail: what it said last holds until it is back
-            with contextlib.suppress(IdentityUnavailable):
-                self._quota = (await self.house.identity.account(self.account)).quota
-                self._quota_until = now + QUOTA_SECONDS
-        return self._quota
+    async def quota(self, owner: str | None = None) -> int | None:
+        """Octets that the account, or another owner of mailboxes, may use."""
+        return await self.quotas.of(owner or self.account)
 
     def enable(self, names: Iterable[str]) -> None:
         """What the client has enabled by name (RFC 5161 §3.1)."""
@@ -295,6 +332,23 @@ class Session:
             self.tell_modseq()
         if self.view is not None:
             self.view.vanishing = "QRESYNC" in self.enabled
+            self.view.rev2 = self.rev2
+            self.view.uid_only = self.uid_only
+
+    @property
+    def uid_only(self) -> bool:
+        """Whether no message has a number (RFC 9586)."""
+        return "UIDONLY" in self.enabled
+
+    @property
+    def rev2(self) -> bool:
+        """Whether responses are IMAP4rev2's (RFC 9051 Appendix A)."""
+        return "IMAP4REV2" in self.enabled
+
+    @property
+    def utf8(self) -> bool:
+        """Whether mailbox names are in UTF-8, both ways (RFC 9051 §5.1, RFC 6855 §3)."""
+        return not self.enabled.isdisjoint(("IMAP4REV2", "UTF8=ACCEPT"))
 
     def tell_modseq(self) -> None:
         """The client has said something that enables CONDSTORE (RFC 7162 §3.1)."""
@@ -319,10 +373,16 @@ class Session:
     def capabilities(self) -> tuple[str, ...]:
         offered = mechanisms(self.ground) if self.may_sign_in else ()
         standing = Standing(self._principal is not None, self.out.can_start_tls, offered)
-        names = [entry.capability for entry in self.house.table.values() if entry.capability]
+        names = {entry.capability for entry in self.house.table.values() if entry.capability}
+        if self._principal is None or self._principal.role is not Role.ADMIN:
+            # RFC 9208 §3: of SETQUOTA
+            names.discard("QUOTASET")
         # RFC 7889 §3
-        names.append(f"APPENDLIMIT={self.house.limits.message}")
-        return capabilities(standing, names)
+        names.add(f"APPENDLIMIT={self.house.limits.message}")
+        if self.house.limits.messages is not None:
+            # RFC 9738 §3
+            names.add(f"MESSAGELIMIT={self.house.limits.messages}")
+        return tuple(name for name in capabilities(standing, names) if not self.mask.hides(name))
 
     def capability_code(self) -> str:
         """As a response code."""
@@ -389,9 +449,9 @@ class Session:
         await house.storage.open_account(Operation(uuid.uuid4().hex, principal.account), principal.account)
         await house.sign_ins.enter(principal, self.end, mark)
         self._principal = principal
+        self._set_mask()
         house.figures.sign_ins += 1
-        self._quota = principal.quota
-        self._quota_until = house.clock.monotonic() + QUOTA_SECONDS
+        self.quotas.learn(principal.account, principal.quota)
         self.out.signed_in()
         # RFC 3501 §6.2.2: the capabilities of the new state save the client a question
         return Reply("Signed in", self.capability_code())
@@ -440,18 +500,30 @@ class Session:
                 self._read.add(message.email)
                 readings.add([Reading(view.ref, message.uid, message.email, now, self.device)])
 
-    def wrote(self, modseq: int, told: bool = False) -> None:
+    async def find(self, name: str, needed: Rights = Rights.NONE) -> Mailbox:
+        """The mailbox of a name, one's own or another's, for one who may do that with it. Raises storage's Refused."""
+        return await self.places.find(self.account, name, needed)
+
+    def wrote(self, modseq: int, told: bool = False, owner: str | None = None) -> None:
         """A change of this session is durable: let the others of the process know. told: the modification sequence is
-        this change's own, and the client has been told all of it (`View.told`), so that it need not be asked for."""
-        self.house.hub.note(self.account, modseq)
+        this change's own, and the client has been told all of it (`View.told`), so that it need not be asked for.
+        owner: whose mail it changed, where that is not the owner of the mailbox selected."""
+        owner = owner or (self.account if self.view is None else self.view.ref.account)
+        self.listening.wrote(owner, modseq)
+        self.house.hub.note(owner, modseq)
         if told and self.view is not None and self.view.skip_to(modseq) and self._asked >= modseq - 1:
             self._asked = max(self._asked, modseq)
 
     async def tell_news(self, ask: bool, may_expunge: bool) -> None:
         """Ask storage what changed, and write it. Not being able to ask now is no failure: later will do."""
+        if await self.learn_news(ask):
+            await self.write_news(may_expunge)
+
+    async def learn_news(self, ask: bool) -> bool:
+        """The first half of `tell_news`: False where there is nothing to write."""
         view = self.view
         if view is None:
-            return
+            return False
         known = self.house.hub.modseq(view.ref.account)
         if ask or known > self._asked:
             try:
@@ -461,14 +533,23 @@ class Session:
                     if not changes.more:
                         break
             except Unavailable:
-                return
+                return False
             self._asked = max(known, view.through)
             if changes.gone:
                 self._mailbox_is_gone()
-                return
+                return False
+        return True
+
+    async def write_news(self, may_expunge: bool) -> None:
+        """The second half."""
+        view = self.selected
+        messages = len(view)
         for piece in view.tell(may_expunge):
             self.out.write(piece)
             await self.out.drain()
+        if len(view) > messages and await self.quotas.newly_over(view.ref.account):
+            # RFC 9208 §4.3.1: what others put there brought it above
+            self.out.write(writer.untagged("NO", "The mailbox is over its quota now", "OVERQUOTA"))
 
     async def _end_if_gone(self) -> None:
         """After a refusal: the cause may be that the selected mailbox was deleted, which would refuse all that follows

@@ -58,19 +58,23 @@ def wants(criteria: Iterable[Criterion]) -> Want:
     for criterion in criteria:
         if criterion.name == "SIZE":
             want |= Want.SIZE
-        elif criterion.name != "ARRIVAL":
+        elif criterion.name not in ("ARRIVAL", "RELEVANCY"):
             want |= Want.KEYS
     return want
 
 
 class Sorter:
     """One SORT on its way. Rows are added with their places (ascending, each once), `merged` gives the places in order.
+    relevancy: of a UID.
 
     Equal by all criteria are in order of their places: the implicit criterion of RFC 5256 §3, which REVERSE leaves.
     """
 
-    def __init__(self, criteria: Sequence[Criterion], most: int = KEY_OCTETS) -> None:
+    def __init__(
+        self, criteria: Sequence[Criterion], most: int = KEY_OCTETS, *, relevancy: Callable[[int], int] = lambda uid: 1
+    ) -> None:
         self.want = wants(criteria)
+        self._relevancy = relevancy
         self._budget = Budget(most)
         self._texts: dict[bytes, bytes] = {}
         self._parts = [self._part(criterion) for criterion in criteria]
@@ -95,6 +99,11 @@ class Sorter:
         match criterion.name:
             case "ARRIVAL":
                 return (lambda row: -row.entry.internaldate) if reverse else (lambda row: row.entry.internaldate)
+            case "RELEVANCY":
+                # RFC 6203 §6: the most relevant comes first
+                relevancy = self._relevancy
+                sign = 1 if reverse else -1
+                return lambda row: sign * relevancy(row.entry.uid)
             case "SIZE":
                 return lambda row: -_size(row) if reverse else _size(row)
             case "DATE":

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from imap.wire import writer
 from imap.wire.numset import NumSet, Ranges
 from mail.flags import ALL, names_of
-from storage.model import Changes, Entry, MailboxRef, Opened
+from storage.model import Changes, Entry, MailboxRef, Opened, Rights
+from storage.rights import flags_allowed
 
 Slices = tuple[tuple[int, int], ...]
 """(start, stop) index pairs into `View.uids`, ascending, disjoint."""
@@ -25,27 +26,51 @@ FEW = 16
 """Of that many messages one is few: looked up, where more are found by going through all."""
 
 
+def is_read_only(rights: Rights) -> bool:
+    """Is a mailbox open read-only to who has these rights?"""
+    # RFC 4314 §5.2; all flags are shared here
+    changing = Rights.INSERT | Rights.EXPUNGE | Rights.SEEN | Rights.WRITE | Rights.DELETE_MESSAGES
+    return not rights & changing
+
+
 class View:
     """One selected mailbox as one client knows it.
 
     `uids` holds the UID of sequence number n at index n - 1. `through` is the modification sequence up to which changes
     are known, `settled` the one up to which the client was told of all. `told_recent`: messages came while the mailbox
     was open. `with_modseq`: flags are told with their modification sequence; `vanishing`: VANISHED stands for EXPUNGE
-    (RFC 7162 §3.1, §3.2.10). 4 octets a message, and what is pending.
+    (RFC 7162 §3.1, §3.2.10); `rev2`: nothing is said of \\Recent (RFC 9051 Appendix A). `uid_only`: no numbers are
+    told (RFC 9586). `rights`: of this user, as last told. `keywords_full`: no keyword can be added. 4 octets a
+    message, and what is pending.
     """
 
-    def __init__(self, opened: Opened, read_only: bool, *, with_modseq: bool = False, vanishing: bool = False) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        read_only: bool,
+        *,
+        with_modseq: bool = False,
+        vanishing: bool = False,
+        rev2: bool = False,
+        uid_only: bool = False,
+    ) -> None:
         self.ref: MailboxRef = opened.mailbox.ref
-        self.read_only = read_only
+        self.rights = opened.mailbox.rights
+        self.read_only = read_only or is_read_only(self.rights)
+        self._examined = read_only
+        self._new_rights = False
         self.with_modseq = with_modseq
         self.vanishing = vanishing
+        self.rev2 = rev2
+        self.uid_only = uid_only
+        self.keywords_full = False
         self.uids = array("I")
         for low, high in opened.uids:
             self.uids.extend(range(low, high + 1))
         self.recent = Ranges(opened.recent)
         self.through = self.settled = opened.mailbox.highest_modseq
         self.keywords: dict[str, None] = dict.fromkeys(opened.keywords)
-        self.told_recent = False
+        self.told_recent = self._withheld = False
         self._saved = array("I")
         self._last = max(opened.mailbox.uidnext - 1, self.uids[-1] if self.uids else 0)
         self._new: set[int] = set()
@@ -105,8 +130,8 @@ class View:
         return tuple(pairs)
 
     def is_recent(self, uid: int) -> bool:
-        """Whether this session alone was the first to be told of the message (RFC 3501 §2.3.2)."""
-        return uid in self.recent
+        """Whether this session alone was the first to be told of the message (RFC 3501 §2.3.2), and is told so."""
+        return not self.rev2 and uid in self.recent
 
     def save(self, positions: Iterable[int]) -> None:
         """Messages, by their indices into `uids`, that ``$`` stands for from now on. Kept by UID: what is expunged
@@ -149,9 +174,23 @@ class View:
                 if self._changed:
                     for uid in lost:
                         self._changed.pop(uid, None)
+        if changes.rights != self.rights:
+            self.rights = changes.rights
+            self._new_rights = True
         self.through = max(self.through, changes.through)
         if not changes.more:
             self._told.clear()
+
+    def withhold_flags(self) -> None:
+        """The client does not want to be told of flags now (RFC 5465 §5)."""
+        self._withheld = self._withheld or bool(self._changed)
+        self._changed.clear()
+
+    def resume_flags(self) -> None:
+        """It does again: what was withheld is asked for anew."""
+        if self._withheld:
+            self._withheld = False
+            self.through = self.settled
 
     def told(self, uid: int, modseq: int) -> None:
         """The client is being told these flags of the message by the answer to a command of its own."""
@@ -171,10 +210,17 @@ class View:
     def flags_lines(self) -> bytes:
         """``* FLAGS`` and ``* OK [PERMANENTFLAGS …]`` as they are now (RFC 3501 §7.2.6, §7.1)."""
         names = (*names_of(ALL), *self.keywords)
-        permanent = () if self.read_only else (*names, "\\*")
+        permanent = () if self.read_only else self._permanent()
         code = f"PERMANENTFLAGS ({' '.join(permanent)})"
         text = "Read-only mailbox" if self.read_only else "Flags that can be kept"
         return writer.data(b"FLAGS " + writer.flag_list(names)) + writer.untagged("OK", text, code)
+
+    def _permanent(self) -> tuple[str, ...]:
+        # RFC 4314 §5.1.1: those that this user has the right to
+        names = names_of(flags_allowed(self.rights))
+        if not self.rights & Rights.WRITE:
+            return names
+        return (*names, *self.keywords) if self.keywords_full else (*names, *self.keywords, "\\*")
 
     def tell(self, may_expunge: bool) -> Iterator[bytes]:
         """What the client is to be told now, in pieces of whole lines. The view is as told when a piece is taken.
@@ -182,6 +228,9 @@ class View:
         may_expunge: False while answering FETCH, STORE and SEARCH (RFC 3501 §7.4.1): EXPUNGE waits for a later command,
         and EXISTS still counts those messages.
         """
+        if self._new_rights:
+            self._new_rights = False
+            yield self._rights_lines()
         if may_expunge and self._gone:
             yield from self._expunge()
         if self._new:
@@ -192,14 +241,28 @@ class View:
             # RFC 3501 §2.3.2: not knowing who was told first, the session calls them recent
             self.recent = Ranges.of((*self.recent.ranges, (new[0], new[-1])))
             self.uids.extend(new)
-            yield writer.numbered(len(self.uids), b"EXISTS") + writer.numbered(self.count_recent(), b"RECENT")
+            yield self.exists_lines()
         if self._changed:
             changed = sorted(self._changed.values())
             self._changed.clear()
             gone = frozenset(self._gone)
             yield from self._fetch_flags([e for e in changed if e.uid not in gone and self.number(e.uid)])
-        if not self._gone:
+        if not self._gone and not self._withheld:
             self.settled = self.through
+
+    def _rights_lines(self) -> bytes:
+        # RFC 4314 §5.1.1: FLAGS and PERMANENTFLAGS; RFC 3501 §7.1: READ-ONLY and READ-WRITE when that changes
+        was = self.read_only
+        self.read_only = self._examined or is_read_only(self.rights)
+        if was == self.read_only:
+            return self.flags_lines()
+        code = "READ-ONLY" if self.read_only else "READ-WRITE"
+        return writer.untagged("OK", "Your rights have changed", code) + self.flags_lines()
+
+    def exists_lines(self) -> bytes:
+        """``* EXISTS``, and ``* RECENT`` where it is told (RFC 3501 §7.3.1, §7.3.2)."""
+        exists = writer.numbered(len(self.uids), b"EXISTS")
+        return exists if self.rev2 else exists + writer.numbered(self.count_recent(), b"RECENT")
 
     def count_recent(self) -> int:
         """For the RECENT response."""
@@ -208,8 +271,8 @@ class View:
     def _expunge(self) -> Iterator[bytes]:
         gone, self._gone = self._gone, array("I")
         numbers = self._take_out(gone)
-        if self.vanishing:
-            # RFC 7162 §3.2.10
+        if self.vanishing or self.uid_only:
+            # RFC 7162 §3.2.10, RFC 9586 §3.5
             yield writer.vanished(Ranges.numbers(gone).ranges, earlier=False)
             return
         # from the last to the first, so that no number is moved by one before it
@@ -243,8 +306,11 @@ class View:
 
     def flag_fetches(self, entries: Iterable[tuple[int, Entry]], with_uid: bool) -> bytes:
         """FETCH lines with the flags of numbered messages, and their modification sequence where it is told."""
+        # RFC 9586 §3.3: a UIDFETCH line has the UID at its head
+        with_uid = with_uid and not self.uid_only
         recent = self.is_recent
         if self.with_modseq:
             rows = [(n, e.uid, e.flags, e.keywords, recent(e.uid), e.modseq) for n, e in entries]
-            return writer.fetch_flags_modseq(rows, with_uid)
-        return writer.fetch_flags([(n, e.uid, e.flags, e.keywords, recent(e.uid)) for n, e in entries], with_uid)
+            return writer.fetch_flags_modseq(rows, with_uid, self.uid_only)
+        rows_of = [(n, e.uid, e.flags, e.keywords, recent(e.uid)) for n, e in entries]
+        return writer.fetch_flags(rows_of, with_uid, self.uid_only)

@@ -2,47 +2,61 @@
 
 from __future__ import annotations
 
+from imap import messagelimit
 from imap.errors import No, try_create
+from imap.places import Place
 from imap.session import Entry, News, Reply, Session, State
-from imap.view import View
+from imap.view import Slices, View
 from imap.wire import writer
 from imap.wire.forms import Bare, Copy, Expunge
-from storage.model import ALL_UIDS, Copied, Ranges
+from imap.wire.numset import Ranges as NumRanges
+from mail.flags import DELETED
+from storage.model import ALL_UIDS, And, Copied, HasFlags, Ranges, Rights, Uids
 from storage.port import Refused
 
 
 async def copy(session: Session, form: Copy) -> Reply:
     """All of the messages or none: RFC 3501 §6.4.7, RFC 4315 §3."""
     view = session.selected
-    ranges = _named(session, view, form)
+    slices = await _named(session, view, form)
+    messagelimit.check_all(view, slices, session.house.limits.messages)
+    ranges = view.ranges(slices)
     if not ranges:
         return await _nothing(session, form)
     try:
-        copied = await session.storage.copy(session.operation(), view.ref, ranges, form.mailbox, await session.quota())
+        to = await session.places.of(session.account, form.mailbox)
+        readable = await _is_readable(session, form, to)
+        quota = await session.quota(to.account)
+        copied = await session.storage.copy(session.operation(), view.ref, ranges, to.name, quota, to.account)
     except Refused as error:
         raise try_create(error) from error
-    session.wrote(copied.modseq)
-    return Reply("Copied", _code(copied))
+    session.wrote(copied.modseq, owner=to.account)
+    return Reply("Copied", _code(copied) if readable else None)
 
 
 async def move(session: Session, form: Copy) -> Reply:
     """Copy and expunge in one change: RFC 6851 §3.1, RFC 6851 §4.3."""
     view = session.writable
-    ranges = _named(session, view, form)
+    slices, limited = messagelimit.highest(view, await _named(session, view, form), session.house.limits.messages)
+    ranges = view.ranges(slices)
     if not ranges:
         return await _nothing(session, form)
     try:
-        moved = await session.storage.move(session.operation(), view.ref, ranges, form.mailbox)
+        to = await session.places.of(session.account, form.mailbox)
+        readable = await _is_readable(session, form, to)
+        quota = await session.quota(to.account)
+        moved = await session.storage.move(session.operation(), view.ref, ranges, to.name, quota, to.account)
     except Refused as error:
         raise try_create(error) from error
     session.wrote(moved.modseq)
     code = _code(moved)
     if code is not None:
         # RFC 6851 §4.3: before the EXPUNGEs, so that the client knows where the messages have gone
-        session.out.write(writer.untagged("OK", "Moved", code))
+        if readable:
+            session.out.write(writer.untagged("OK", "Moved", code))
         # RFC 6851 §4.4
-        return Reply("Moved", await session.highest_modseq(moved.modseq))
-    return Reply("Moved")
+        return _ended(session, "Moved", await session.highest_modseq(moved.modseq), limited)
+    return _ended(session, "Moved", None, limited)
 
 
 async def expunge(session: Session, form: Bare) -> Reply:
@@ -54,32 +68,59 @@ async def expunge(session: Session, form: Bare) -> Reply:
 async def uid_expunge(session: Session, form: Expunge) -> Reply:
     """Those of a set that are flagged \\Deleted: RFC 4315 §2.1."""
     view = session.writable
-    ranges = view.ranges(session.messages(form.uids, by_uid=True))
-    return await _expunge(session, view, ranges) if ranges else Reply("Expunged")
+    slices = session.messages(form.uids, by_uid=True)
+    limited, most = None, session.house.limits.messages
+    if most is not None and messagelimit.count(slices) > most:
+        # RFC 9738 §3.1: what counts is flagged \\Deleted
+        deleted = And((Uids(view.ranges(slices)), HasFlags(DELETED)))
+        uids = (await session.storage.search(view.ref, deleted)).uids
+        slices, limited = messagelimit.highest(view, tuple(NumRanges(uids).slices(view.uids)), most)
+    ranges = view.ranges(slices)
+    return await _expunge(session, view, ranges, limited) if ranges else Reply("Expunged")
 
 
-async def _expunge(session: Session, view: View, ranges: Ranges) -> Reply:
+async def _expunge(session: Session, view: View, ranges: Ranges, limited: str | None = None) -> Reply:
     done = await session.storage.expunge(session.operation(), view.ref, ranges)
     session.wrote(done.modseq)
     # RFC 7162 §3.2.7
-    return Reply("Expunged", await session.highest_modseq(done.modseq) if done.uids else None)
+    return _ended(session, "Expunged", await session.highest_modseq(done.modseq) if done.uids else None, limited)
 
 
-def _named(session: Session, view: View, form: Copy) -> Ranges:
+def _ended(session: Session, text: str, code: str | None, limited: str | None) -> Reply:
+    if code is None or limited is None:
+        return Reply(text, code or limited)
+    session.out.write(messagelimit.untold(limited))
+    return Reply(text, code)
+
+
+async def _named(session: Session, view: View, form: Copy) -> Slices:
+    if not form.uid:
+        # RFC 9051 §6.4.7: what others have expunged meanwhile must be known, or but a part would be copied
+        await session.listening.tell(ask=False, may_expunge=False)
+        if session.view is None:
+            raise No("The mailbox is no longer there")
     slices = session.messages(form.numset, form.uid)
     if not form.uid and view.missing(slices):
         # RFC 2180 §4.4.1: all of them or none
         raise No("Some of the messages have been expunged", "EXPUNGEISSUED")
-    return view.ranges(slices)
+    return slices
 
 
 async def _nothing(session: Session, form: Copy) -> Reply:
     """None of the UIDs is there, which is no error (RFC 3501 §6.4.8); a target that is not there is one (§6.4.7)."""
     try:
-        await session.storage.mailbox(session.account, form.mailbox)
+        await session.find(form.mailbox, Rights.INSERT)
     except Refused as error:
         raise try_create(error) from error
     return Reply("Nothing to do")
+
+
+async def _is_readable(session: Session, form: Copy, to: Place) -> bool:
+    """Whether the user may look into the target: RFC 9051 §6.4.7 tells nobody else the UIDs there. Raises storage's
+    Refused."""
+    if to.actor is None:
+        return True
+    return bool((await session.find(form.mailbox, Rights.INSERT)).rights & Rights.READ)
 
 
 def _code(copied: Copied) -> str | None:

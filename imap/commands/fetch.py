@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
 from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import repeat
 
-from imap.commands import results, resync, sections
-from imap.commands.fetchplan import Plan, item_format, never
+from imap import messagelimit
+from imap.commands import binary, results, resync, sections
+from imap.commands.blobs import octets_of
+from imap.commands.fetchplan import Plan, item_format
 from imap.commands.sections import Place
 from imap.errors import Bad, No
 from imap.session import Entry, News, Reply, Session, State
 from imap.view import Slices
 from imap.wire import writer
-from imap.wire.forms import Attribute, Fetch, Section
+from imap.wire.forms import Attribute, Binary, BinarySize, Fetch, FetchItem, Section
 from mail.flags import SEEN
 from mail.headers import MAX_BYTES
-from storage.model import INLINE_MAX, FlagMode, Ranges, Row, Want
 from storage.model import Entry as Message
+from storage.model import FlagMode, FlagPage, Ranges, Row, Want
+from storage.port import Reason, Refused
 
 WRITE = 64 * 1024
 """Octets of answers that are joined into one write."""
 NARROW_PAGE = 4096
 """Entries that are read in one go where flags and dates are all that was asked for."""
+WIDE_PAGE = 2048
+"""Rows that are read in one go, where they are small."""
 
 
 async def fetch(session: Session, form: Fetch) -> Reply:
@@ -31,7 +38,9 @@ async def fetch(session: Session, form: Fetch) -> Reply:
         # RFC 7162 §3.2.6
         raise Bad("VANISHED is for those who have enabled QRESYNC")
     slices = session.messages(form.numset, form.uid)
+    most = session.house.limits.messages
     if form.window is not None:
+        messagelimit.check_count(form.window.last - form.window.first + 1, most)
         # RFC 9394 §3.4: before CHANGEDSINCE
         slices = results.cut_slices(slices, form.window)
     if Attribute("MODSEQ") in form.items:
@@ -41,13 +50,30 @@ async def fetch(session: Session, form: Fetch) -> Reply:
         if form.vanished:
             await resync.tell_vanished(session, since.vanished_of(form.numset.resolve(view.last)))
         slices = since.changed_of(slices)
-    plan = Plan(form.items, view)
+    slices, limited = messagelimit.highest(view, slices, most)
+    items = form.items
+    if view.uid_only and not form.asks_uid:
+        # RFC 9586 §3.3: the UID is at the head of the line
+        items = tuple(item for item in items if item != Attribute("UID"))
+    plan = Plan(items, view)
     run = _Run(session, plan, slices)
     await (run.narrow() if plan.narrow else run.wide())
+    if limited is not None and (run.undecodable or run.unreadable):
+        session.out.write(messagelimit.untold(limited))
+    if run.undecodable:
+        # RFC 3516 §4.3, RFC 9051 §7.5.2
+        raise No("A part of some message is encoded in a way that is not known here", "UNKNOWN-CTE")
     if run.unreadable and not form.uid:
         # RFC 5530 §3: expunged by another session and not kept any more
         raise No("Some of the messages have been expunged", "EXPUNGEISSUED")
-    return Reply("Fetched")
+    return Reply("Fetched" if limited is None else "Fetched, but not all", limited)
+
+
+async def fetch_items(session: Session, items: Sequence[FetchItem], slices: Slices) -> None:
+    """FETCH responses that no command asked for (RFC 5465 §5.2). What cannot be read of a message is left out."""
+    plan = Plan(items, session.selected)
+    run = _Run(session, plan, slices)
+    await (run.narrow() if plan.narrow else run.wide())
 
 
 class _Run:
@@ -59,6 +85,9 @@ class _Run:
         self.view = plan.view
         self.ranges = plan.view.ranges(slices)
         self.unreadable = False
+        self.undecodable = False
+        session.progress.of(sum(stop - start for start, stop in slices))
+        self._passed = 0
         # one run of numbers is counted, not walked through, while no message of it is missing
         self._whole = plan.columns and len(slices) == 1
         self._stop = slices[-1][1] if slices else 0
@@ -74,12 +103,16 @@ class _Run:
         """Flags and dates, from entries."""
         storage, ranges = self.session.storage, self.ranges
         while ranges:
-            entries = await storage.entries(self.view.ref, ranges, NARROW_PAGE)
             if self.plan.flags_only:
-                await self._flags(entries)
+                page = await storage.flags(self.view.ref, ranges, NARROW_PAGE)
+                uids: Sequence[int] = page.uids
+                await self._flags(page)
             else:
+                entries = await storage.entries(self.view.ref, ranges, NARROW_PAGE)
+                uids = [entry[0] for entry in entries]
                 await self._rows([_narrow_row(entry) for entry in entries])
-            ranges = after(ranges, entries[-1].uid) if len(entries) == NARROW_PAGE else ()
+            self._page_is_done(len(uids))
+            ranges = after(ranges, uids[-1]) if len(uids) == NARROW_PAGE else ()
             await self._lost(all_of_them=not ranges)
         await self._flush()
 
@@ -87,23 +120,26 @@ class _Run:
         """Anything else, from rows."""
         storage, ranges = self.session.storage, self.ranges
         while ranges:
-            rows = await storage.rows(self.view.ref, ranges, self.plan.want)
+            rows = await storage.rows(self.view.ref, ranges, self.plan.want, WIDE_PAGE)
             if self.plan.sets_seen:
                 await self._rows(*await self._set_seen(rows))
             else:
                 await self._rows(rows)
             if self.plan.reads:
                 self.session.note_read(self.view, [row.entry for row in rows])
+            self._page_is_done(len(rows))
             ranges = after(ranges, rows[-1].entry.uid) if rows else ()
             await self._lost(all_of_them=not ranges)
         await self._flush()
 
+    def _page_is_done(self, count: int) -> None:
+        self._passed += count
+        self.session.progress.reached(self._passed)
+
     async def _lost(self, all_of_them: bool) -> None:
         """RFC 2180 §4.1.2: what others expunged, and the client was not told of yet, is still answered."""
         if all_of_them and self._next >= 0:
-            if self._whole:
-                self._whole = False
-                self._positions = iter(range(self._next + 1, self._stop))
+            self._one_by_one()
             self._missing.extend((self._next, *self._positions))
             self._next = -1
         missing, self._missing = self._missing, []
@@ -126,9 +162,16 @@ class _Run:
         if not unseen:
             return rows, frozenset()
         session = self.session
-        done = await session.storage.store_flags(
-            session.operation(), self.view.ref, self.view.ranges_of(unseen), FlagMode.ADD, SEEN
-        )
+        try:
+            done = await session.storage.store_flags(
+                session.operation(), self.view.ref, self.view.ranges_of(unseen), FlagMode.ADD, SEEN
+            )
+        except Refused as error:
+            if error.reason is not Reason.NO_PERMISSION:
+                raise
+            # RFC 4314 §4: who has lost the right to it may read on
+            self.plan.sets_seen = False
+            return rows, frozenset()
         session.wrote(done.modseq)
         now = {entry.uid: entry for entry in done.entries}
         changed = frozenset(unseen)
@@ -149,34 +192,42 @@ class _Run:
         self._next = next(self._positions, -1)
         return at + 1
 
-    async def _flags(self, entries: Sequence[Message]) -> None:
-        view = self.view
-        numbers = self._numbers(entries)
-        recent = view.is_recent if view.recent else never
-        numbered = [(number, entry) for number, entry in zip(numbers, entries, strict=True) if number]
-        for entry in entries:
-            if entry[1] > view.through:
-                view.told(entry[0], entry[1])
-        known = view.new_keywords({keyword for keywords in {e[3] for e in entries} for keyword in keywords})
+    async def _flags(self, page: FlagPage) -> None:
+        view, (uids, modseqs, flags, pairs) = self.view, page
+        words = dict(pairs)
+        if modseqs and max(modseqs) > view.through:
+            for uid, modseq in zip(uids, modseqs, strict=True):
+                if modseq > view.through:
+                    view.told(uid, modseq)
+        known = view.new_keywords({keyword for keywords in set(words.values()) for keyword in keywords})
+        numbers = self._numbers(uids)
+        keywords = map(words.get, uids, repeat(())) if words else repeat(())
+        recent = map(view.is_recent, uids) if view.recent else repeat(False)
+        # as many as there are numbers; 0 is of a message that was not asked for
         if self.plan.with_modseq:
-            rows = [(n, e[0], e[2], e[3], recent(e[0]), e[1]) for n, e in numbered]
-            await self._add(known + writer.fetch_flags_modseq(rows, self.plan.with_uid))
-            return
-        lines = [(n, e[0], e[2], e[3], recent(e[0])) for n, e in numbered]
-        await self._add(known + writer.fetch_flags(lines, self.plan.with_uid))
+            six = zip(numbers, uids, flags, keywords, recent, modseqs, strict=False)
+            lines = writer.fetch_flags_modseq((row for row in six if row[0]), self.plan.with_uid, view.uid_only)
+        else:
+            five = zip(numbers, uids, flags, keywords, recent, strict=False)
+            lines = writer.fetch_flags((row for row in five if row[0]), self.plan.with_uid, view.uid_only)
+        await self._add(known + lines)
 
-    def _numbers(self, entries: Sequence[Message]) -> Sequence[int]:
+    def _numbers(self, uids: Sequence[int]) -> Sequence[int]:
         """The sequence numbers of a page; 0 for what was not asked for."""
-        at, count = self._next, len(entries)
-        there = array("I", [entry[0] for entry in entries])
+        at, count = self._next, len(uids)
+        there = array("I", uids)
         if at >= 0 and self._whole and self.view.uids[at : at + count] == there:
             # one run without gaps, which is nearly always so
             self._next = at + count if at + count < self._stop else -1
             return range(at + 1, at + count + 1)
+        self._one_by_one()
+        return [self._number(uid) for uid in there]
+
+    def _one_by_one(self) -> None:
+        """Numbers are no longer counted as one run."""
         if self._whole:
             self._whole = False
-            self._positions = iter(range(at + 1, self._stop)) if at >= 0 else iter(())
-        return [self._number(uid) for uid in there]
+            self._positions = iter(range(self._next + 1, self._stop)) if self._next >= 0 else iter(())
 
     async def _rows(self, rows: Sequence[Row], changed: frozenset[int] = frozenset()) -> None:
         plan, view = self.plan, self.view
@@ -184,22 +235,39 @@ class _Run:
             known = view.new_keywords({keyword for row in rows if row[0][3] for keyword in row[0][3]})
             if known:
                 await self._add(known)
-        if plan.columns and not changed:
+        if plan.columns and not changed and (values := plan.values(rows)) is not None:
             if plan.has_flags:
                 for row in rows:
                     if row[0][1] > view.through:
                         view.told(row[0][0], row[0][1])
-            await self._add(b"".join(plan.lines(self._numbers([row[0] for row in rows]), rows)))
+            uids = [row[0][0] for row in rows]
+            numbers = self._numbers(uids)
+            if view.uid_only:
+                numbers = [uid if number else 0 for number, uid in zip(numbers, uids, strict=True)]
+            await self._add(b"".join(plan.lines(numbers, values)))
             return
+        self._one_by_one()
         for row in rows:
             entry = row.entry
             number = self._number(entry.uid)
             if not number:
                 continue
+            number = entry.uid if view.uid_only else number
             tell_flags = not plan.has_flags and entry.uid in changed
+            try:
+                if plan.many:
+                    plan.check(row)
+                    line = None
+                else:
+                    line = plan.line(number, row, tell_flags)
+            except binary.UnknownEncoding:
+                self.undecodable = True
+                continue
+            if plan.decodes:
+                # others have their turn after each message
+                await asyncio.sleep(0)
             if (plan.has_flags or tell_flags) and entry.modseq > view.through:
                 view.told(entry.uid, entry.modseq)
-            line = plan.line(number, row, tell_flags)
             if line is None:
                 await self._message(number, row, tell_flags)
                 continue
@@ -211,24 +279,32 @@ class _Run:
     async def _message(self, number: int, row: Row, tell_flags: bool) -> None:
         """One line with sections that are not all at hand, bit by bit."""
         plan = self.plan
-        done = [b"* %d FETCH (" % number]
+        done = [plan.head % number]
         space = b""
         for item, piece in plan.pieces:
             value = piece(row)
             if value is not None or isinstance(item, Attribute):
                 done.append(space + item_format(item) % (value,))
+            elif isinstance(item, Binary | BinarySize):
+                done.append(space)
+                await self._binary(item, row, done)
             elif sections.is_fields(item):
                 done.append(space + item.label + b" " + await self._fields(item, row))
             elif (whole := sections.place(item, row)) is None:
                 done.append(space + item.label + b" NIL")
             else:
                 place = whole.cut(item.partial)
-                done.append(space + item.label + b" {%d}\r\n" % place.size + place.head)
+                done.append(space + item.label + b" {%d}\r\n" % place.size)
                 if place.end > place.start:
-                    await self._add(b"".join(done))
-                    done.clear()
-                    await self._stream(row, place)
+                    await self._stream(done, self._octets(row, place))
+                else:
+                    done.append(place.head)
             space = b" "
+            if plan.many:
+                if sum(map(len, done)) >= WRITE:
+                    await self._half(done)
+                # others have their turn after each item
+                await asyncio.sleep(0)
         if tell_flags:
             done.append(plan.flags_seen % plan.seen(row))
         done.append(writer.FETCH_CLOSE)
@@ -252,26 +328,44 @@ class _Run:
             return writer.NIL
         # Tolerance: a header beyond the limit has no fields there, as for ENVELOPE
         place = place._replace(end=min(place.end, place.start + MAX_BYTES))
-        header = b"".join([octets async for octets in self._slices(row, place)])
-        return writer.literal(sections.fields(section, place.head + header, sections.names(section)))
+        header = b"".join([octets async for octets in self._octets(row, place)])
+        return writer.literal(sections.fields(section, header, sections.names(section)))
 
-    async def _stream(self, row: Row, place: Place) -> None:
-        await self._flush()
-        self.session.in_line = True
-        async for octets in self._slices(row, place):
-            self.session.out.write(octets)
+    async def _binary(self, item: Binary | BinarySize, row: Row, done: list[bytes]) -> None:
+        """BINARY[…] of a large message, read twice: for its size, which stands before it, and for its octets."""
+        found = binary.find(item.path, row)
+        assert found is not None, "of a part that there is not all is at hand"
+        header = b""
+        if found.header is not None:
+            # as `mail.structure` has it: beyond the limit a header has no fields
+            start = found.header.start
+            cut = found.header._replace(end=min(found.header.end, start + MAX_BYTES))
+            header = b"".join([octets async for octets in self._octets(row, cut)])
+        window = item.partial if isinstance(item, Binary) else None
+        octets = binary.decoded(self._octets(row, found.place), found.decoder(header), window)
+        size, has_nul = await binary.measured(octets)
+        if isinstance(item, BinarySize):
+            done.append(binary.size_of(item, size))
+            return
+        done.append(writer.literal8_head(item.label, size, has_nul))
+        await self._stream(done, binary.decoded(self._octets(row, found.place), found.decoder(header), window))
+
+    async def _stream(self, done: list[bytes], octets: AsyncIterator[bytes]) -> None:
+        """Write what is done of the line, and these octets."""
+        await self._half(done)
+        async for piece in octets:
+            self.session.out.write(piece)
             await self.session.out.drain()
 
-    async def _slices(self, row: Row, place: Place) -> AsyncIterator[bytes]:
-        at = place.start
-        while at < place.end:
-            octets = await self.session.storage.read(
-                self.view.ref.account, row.entry.email, at, min(at + INLINE_MAX, place.end)
-            )
-            if not octets:
-                raise RuntimeError("a blob is shorter than its row says")
-            yield octets
-            at += len(octets)
+    async def _half(self, done: list[bytes]) -> None:
+        """Write what is done of the line; its rest is still to come."""
+        self.session.in_line = True
+        await self._add(b"".join(done))
+        done.clear()
+        await self._flush()
+
+    def _octets(self, row: Row, place: Place) -> AsyncIterator[bytes]:
+        return octets_of(self.session.storage, self.view.ref.account, row, place)
 
     async def _add(self, octets: bytes) -> None:
         self._lines.append(octets)

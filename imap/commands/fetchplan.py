@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
+from functools import partial
 
-from imap.commands import sections
+from imap.commands import binary, sections
 from imap.view import View
 from imap.wire import writer
-from imap.wire.forms import Attribute, FetchItem, Section
+from imap.wire.forms import Attribute, Binary, BinarySize, FetchItem, Section
 from mail.dates import format_date_time
-from storage.model import Row, Want
+from mail.threadid import thread_id
+from storage.model import Rights, Row, Want
+
+MANY = 16
+"""Sections and parts of each message, beyond which a line is written bit by bit."""
 
 Piece = Callable[[Row], object]
 """One item's value of a row; None where it is not at hand and must be read."""
@@ -21,17 +25,18 @@ _WANT = {
     "BODY": Want.BODY,
     "BODYSTRUCTURE": Want.BODYSTRUCTURE,
     "PREVIEW": Want.PREVIEW,
+    "THREADID": Want.KEYS,
 }
-_NARROW = frozenset(("UID", "FLAGS", "INTERNALDATE", "SAVEDATE", "MODSEQ", "EMAILID", "THREADID"))
-_COLUMNS = ("UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "prefix", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ")
-"""What ``Plan.lines`` has of a row, in order: three of its entry, the row's own, one of its entry again."""
+_NARROW = frozenset(("UID", "FLAGS", "INTERNALDATE", "SAVEDATE", "MODSEQ", "EMAILID"))
 
 
 class Plan:
     """What a FETCH asks of each message, worked out once.
 
-    want: what rows must bring. narrow: entries alone will do. columns: attributes alone, so that ``lines`` will do.
-    sets_seen: \\Seen is set where it is not. reads: text of the message is asked for, and not its header alone.
+    want: what rows must bring. narrow: entries alone will do. columns: attributes and usual header lines alone, so that
+    ``values`` and ``lines`` will do. sets_seen: \\Seen is set where it is not. reads: text of the message is asked for,
+    and not its header alone. decodes: transfer encodings are to be undone, which takes time. many: so much is asked for
+    that the items of one message are not to be held together.
     """
 
     def __init__(self, items: Sequence[FetchItem], view: View) -> None:
@@ -41,43 +46,46 @@ class Plan:
         self.items = items
         self.view = view
         self.want = Want(0)
-        self.sections = [item for item in items if isinstance(item, Section)]
+        bodies = [item for item in items if isinstance(item, Section | Binary)]
         self.narrow = all(isinstance(item, Attribute) and item.name in _NARROW for item in items)
-        self.columns = all(isinstance(item, Attribute) and item.name in _COLUMNS for item in items)
+        self.many = sum(not isinstance(item, Attribute) for item in items) > MANY
+        self.columns = not self.many and all(
+            sections.from_usual(item) if isinstance(item, Section) else isinstance(item, Attribute) for item in items
+        )
         self.flags_only = set(items) - {Attribute("UID"), Attribute("MODSEQ")} == {Attribute("FLAGS")}
         self.with_modseq = Attribute("MODSEQ") in items
         self.with_uid = Attribute("UID") in items
         # RFC 3501 §6.4.5: BODY[…], RFC822 and RFC822.TEXT set \Seen, where flags can be changed at all
-        self.sets_seen = not view.read_only and any(not section.peek for section in self.sections)
-        self.reads = any(section.text in ("", "TEXT") for section in self.sections)
+        # RFC 4314 §4
+        may_set = not view.read_only and bool(view.rights & Rights.SEEN)
+        self.sets_seen = may_set and any(not body.peek for body in bodies)
+        self.decodes = any(isinstance(item, Binary | BinarySize) for item in items)
+        self.reads = any(isinstance(body, Binary) or body.text in ("", "TEXT") for body in bodies)
         self._days: dict[int, bytes] = {}
         self._recent = view.is_recent if view.recent else never
         for item in items:
-            self.want |= sections.wants(item) if isinstance(item, Section) else _WANT.get(item.name, Want(0))
+            self.want |= _wants(item)
         self.has_flags = Attribute("FLAGS") in items
         names = b" ".join(item_format(item) for item in items)
-        self._template = b"* %d FETCH (" + names + b")\r\n"
+        self.head = writer.fetch_head(view.uid_only)
+        self._template = self.head + names + b")\r\n"
         # RFC 3501 §6.4.5: flags that change by the fetch are told with it
         self.flags_seen = b" FLAGS %b MODSEQ (%d)" if view.with_modseq and not self.with_modseq else b" FLAGS %b"
-        self._template_seen = b"* %d FETCH (" + names + self.flags_seen + b")\r\n"
-        # of at least two, so that it always gives a tuple
-        picked = [_COLUMNS.index(item.name) for item in items if isinstance(item, Attribute)] if self.columns else [0]
-        self._pick = itemgetter(*picked, 0)
-        self.pieces = [(i, self._piece(i) if isinstance(i, Attribute) else sections.at_hand(i)) for i in items]
+        self._template_seen = self.head + names + self.flags_seen + b")\r\n"
+        self.pieces = [(item, self._piece(item)) for item in items]
 
-    def lines(self, numbers: Iterable[int], rows: Iterable[Row]) -> list[bytes]:
-        """The response lines of many rows, where ``columns``; a number of 0 leaves one out."""
-        pick, template = self._pick, self._template
-        flags = self.flags if self.has_flags else _uid
-        date = self._internaldate if Attribute("INTERNALDATE") in self.items else _uid
-        return [
-            template % (number, *pick((row[0][0], flags(row), date(row), *row[1:6], row[0][1]))[:-1])
-            for number, row in zip(numbers, rows, strict=True)
-            if number
-        ]
+    def values(self, rows: Sequence[Row]) -> list[list[object]] | None:
+        """The items of many rows, a list for each item; None where some of one row must be read first."""
+        columns = [list(map(piece, rows)) for _, piece in self.pieces]
+        return None if any(None in column for column in columns) else columns
+
+    def lines(self, numbers: Iterable[int], values: Sequence[Sequence[object]]) -> list[bytes]:
+        """The response lines of many rows from their ``values``; a number of 0 leaves one out."""
+        template = self._template
+        return [template % line for line in zip(numbers, *values, strict=True) if line[0]]
 
     def line(self, number: int, row: Row, tell_flags: bool) -> bytes | None:
-        """The whole response line; None where some of it must be read first."""
+        """The whole response line; None where some of it must be read first. Raises `binary.UnknownEncoding`."""
         values = [piece(row) for _, piece in self.pieces]
         if None in values:
             return None
@@ -85,7 +93,17 @@ class Plan:
             return self._template_seen % (number, *values, *self.seen(row))
         return self._template % (number, *values)
 
-    def _piece(self, item: Attribute) -> Piece:
+    def check(self, row: Row) -> None:
+        """Raises `binary.UnknownEncoding` where `line` would."""
+        for item in self.items:
+            if isinstance(item, Binary | BinarySize):
+                binary.find(item.path, row)
+
+    def _piece(self, item: FetchItem) -> Piece:
+        if isinstance(item, Section):
+            return sections.at_hand(item)
+        if isinstance(item, Binary | BinarySize):
+            return partial(binary.at_hand, item)
         match item.name:
             case "UID":
                 return _uid
@@ -136,6 +154,13 @@ class Plan:
         return b'"%b%02d:%02d:%02d +0000"' % (date, second // 3600, second // 60 % 60, second % 60)
 
 
+def _wants(item: FetchItem) -> Want:
+    """What a row must bring for the item."""
+    if isinstance(item, Section):
+        return sections.wants(item)
+    return _WANT.get(item.name, Want(0)) if isinstance(item, Attribute) else binary.WANT
+
+
 def _uid(row: Row) -> object:
     return row[0][0]
 
@@ -165,8 +190,10 @@ def _email(row: Row) -> object:
 
 
 def _thread(row: Row) -> object:
-    # RFC 8474 §5.2: no thread ids are kept
-    return writer.NIL
+    keys = row[9]
+    # a row has what was wanted of it
+    assert keys is not None
+    return thread_id(keys.message_id, keys.references, row[0][4]).encode()
 
 
 def _preview(row: Row) -> object:
@@ -176,7 +203,7 @@ def _preview(row: Row) -> object:
 
 def item_format(item: FetchItem) -> bytes:
     """A template of one item's value with its name; a section brings its own name."""
-    if isinstance(item, Section):
+    if not isinstance(item, Attribute):
         return b"%b"
     if item.name == "MODSEQ":
         # RFC 7162 §3.1.4.2
@@ -184,6 +211,9 @@ def item_format(item: FetchItem) -> bytes:
     if item.name == "EMAILID":
         # RFC 8474 §5.1
         return b"EMAILID (%b)"
+    if item.name == "THREADID":
+        # RFC 8474 §5.2
+        return b"THREADID (%b)"
     return item.name.encode() + (b" %d" if item.name in ("UID", "RFC822.SIZE") else b" %b")
 
 

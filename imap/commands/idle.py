@@ -13,9 +13,10 @@ async def idle(session: Session, form: Bare) -> Reply:
     out = session.out
     out.write(writer.continuation(b"idling"))
     # what happened before the client could be woken
-    await session.tell_news(ask=True, may_expunge=True)
+    await session.listening.tell(ask=True, may_expunge=True)
     while (line := await out.line_or_wake()) is None:
-        await session.tell_news(ask=True, may_expunge=True)
+        # RFC 5465 §4: by what the client wants, where it has said so
+        await session.listening.tell(ask=True, may_expunge=True)
     if line.strip().upper() != b"DONE":
         raise Bad("Expected DONE")
     return Reply("Idled")

@@ -1,4 +1,5 @@
-"""The names of mailboxes: LIST LSUB (RFC 3501 §6.3.8, §6.3.9), extended LIST (RFC 5258), LIST-STATUS (RFC 5819)."""
+"""The names of mailboxes: LIST LSUB (RFC 3501 §6.3.8, §6.3.9), extended LIST (RFC 5258), LIST-STATUS (RFC 5819),
+LIST-MYRIGHTS (RFC 8440). Mailboxes of others come as those of "Other Users" (`imap.places`)."""
 
 from __future__ import annotations
 
@@ -6,12 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from imap.commands import metadata
+from imap.commands.announce import attributes
 from imap.commands.mailboxes import status_of
 from imap.commands.pattern import MailboxPattern
+from imap.rights import letters_of
 from imap.session import SIGNED_IN, Entry, News, Reply, Session
-from imap.wire import writer
+from imap.wire import write_acl, writer
 from imap.wire.forms import List, ListOptions
-from storage.model import DELIMITER, INBOX, Mailbox, MailboxList
+from storage.model import DELIMITER, INBOX, Mailbox, MailboxList, Rights
 
 PIECE = 256
 """Names that are matched and written in one go."""
@@ -20,7 +24,7 @@ PIECE = 256
 @dataclass(frozen=True, slots=True)
 class Line:
     """One name that may be listed. child_info: selection options that its inferiors satisfy. status: the mailbox whose
-    counters are to follow."""
+    counters and annotations are to follow."""
 
     name: str
     attributes: tuple[str, ...]
@@ -36,12 +40,14 @@ async def list_mailboxes(session: Session, form: List) -> Reply:
         # RFC 3501 §6.3.8: an empty name asks for the delimiter and the root of the reference
         session.out.write(writer.list_line("LIST", ("\\Noselect",), ""))
         return Reply("Listed")
-    listed = await session.storage.list_mailboxes(session.account)
+    listed = await session.places.listed(session.account, [form.reference + form.pattern])
     mailboxes = {mailbox.name: mailbox for mailbox in listed.mailboxes}
     superiors = _superiors(mailboxes)
     # names that exist only by their inferiors come among the others, in the order of names
     names = sorted({*mailboxes, *superiors}, key=_inbox_first)
-    lines = (Line(name, _attributes(mailboxes.get(name), name in superiors, "\\Noselect")) for name in names)
+    # RFC 9051 §7.3.1
+    missing = "\\NonExistent" if session.rev2 else "\\Noselect"
+    lines = (Line(name, attributes(mailboxes.get(name), name in superiors, missing)) for name in names)
     await _write(session, "LIST", lines, [MailboxPattern(form.reference, form.pattern)])
     return Reply("Listed")
 
@@ -62,11 +68,12 @@ async def list_subscribed(session: Session, form: List) -> Reply:
 
 
 async def _list_extended(session: Session, form: List, options: ListOptions) -> Reply:
-    listed = await session.storage.list_mailboxes(session.account)
     # RFC 5258 §3: an empty name asks for nothing here
-    patterns = [MailboxPattern(form.reference, pattern) for pattern in options.patterns if pattern]
+    wanted = [pattern for pattern in options.patterns if pattern]
+    listed = await session.places.listed(session.account, [form.reference + pattern for pattern in wanted])
+    patterns = [MailboxPattern(form.reference, pattern) for pattern in wanted]
     if patterns:
-        await _write(session, "LIST", _chosen(listed, options, patterns), patterns, options.status)
+        await _write(session, "LIST", _chosen(listed, options, patterns), patterns, options)
     return Reply("Listed")
 
 
@@ -92,11 +99,11 @@ def _chosen(listed: MailboxList, options: ListOptions, patterns: Sequence[Mailbo
     subscribed = listed.subscriptions if "SUBSCRIBED" in options.selection | options.returns else frozenset()
     for name in sorted(met | alone, key=_inbox_first):
         mailbox = mailboxes.get(name)
-        attributes = _attributes(mailbox, name in superiors, "\\NonExistent")
+        told = attributes(mailbox, name in superiors, "\\NonExistent")
         if name in subscribed:
-            attributes = (*attributes, "\\Subscribed")
+            told = (*told, "\\Subscribed")
         # RFC 5819 §2: a name that is here for its inferiors alone has no STATUS
-        yield Line(name, attributes, criteria if name in above else (), mailbox if name in met else None)
+        yield Line(name, told, criteria if name in above else (), mailbox if name in met else None)
 
 
 def _matches(name: str, patterns: Sequence[MailboxPattern]) -> bool:
@@ -108,31 +115,45 @@ async def _write(
     command: Literal["LIST", "LSUB"],
     lines: Iterable[Line],
     patterns: Sequence[MailboxPattern],
-    status: tuple[str, ...] = (),
+    options: ListOptions | None = None,
 ) -> None:
-    written: list[bytes] = []
+    matched: list[Line] = []
     looked = 0
     for line in lines:
         looked += len(patterns)
         if _matches(line.name, patterns):
-            written.append(writer.list_line(command, line.attributes, line.name, child_info=line.child_info))
-            if status and line.status is not None:
-                written.append(writer.status(line.name, status_of(session, line.status, status)))
-        if looked >= PIECE:
-            session.out.write(b"".join(written))
-            written.clear()
+            matched.append(line)
+        if looked >= PIECE or (options is not None and options.metadata and len(matched) >= metadata.AT_ONCE):
+            await _tell(session, command, matched, options)
+            matched.clear()
             looked = 0
-            await session.out.drain()
+    await _tell(session, command, matched, options)
+
+
+async def _tell(
+    session: Session,
+    command: Literal["LIST", "LSUB"],
+    lines: Sequence[Line],
+    options: ListOptions | None,
+) -> None:
+    utf8 = session.utf8
+    mailboxes = [line.status for line in lines if line.status is not None]
+    # RFC 9590 §3
+    entries = () if options is None else options.metadata
+    annotated = await metadata.lines_of(session, mailboxes, entries) if entries else {}
+    written: list[bytes] = []
+    for line in lines:
+        written.append(writer.list_line(command, line.attributes, line.name, child_info=line.child_info, utf8=utf8))
+        if line.status is not None and options is not None:
+            # RFC 5819 §2, RFC 4314 §4: of what may not be opened nothing is counted
+            if options.status and line.status.rights & Rights.READ:
+                written.append(writer.status(line.name, await status_of(session, line.status, options.status), utf8))
+            if "MYRIGHTS" in options.returns:
+                # RFC 8440 §4
+                written.append(write_acl.my_rights(line.name, letters_of(line.status.rights), utf8))
+            written.append(annotated.get(line.status.ref, b""))
     session.out.write(b"".join(written))
-
-
-def _attributes(mailbox: Mailbox | None, has_children: bool, missing: str) -> tuple[str, ...]:
-    # RFC 3348 §3, RFC 5258 §4
-    children = "\\HasChildren" if has_children else "\\HasNoChildren"
-    if mailbox is None:
-        return (missing, children)
-    # RFC 6154 §2
-    return (children,) if mailbox.special_use is None else (children, mailbox.special_use)
+    await session.out.drain()
 
 
 def _superiors(names: Iterable[str]) -> set[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from imap.capability import ENABLEABLE
+from imap import quirks
+from imap.capability import ENABLEABLE, SPELLED
 from imap.errors import Bad, No
 from imap.session import ANY, SIGNED_IN, Entry, News, Reply, Session, State
 from imap.wire import writer
@@ -30,9 +31,11 @@ async def logout(session: Session, form: Bare) -> Reply:
 
 
 async def identification(session: Session, form: Id) -> Reply:
-    """RFC 2971 §3.1; what the client calls itself goes with its sign-in for people to read, and decides nothing."""
+    """RFC 2971 §3.1; what the client calls itself goes with its sign-in for people to read, and decides nothing but
+    what is in `imap.quirks`."""
     said = {name.lower(): value for name, value in form.fields or ()}
     session.device = (said.get("name") or "")[:DEVICE_MAX]
+    session.know_client(quirks.of(said.get("name")))
     fields: list[tuple[str, str | None]] = [("name", session.house.name)]
     if session.house.version:
         fields.append(("version", session.house.version))
@@ -46,8 +49,9 @@ DEVICE_MAX = 64
 
 async def enable(session: Session, form: Enable) -> Reply:
     """RFC 5161 §3.1: names that are not known, or cannot be enabled, are passed over."""
-    news = [name for name in dict.fromkeys(form.capabilities) if name in ENABLEABLE and name not in session.enabled]
-    session.out.write(writer.data(" ".join(("ENABLED", *news)).encode()))
+    known = [name for name in dict.fromkeys(form.capabilities) if name in ENABLEABLE]
+    news = [name for name in known if name not in session.enabled and not session.mask.hides(name)]
+    session.out.write(writer.data(" ".join(("ENABLED", *(SPELLED.get(name, name) for name in news))).encode()))
     session.enable(news)
     return Reply("Done")
 

@@ -7,9 +7,10 @@ from array import array
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 
+from imap import messagelimit
 from imap.commands import results
 from imap.commands.fetch import after
-from imap.commands.search import find
+from imap.commands.search import find, found, searched
 from imap.errors import No
 from imap.session import Entry, News, Reply, Session, State
 from imap.sorting import Sorter, TooMuch
@@ -33,14 +34,14 @@ MERGE_PAGE = 4096
 async def sort(session: Session, form: forms.Sort) -> Reply:
     """The messages that match in the order wished, by number or UID: RFC 5256 §3, RFC 5267 §3.1."""
     with results.saving(session, form.search):
-        slices = await find(session, form.search)
-        positions = await _sorted(session, form.criteria, slices)
-        await results.answer(session, form.search, positions, writer.sort)
+        messagelimit.check_all(session.selected, searched(session, form.search), session.house.limits.messages)
+        slices, relevancy = await found(session, form.search)
+        positions = await _sorted(session, Sorter(form.criteria, relevancy=relevancy.of), slices)
+        await results.answer(session, form.search, positions, writer.sort, relevancy)
     return Reply("Sorted")
 
 
-async def _sorted(session: Session, criteria: tuple[forms.Criterion, ...], slices: Slices) -> array[int]:
-    sorter = Sorter(criteria)
+async def _sorted(session: Session, sorter: Sorter, slices: Slices) -> array[int]:
     async for places, rows in _pages(session, slices, sorter.want):
         try:
             sorter.add(places, rows)
@@ -57,6 +58,7 @@ async def _sorted(session: Session, criteria: tuple[forms.Criterion, ...], slice
 async def thread(session: Session, form: forms.Thread) -> Reply:
     """The messages that match as trees, by number or UID: RFC 5256 §3."""
     view = session.selected
+    messagelimit.check_all(view, searched(session, form.search), session.house.limits.messages)
     slices = await find(session, form.search)
     forest = await (_by_subject if form.algorithm == "ORDEREDSUBJECT" else _by_references)(session, slices)
     places, uids = forest.places, view.uids
@@ -129,6 +131,8 @@ async def _pages(session: Session, slices: Slices, want: Want) -> AsyncIterator[
     as a search begun now would."""
     view, storage = session.selected, session.storage
     ranges: Ranges = view.ranges(slices)
+    session.progress.of(sum(stop - start for start, stop in slices))
+    passed = 0
     while ranges:
         rows: tuple[Row, ...]
         if want:
@@ -136,6 +140,8 @@ async def _pages(session: Session, slices: Slices, want: Want) -> AsyncIterator[
         else:
             entries = await storage.entries(view.ref, ranges, ENTRIES_PAGE)
             rows = tuple([Row(entry, *(None,) * 10) for entry in entries])
+        passed += len(rows)
+        session.progress.reached(passed)
         placed = list(_placed(view, rows))
         yield [place for place, _ in placed], [row for _, row in placed]
         ranges = after(ranges, rows[-1].entry.uid) if rows else ()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from imap.commands import searchkeys
+from imap.commands.fuzzykeys import Relevancy
 from imap.errors import Bad
 from imap.session import Session
 from imap.view import Slices, View
@@ -19,7 +20,11 @@ from imap.wire.numset import format_sequence
 
 
 async def answer(
-    session: Session, search: Search, positions: array[int], plain: Callable[[Iterable[int], int | None], bytes]
+    session: Session,
+    search: Search,
+    positions: array[int],
+    plain: Callable[[Iterable[int], int | None], bytes],
+    relevancy: Relevancy,
 ) -> None:
     """Write the response, and keep the result where the client asked for it. plain: makes the response of a command
     without RETURN."""
@@ -33,6 +38,10 @@ async def answer(
         session.out.write(plain(found, modseq))
     elif is_told(returns):
         told = items(found, returns)
+        shown = positions if returns.window is None else cut(positions, returns.window)
+        if "RELEVANCY" in returns.options and shown:
+            # RFC 6203 §4: in the order of the messages that are told
+            told.append(b"RELEVANCY (%b)" % b" ".join([b"%d" % relevancy.of(view.uids[at]) for at in shown]))
         if modseq is not None:
             told.append(b"MODSEQ %d" % modseq)
         session.out.write(writer.esearch(session.tag, search.uid, told))

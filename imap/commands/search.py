@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
-from imap.commands import results, searchkeys
+from imap import messagelimit
+from imap.commands import fuzzykeys, results, searchkeys
+from imap.commands.fuzzykeys import Relevancy
 from imap.commands.store import split_flags
-from imap.errors import No
+from imap.errors import Bad, No
 from imap.session import Entry, News, Reply, Session, State
 from imap.view import Slices
 from imap.wire import forms, writer
 from imap.wire.numset import Ranges as NumRanges
-from storage import model
-from storage.model import DateField, DateRange, Query, SizeRange, Uids
+from storage import model, ranges
+from storage.model import DateField, DateRange, Query, Ranges, SizeRange, Uids
 
 _DATES = {"internal": DateField.INTERNAL, "sent": DateField.SENT, "saved": DateField.SAVED}
 
 
 async def search(session: Session, form: forms.Search) -> Reply:
     """The messages that match, by number or UID: RFC 3501 §6.4.4, RFC 4731 §3.1, RFC 5182 §2.1."""
+    if form.charset and "UTF8=ACCEPT" in session.enabled:
+        # RFC 6855 §3
+        raise Bad("With UTF8=ACCEPT all strings are in UTF-8, and no charset is named")
+    if form.returns is None and session.rev2:
+        # RFC 9051 §6.4.4, §7.3.4: the answer is always an ESEARCH
+        form = replace(form, returns=forms.Return(frozenset(("ALL",))))
     with results.saving(session, form):
-        slices = await find(session, form)
+        within, limited = messagelimit.highest(session.selected, searched(session, form), session.house.limits.messages)
+        slices, relevancy = await found(session, form, None if limited is None else within)
         positions = array("I", [at for start, stop in slices for at in range(start, stop)])
-        await results.answer(session, form, positions, writer.search)
-    return Reply("Searched")
+        await results.answer(session, form, positions, writer.search, relevancy)
+    return Reply("Searched" if limited is None else "Searched, but not all", limited)
 
 
 async def find(session: Session, form: forms.Search) -> Slices:
-    """The messages that match, of those that the client knows: what came since it was last told has no number yet.
+    """The messages that match; see `found`."""
+    return (await found(session, form))[0]
+
+
+def searched(session: Session, form: forms.Search) -> Slices:
+    """The messages that a search has to look at, by the sets that it names. Where they are not limited in number, none
+    are counted."""
+    view = session.selected
+    if session.house.limits.messages is None or not form.known_charset or not len(view):
+        return ()
+    left: Ranges = ((1, len(view)),)
+    for numset, uid in messagelimit.sets(form.key):
+        left = ranges.intersect(left, tuple((start + 1, stop) for start, stop in session.messages(numset, uid)))
+    return tuple((low - 1, high) for low, high in left)
+
+
+async def found(session: Session, form: forms.Search, within: Slices | None = None) -> tuple[Slices, Relevancy]:
+    """The messages that match, of those that the client knows: what came since it was last told has no number yet; and
+    how well they match. within: of these alone.
 
     Raises No for a charset that is not known, Bad for a sequence number that there is not.
     """
@@ -38,8 +66,12 @@ async def find(session: Session, form: forms.Search) -> Slices:
     view = session.selected
     if searchkeys.names_modseq(form.key):
         session.tell_modseq()
-    found = await session.storage.search(view.ref, query(session, await searchkeys.resolved(session, form.key)))
-    return tuple(NumRanges(found.uids).slices(view.uids))
+    key, relevancy = await fuzzykeys.resolved(session, form.key)
+    asked = query(session, await searchkeys.resolved(session, key))
+    if within is not None:
+        asked = model.And((Uids(view.ranges(within)), asked))
+    uids = (await session.storage.search(view.ref, asked)).uids
+    return tuple(NumRanges(uids).slices(view.uids)), relevancy
 
 
 def query(session: Session, key: forms.SearchKey) -> Query:
@@ -74,8 +106,8 @@ def query(session: Session, key: forms.SearchKey) -> Query:
             return Uids(session.selected.ranges(session.messages(numset, uid)))
         case forms.Modseq(modseq):
             return model.ModseqFrom(modseq)
-        case forms.EmailId() | forms.ThreadId():
-            raise AssertionError("an id that was not resolved")
+        case forms.EmailId() | forms.ThreadId() | forms.Fuzzy():
+            raise AssertionError("a key that was not resolved")
 
 
 def _has_flag(session: Session, flag: str) -> Query:

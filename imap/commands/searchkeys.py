@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
 
 from imap.session import Session
 from imap.wire.forms import And, EmailId, InSet, Modseq, Not, Or, SearchKey, ThreadId
 from imap.wire.numset import NumSet
 from imap.wire.numset import Ranges as NumRanges
-from storage.model import Ranges
+from imap.wire.parse_search import inner
+from mail.threadid import thread_id
+from storage.model import Ranges, Want
 
 PAGE = 4096
-"""Entries that are read in one go."""
-
-NONE = InSet(NumSet(NumRanges()), uid=True)
-
-
-def inner(key: SearchKey) -> Iterator[SearchKey]:
-    """The key and all in it."""
-    todo = [key]
-    while todo:
-        key = todo.pop()
-        yield key
-        match key:
-            case And(keys):
-                todo.extend(keys)
-            case Or(left, right):
-                todo.extend((left, right))
-            case Not(one):
-                todo.append(one)
+"""Entries or rows that are read in one go."""
 
 
 def names_modseq(key: SearchKey) -> bool:
@@ -39,22 +23,33 @@ def names_modseq(key: SearchKey) -> bool:
 
 async def resolved(session: Session, key: SearchKey) -> SearchKey:
     """The same with the UIDs in place of ids."""
-    ids = {one.id for one in inner(key) if isinstance(one, EmailId)}
-    if not ids and not any(isinstance(one, ThreadId) for one in inner(key)):
+    emails = {one.id for one in inner(key) if isinstance(one, EmailId)}
+    threads = {one.id for one in inner(key) if isinstance(one, ThreadId)}
+    if not emails and not threads:
         return key
-    uids: dict[str, list[int]] = {}
+    uids: dict[SearchKey, list[int]] = {}
     view = session.selected
-    left: Ranges = ((view.uids[0], view.uids[-1]),) if ids and view.uids else ()
+    whole: Ranges = ((view.uids[0], view.uids[-1]),) if view.uids else ()
+    left = whole if emails else ()
     while left:
         entries = await session.storage.entries(view.ref, left, PAGE)
         for entry in entries:
-            if entry.email in ids:
-                uids.setdefault(entry.email, []).append(entry.uid)
+            if entry.email in emails:
+                uids.setdefault(EmailId(entry.email), []).append(entry.uid)
         left = ((entries[-1].uid + 1, left[0][1]),) if len(entries) == PAGE and entries[-1].uid < left[0][1] else ()
+    left = whole if threads else ()
+    while left and (rows := await session.storage.rows(view.ref, left, Want.KEYS, PAGE)):
+        for row in rows:
+            assert row.keys is not None
+            thread = thread_id(row.keys.message_id, row.keys.references, row.entry.email)
+            if thread in threads:
+                uids.setdefault(ThreadId(thread), []).append(row.entry.uid)
+        last = rows[-1].entry.uid
+        left = ((last + 1, left[0][1]),) if last < left[0][1] else ()
     return _replaced(key, uids)
 
 
-def _replaced(key: SearchKey, uids: dict[str, list[int]]) -> SearchKey:
+def _replaced(key: SearchKey, uids: dict[SearchKey, list[int]]) -> SearchKey:
     match key:
         case And(keys):
             return And(tuple(_replaced(one, uids) for one in keys))
@@ -62,11 +57,8 @@ def _replaced(key: SearchKey, uids: dict[str, list[int]]) -> SearchKey:
             return Or(_replaced(left, uids), _replaced(right, uids))
         case Not(one):
             return Not(_replaced(one, uids))
-        case EmailId(id):
-            return InSet(NumSet(NumRanges.numbers(uids.get(id, ()))), uid=True)
-        case ThreadId():
-            # RFC 8474 §5.2: no message has a thread id
-            return NONE
+        case EmailId() | ThreadId():
+            return InSet(NumSet(NumRanges.numbers(uids.get(key, ()))), uid=True)
         case _:
             return key
 

@@ -89,8 +89,14 @@ def fields(section: Section, header: bytes, wanted: frozenset[bytes]) -> bytes:
 def _chooser(wanted: frozenset[bytes]) -> Callable[[bytes], bytes]:
     """`mail.headers.select` of lines that are whole and known to be header lines, several times as fast."""
     anyone = b"|".join(re.escape(name) for name in sorted(wanted))
-    found = re.compile(rb"^(?:%b)[ \t]*+:[^\n]*+\n(?:[ \t][^\n]*+\n)*+" % anyone, re.IGNORECASE | re.MULTILINE).findall
-    return lambda block: b"".join(found(block)) + b"\r\n"
+    # each with the line end before it: a literal to look for is faster than the beginning of a line
+    found = re.compile(rb"\n(?:%b)[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+" % anyone, re.IGNORECASE).findall
+
+    def choose(block: bytes) -> bytes:
+        chosen = b"".join(found(b"\n" + block))
+        return chosen[1:] + b"\n\r\n" if chosen else b"\r\n"
+
+    return choose
 
 
 def at_hand(section: Section) -> Callable[[Row], bytes | None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from imap.commands import announce
 from imap.commands.resync import resync
 from imap.errors import Bad
 from imap.session import SIGNED_IN, Entry, Reply, Session, State
-from imap.view import View
+from imap.view import View, is_read_only
 from imap.wire import writer
 from imap.wire.forms import Bare, Select
-from storage.model import ALL_UIDS, Expunged
+from storage.model import ALL_UIDS, Expunged, Rights
 from storage.port import Reason, Refused, Unavailable
 
 
@@ -22,18 +23,26 @@ async def select(session: Session, form: Select) -> Reply:
         await session.leave_mailbox()
         # RFC 7162 §3.2.11: what follows is of the mailbox selected now
         session.out.write(writer.untagged("OK", "The mailbox selected before is closed", "CLOSED"))
-    mailbox = await session.storage.mailbox(session.account, form.mailbox)
-    opened = await session.storage.open_mailbox(session.operation(), mailbox.ref, not form.read_only)
+    # RFC 4314 §4
+    mailbox = await session.find(form.mailbox, Rights.READ)
+    read_only = form.read_only or is_read_only(mailbox.rights)
+    opened = await session.storage.open_mailbox(session.operation(), mailbox.ref, not read_only)
     if form.condstore:
         session.tell_modseq()
-    view = View(opened, form.read_only, with_modseq=session.with_modseq, vanishing="QRESYNC" in session.enabled)
+    view = View(
+        opened,
+        form.read_only,
+        with_modseq=session.with_modseq,
+        vanishing="QRESYNC" in session.enabled,
+        rev2=session.rev2,
+        uid_only=session.uid_only,
+    )
     session.enter_mailbox(view)
-    lines = [
-        view.flags_lines(),
-        writer.numbered(len(view), b"EXISTS"),
-        writer.numbered(view.count_recent(), b"RECENT"),
-    ]
-    if opened.first_unseen_uid is not None:
+    lines = [view.flags_lines(), view.exists_lines()]
+    if session.rev2:
+        # RFC 9051 §6.3.2
+        lines.append(await announce.selected(session, form.mailbox))
+    elif opened.first_unseen_uid is not None and not session.uid_only:
         number = view.number(opened.first_unseen_uid)
         lines.append(writer.untagged("OK", "First unseen", f"UNSEEN {number}"))
     lines.append(writer.untagged("OK", "UIDs are valid", f"UIDVALIDITY {opened.mailbox.uidvalidity}"))
@@ -46,7 +55,7 @@ async def select(session: Session, form: Select) -> Reply:
     if form.resync is not None and form.resync.uidvalidity == opened.mailbox.uidvalidity:
         # RFC 7162 §3.2.5: of a mailbox that is another one the client knows nothing
         await resync(session, view, form.resync)
-    return Reply("Selected", "READ-ONLY" if form.read_only else "READ-WRITE")
+    return Reply("Selected", "READ-ONLY" if view.read_only else "READ-WRITE")
 
 
 async def close(session: Session, form: Bare) -> Reply:
@@ -60,8 +69,9 @@ async def close(session: Session, form: Bare) -> Reply:
             if done.uids and session.with_modseq:
                 code = await _closed_at(session, view, done)
         except Refused as error:
-            # RFC 3501 §6.4.2 has no NO: of a mailbox that another session deleted there is nothing left to expunge
-            if error.reason is not Reason.NO_SUCH_MAILBOX:
+            # RFC 3501 §6.4.2 has no NO: of a mailbox that another session deleted there is nothing left to expunge, and
+            # who may not expunge does not (RFC 4314 §4)
+            if error.reason not in (Reason.NO_SUCH_MAILBOX, Reason.NO_PERMISSION):
                 raise
     await session.leave_mailbox()
     return Reply("Closed", code)

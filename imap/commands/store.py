@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from imap import messagelimit
 from imap.errors import Bad, No
 from imap.session import Entry, News, Reply, Session, State
 from imap.view import Slices, View
 from imap.wire import writer
 from imap.wire.forms import Store
 from imap.wire.numset import Ranges as NumRanges
-from mail.flags import bit_of, is_keyword
+from mail.flags import ALL, bit_of, is_keyword
 from storage.model import Entry as Message
-from storage.model import FlagMode, Ranges
+from storage.model import FlagMode, Ranges, Rights
+from storage.port import Reason, Refused
+from storage.rights import flags_allowed
 
 STORE_PAGE = 16 * 1024
 """Messages whose flags are changed in one change; a larger set takes several, so that others get their turn."""
@@ -45,18 +48,35 @@ async def store(session: Session, form: Store) -> Reply:
     if form.unchanged_since is not None:
         session.tell_modseq()
     bits, keywords = split_flags(form.flags)
-    slices = session.messages(form.numset, form.uid)
+    slices, limited = messagelimit.highest(view, session.messages(form.numset, form.uid), session.house.limits.messages)
     missing = 0
     refused: list[tuple[int, int]] = []
+    session.progress.of(sum(stop - start for start, stop in slices))
+    done = 0
     for page in _pages(slices):
-        missing += sum(stop - start for start, stop in page)
-        there, modified = await _store(session, view, form, page, bits, keywords)
-        missing -= there
+        count = sum(stop - start for start, stop in page)
+        try:
+            there, modified = await _store(session, view, form, page, bits, keywords)
+        except Refused as error:
+            if error.reason is Reason.LIMIT and keywords:
+                # RFC 9051 §7.1: PERMANENTFLAGS without \* once there is no room for another keyword
+                view.keywords_full = True
+                session.out.write(view.flags_lines())
+            raise
+        missing += count - there
         refused.extend(modified)
+        done += count
+        session.progress.reached(done)
     code = _modified(view, NumRanges.of(refused), form.uid) if refused else None
     if missing and not form.uid:
         # RFC 2180 §4.2.1, RFC 5530 §3; RFC 7162 §3.1.3 where the store was conditional
+        if limited is not None:
+            session.out.write(messagelimit.untold(limited))
         raise No("Some of the messages have been expunged", code or "EXPUNGEISSUED")
+    if limited is not None and code is None:
+        return Reply("Stored, but not all", limited)
+    if limited is not None:
+        session.out.write(messagelimit.untold(limited))
     return Reply("Stored" if code is None else "Some of the messages were changed meanwhile", code)
 
 
@@ -98,17 +118,27 @@ async def _store(
         )
         others, refused = again.entries, again.modified
         session.wrote(again.modseq)
-    if form.silent:
+    if form.silent and not _is_partly_kept(view, mode, bits, keywords):
         if view.with_modseq:
             # RFC 7162 §3.1.3: the new modification sequence is told even so
             await _tell_modseq(session, view, own, form.uid)
         for entry in own:
             view.told(entry.uid, entry.modseq)
-        await _tell(session, view, others, form.uid)
+        # RFC 9051 §7.5.2: what .SILENT did not ask for has its UID
+        await _tell(session, view, others, with_uid=True)
     else:
-        await _tell(session, view, sorted((*own, *others)) if others else own, form.uid)
+        with_uid = form.uid or form.silent
+        await _tell(session, view, sorted((*own, *others)) if others else own, with_uid)
     session.wrote(done.modseq, told=not modified and any(entry.modseq == done.modseq for entry in own))
     return len(own) + len(others), refused
+
+
+def _is_partly_kept(view: View, mode: FlagMode, bits: int, keywords: tuple[str, ...]) -> bool:
+    """Does the user lack the right to some of the flags (RFC 4314 §4)? Then the client cannot know what came of it."""
+    allowed = flags_allowed(view.rights)
+    if mode is FlagMode.REPLACE:
+        return allowed != ALL
+    return bool(bits & ~allowed or (keywords and not view.rights & Rights.WRITE))
 
 
 def _pages(slices: Slices) -> Iterator[Slices]:
@@ -143,7 +173,7 @@ async def _tell(session: Session, view: View, entries: Sequence[Message], with_u
 async def _tell_modseq(session: Session, view: View, entries: Sequence[Message], with_uid: bool) -> None:
     for at in range(0, len(entries), PAGE):
         page = [(view.number(e.uid), e.uid, e.modseq) for e in entries[at : at + PAGE]]
-        session.out.write(writer.fetch_modseq([row for row in page if row[0]], with_uid))
+        session.out.write(writer.fetch_modseq([row for row in page if row[0]], with_uid, view.uid_only))
         await session.out.drain()
 
 

@@ -2,7 +2,7 @@
 
 Conventions:
 
-- Mailbox names are Unicode `str`: modified UTF-7 is decoded, and any spelling of INBOX is "INBOX".
+- Mailbox names are Unicode `str`: modified UTF-7 or UTF-8 is decoded, and any spelling of INBOX is "INBOX".
 - Names that the protocol defines (commands, attributes, status items, mechanisms) are upper-case `str`.
 - Flags are `str`: system flags in their RFC spelling (``\\Seen``), keywords as the client wrote them; each once
   (compared without case), in the client's order.
@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
+from imap.wire.forms_acl import OnIdentifier, SetAcl
+from imap.wire.forms_metadata import GetMetadata, SetMetadata
+from imap.wire.forms_notify import Notify
 from imap.wire.numset import NumSet, Ranges
 
 
@@ -122,12 +125,13 @@ class Rename:
 class ListOptions:
     """What makes a LIST an extended one (RFC 5258 §3): all its patterns, options out of SUBSCRIBED REMOTE
     RECURSIVEMATCH SPECIAL-USE that select, out of SUBSCRIBED CHILDREN SPECIAL-USE that ask for more, and the items of
-    RETURN (STATUS …) (RFC 5819 §2)."""
+    RETURN (STATUS …) (RFC 5819 §2). `metadata`: the entries of METADATA (RFC 9590 §3)."""
 
     patterns: tuple[str, ...]
     selection: frozenset[str]
     returns: frozenset[str]
     status: tuple[str, ...]
+    metadata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +154,63 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class GetQuota:
+    """GETQUOTA (RFC 9208 §4.1.1): the name of a quota root."""
+
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuota:
+    """SETQUOTA (RFC 9208 §4.1.3): the limits by upper-case name of their resource, each once."""
+
+    root: str
+    limits: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CatUrl:
+    """A part of CATENATE: the octets at a URL."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class CatLiteral:
+    """A part of CATENATE whose octets follow as a stream: text, or (`is_url`) a URL. `utf8`: text as a literal8 in
+    ``UTF8 (…)`` (RFC 6855 §4)."""
+
+    size: int
+    synchronizing: bool
+    is_url: bool
+    utf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Catenation:
+    """CATENATE (RFC 4469 §5) as far as one line has it. `rest`: what stands behind its ``)``, None where the last piece
+    is a literal, behind whose octets the list goes on (`imap.wire.parse_catenate.parse_catenation_further`)."""
+
+    pieces: tuple[CatUrl | CatLiteral, ...]
+    rest: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class AppendPart:
     """What stands before a message of APPEND, up to its literal: the message follows as a stream of `size` octets.
 
-    `date_time` has the time zone that the client gave. `synchronizing`: the client waits for a continuation.
+    `date_time` has the time zone that the client gave. `synchronizing`: the client waits for a continuation. `binary`:
+    it is a literal8 (RFC 3516 §4.4); `utf8`: one in ``UTF8 (…)`` (RFC 6855 §4). `catenation`: it is put together of
+    parts instead, and `size` is 0.
     """
 
     flags: tuple[str, ...]
     date_time: datetime | None
     size: int
     synchronizing: bool
+    binary: bool = False
+    utf8: bool = False
+    catenation: Catenation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +219,16 @@ class Append:
 
     mailbox: str
     first: AppendPart
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """REPLACE (RFC 8508 §3.3), with or without UID: `number` is None for ``*``; `part` as in `Append`."""
+
+    number: int | None
+    mailbox: str
+    part: AppendPart
+    uid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +294,26 @@ class Section:
     label: bytes
 
 
-FetchItem = Attribute | Section
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """BINARY[…] and BINARY.PEEK[…] (RFC 3516 §4.2, RFC 9051 §6.4.5): a section without its transfer encoding, which
+    `partial` counts. The rest is as in `Section`."""
+
+    peek: bool
+    path: tuple[int, ...]
+    partial: tuple[int, int] | None
+    label: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BinarySize:
+    """BINARY.SIZE[…] (RFC 3516 §4.2): how many octets BINARY[…] would have."""
+
+    path: tuple[int, ...]
+    label: bytes
+
+
+FetchItem = Attribute | Section | Binary | BinarySize
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +329,8 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """FETCH (RFC 3501 §6.4.5): items in the client's order, each once. For UID FETCH the UID item is always there.
+    """FETCH (RFC 3501 §6.4.5): items in the client's order, each once. For UID FETCH the UID item is always there;
+    `asks_uid`: the client named it.
 
     `changed_since` and `vanished` are the modifiers of RFC 7162 §3.1.4.1 and §3.2.6, `window` that of RFC 9394 §3.3.
     """
@@ -260,6 +341,7 @@ class Fetch:
     changed_since: int | None = None
     vanished: bool = False
     window: Window | None = None
+    asks_uid: bool = field(default=False, compare=False)
 
 
 # --- SEARCH --------------------------------------------------------------------------------------
@@ -386,6 +468,13 @@ class ThreadId:
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Fuzzy:
+    """FUZZY key (RFC 6203 §3): the key's strings need not be found as they are."""
+
+    key: SearchKey
+
+
 SearchKey = (
     All
     | And
@@ -403,13 +492,14 @@ SearchKey = (
     | Modseq
     | EmailId
     | ThreadId
+    | Fuzzy
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """RETURN (…) of SEARCH and SORT: options out of MIN MAX ALL COUNT (RFC 4731 §3.1) and SAVE (RFC 5182 §2.1), each
-    once, and `window` for PARTIAL (RFC 9394 §3.1). ``RETURN ()`` is ALL."""
+    """RETURN (…) of SEARCH and SORT: options out of MIN MAX ALL COUNT (RFC 4731 §3.1), SAVE (RFC 5182 §2.1) and
+    RELEVANCY (RFC 6203 §4), each once, and `window` for PARTIAL (RFC 9394 §3.1). ``RETURN ()`` is ALL."""
 
     options: frozenset[str]
     window: Window | None = None
@@ -420,18 +510,20 @@ class Search:
     """SEARCH (RFC 3501 §6.4.4): strings are decoded; `uid` says what numbers the answer has.
 
     `known_charset`: False where the client named a charset that is not known here, so that its keys were not read.
-    `returns`: what an extended SEARCH (RFC 4731) asks for.
+    `returns`: what an extended SEARCH (RFC 4731) asks for. `charset`: one was named that SEARCH could do without.
     """
 
     key: SearchKey
     uid: bool
     known_charset: bool = True
     returns: Return | None = None
+    charset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One of SORT's: ARRIVAL CC DATE FROM SIZE SUBJECT TO (RFC 5256 §3), DISPLAYFROM DISPLAYTO (RFC 5957 §4)."""
+    """One of SORT's: ARRIVAL CC DATE FROM SIZE SUBJECT TO (RFC 5256 §3), DISPLAYFROM DISPLAYTO (RFC 5957 §4), RELEVANCY
+    (RFC 6203 §6)."""
 
     name: str
     reverse: bool
@@ -466,7 +558,10 @@ Form = (
     | Rename
     | List
     | Status
+    | GetQuota
+    | SetQuota
     | Append
+    | Replace
     | Expunge
     | Copy
     | Store
@@ -474,4 +569,9 @@ Form = (
     | Search
     | Sort
     | Thread
+    | GetMetadata
+    | SetMetadata
+    | SetAcl
+    | OnIdentifier
+    | Notify
 )

@@ -100,8 +100,9 @@ class _State(Enum):
 
 _LITERAL = re.compile(rb"\{([0-9]{1,20})(\+?)\}\Z")
 _HEAD_MAX = 24
-_APPEND = re.compile(rb"[^ ]+ APPEND ", re.IGNORECASE)
-_MAILBOX_ONLY = re.compile(rb"[^ ]+ APPEND ~?\{[0-9]+\+?\}\Z", re.IGNORECASE)
+_HEAD = rb"[^ ]+ (?:APPEND|(?:UID )?REPLACE [^ ]+) "
+_APPEND = re.compile(_HEAD, re.IGNORECASE)
+_MAILBOX_ONLY = re.compile(_HEAD + rb"~?\{[0-9]+\+?\}\Z", re.IGNORECASE)
 
 
 class Framer:
@@ -282,7 +283,8 @@ class Framer:
         return CommandLine(command)
 
     def _is_message(self, line: bytes) -> bool:
-        """Whether the literal at this line's end is the message of an APPEND, not the name of its mailbox."""
+        """Whether the literal at this line's end is the message of an APPEND or REPLACE, or a part of one, and not the
+        name of its mailbox."""
         if not _APPEND.match(self._kept[0]):
             return False
         return len(self._kept) > 1 or not _MAILBOX_ONLY.match(line)

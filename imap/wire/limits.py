@@ -32,6 +32,12 @@ SECTION_DEPTH = 64
 """Numbers in a section's part path."""
 LIST_ITEMS = 1000
 """Members of any parenthesised list: flags, FETCH items, header field names, STATUS items, ID fields."""
+NOTIFY_GROUPS = 50
+"""Groups of events in one NOTIFY."""
+NOTIFY_NAMES = 1000
+"""Names of mailboxes in all of them."""
+LIST_ENTRIES = 100
+"""Entries of METADATA in one LIST."""
 LIST_PATTERNS = 100
 """Patterns in one LIST."""
 MODSEQ_MAX = 2**63 - 1

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal
 
 from imap.wire.errors import BadSyntax
-from imap.wire.forms import Attribute, Fetch, FetchItem, Section, SectionText, Store, Window
+from imap.wire.forms import Attribute, Binary, BinarySize, Fetch, FetchItem, Section, SectionText, Store, Window
 from imap.wire.limits import MODSEQ_MAX, SECTION_DEPTH
 from imap.wire.parse_search import parse_window
 from imap.wire.tokens import Scanner, unique
@@ -34,12 +34,13 @@ def parse_fetch(scanner: Scanner, *, uid: bool) -> Fetch:
     scanner.space()
     items: list[FetchItem]
     if scanner.sees(b"("):
-        items = scanner.parenthesised(lambda: _item(scanner))
+        items = scanner.parenthesised(lambda: parse_item(scanner))
     else:
         start = scanner.at
         macro = MACROS.get(scanner.word("a FETCH item", _NAME))
         scanner.at = scanner.at if macro else start
-        items = [Attribute(name) for name in macro] if macro else [_item(scanner)]
+        items = [Attribute(name) for name in macro] if macro else [parse_item(scanner)]
+    asks_uid = Attribute("UID") in items
     if uid:
         # RFC 3501 §6.4.8: UID FETCH implies the UID item
         items.insert(0, Attribute("UID"))
@@ -47,7 +48,7 @@ def parse_fetch(scanner: Scanner, *, uid: bool) -> Fetch:
     if changed_since is not None:
         # RFC 7162 §3.1.4.1: CHANGEDSINCE implies the MODSEQ item
         items.append(Attribute("MODSEQ"))
-    return Fetch(numset, tuple(dict.fromkeys(items)), uid, changed_since, vanished, window)
+    return Fetch(numset, tuple(dict.fromkeys(items)), uid, changed_since, vanished, window, asks_uid)
 
 
 def _modifiers(scanner: Scanner, uid: bool) -> tuple[int | None, bool, Window | None]:
@@ -105,7 +106,8 @@ def parse_store(scanner: Scanner, *, uid: bool) -> Store:
     return Store(numset, mode, name.endswith(".SILENT"), flags, uid, unchanged_since)
 
 
-def _item(scanner: Scanner) -> FetchItem:
+def parse_item(scanner: Scanner) -> FetchItem:
+    """One FETCH item."""
     start = scanner.at
     name = scanner.word("a FETCH item", _NAME)
     parse = ITEMS.get(name)
@@ -137,6 +139,14 @@ def _old_section(name: str, text: SectionText, peek: bool, scanner: Scanner) -> 
     return Section(peek, (), text, (), None, name.encode())
 
 
+def parse_section(text: bytes) -> Section:
+    """What may stand between the brackets of BODY[…]. Raises BadSyntax."""
+    scanner = Scanner(b"[%b]" % text)
+    section = _section(scanner, True)
+    scanner.end()
+    return section
+
+
 def _section(scanner: Scanner, peek: bool) -> Section:
     scanner.expect(b"[")
     path = _path(scanner)
@@ -148,15 +158,39 @@ def _section(scanner: Scanner, peek: bool) -> Section:
         scanner.space()
         fields = tuple(scanner.parenthesised(lambda: _field(scanner)))
     scanner.expect(b"]")
-    partial_range: tuple[int, int] | None = None
-    if scanner.skip(b"<"):
-        first = scanner.number("the first octet of a partial", _LARGEST_OFFSET)
-        scanner.expect(b".")
-        partial_range = (first, scanner.number("a number of octets", _LARGEST_OFFSET))
-        if not partial_range[1]:
-            raise scanner.wrong("a number of octets that is not 0 before this")
-        scanner.expect(b">")
+    partial_range = _partial(scanner)
     return Section(peek, path, text, fields, partial_range, _label(path, text, fields, partial_range))
+
+
+def _partial(scanner: Scanner) -> tuple[int, int] | None:
+    if not scanner.skip(b"<"):
+        return None
+    first = scanner.number("the first octet of a partial", _LARGEST_OFFSET)
+    scanner.expect(b".")
+    count = scanner.number("a number of octets", _LARGEST_OFFSET)
+    if not count:
+        raise scanner.wrong("a number of octets that is not 0 before this")
+    scanner.expect(b">")
+    return first, count
+
+
+def _binary(peek: bool, scanner: Scanner) -> FetchItem:
+    """``[part]<first.count>`` (RFC 3516 §7, RFC 9051 §9 section-binary)."""
+    path = _binary_path(scanner)
+    partial_range = _partial(scanner)
+    return Binary(peek, path, partial_range, b"BINARY" + _label(path, "", (), partial_range).removeprefix(b"BODY"))
+
+
+def _binary_size(scanner: Scanner) -> FetchItem:
+    path = _binary_path(scanner)
+    return BinarySize(path, b"BINARY.SIZE" + _label(path, "", (), None).removeprefix(b"BODY"))
+
+
+def _binary_path(scanner: Scanner) -> tuple[int, ...]:
+    scanner.expect(b"[")
+    path = _path(scanner)
+    scanner.expect(b"]")
+    return path
 
 
 def _path(scanner: Scanner) -> tuple[int, ...]:
@@ -217,6 +251,9 @@ ITEMS: Mapping[str, Callable[[Scanner], FetchItem]] = {
     "PREVIEW": _preview,
     "BODY": partial(_body, False),
     "BODY.PEEK": partial(_body, True),
+    "BINARY": partial(_binary, False),
+    "BINARY.PEEK": partial(_binary, True),
+    "BINARY.SIZE": _binary_size,
     "RFC822": partial(_old_section, "RFC822", "", False),
     "RFC822.HEADER": partial(_old_section, "RFC822.HEADER", "HEADER", True),
     "RFC822.TEXT": partial(_old_section, "RFC822.TEXT", "TEXT", False),

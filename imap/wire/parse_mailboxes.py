@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from imap.wire.errors import BadSyntax
 from imap.wire.forms import Create, List, ListOptions, Status
-from imap.wire.limits import LIST_PATTERNS
+from imap.wire.limits import LIST_ENTRIES, LIST_PATTERNS
+from imap.wire.parse_metadata import parse_entries
 from imap.wire.tokens import Scanner, unique
 
 STATUS_ITEMS = frozenset(
@@ -15,14 +16,16 @@ STATUS_ITEMS = frozenset(
         *("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"),
         # RFC 9051 §6.3.11
         *("DELETED", "SIZE"),
+        # RFC 9208 §4.1.4
+        "DELETED-STORAGE",
         # RFC 7162 §3.1.7, RFC 7889 §4, RFC 8474 §4.3
         *("HIGHESTMODSEQ", "APPENDLIMIT", "MAILBOXID"),
     )
 )
 SELECTION = frozenset(("SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"))
 """RFC 5258 §3.1, RFC 6154 §2."""
-RETURNS = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE"))
-"""RFC 5258 §3.2, RFC 6154 §2; and STATUS (RFC 5819 §2)."""
+RETURNS = frozenset(("SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "MYRIGHTS"))
+"""RFC 5258 §3.2, RFC 6154 §2, RFC 8440 §3; and STATUS (RFC 5819 §2), METADATA (RFC 9590 §3)."""
 
 
 def parse_create(scanner: Scanner) -> Create:
@@ -66,16 +69,18 @@ def parse_list(scanner: Scanner) -> List:
         raise BadSyntax(f"more than {LIST_PATTERNS} patterns in a list")
     returns: frozenset[str] | None = None
     status: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
     if scanner.skip(b" "):
         start = scanner.at
         if scanner.word("RETURN") != "RETURN":
             scanner.at = start
             raise scanner.wrong("RETURN")
         scanner.space()
-        returns, status = _returns(scanner)
+        returns, status, metadata = _returns(scanner)
     if selection is None and returns is None and not several:
         return List(reference, patterns[0])
-    options = ListOptions(tuple(dict.fromkeys(patterns)), selection or frozenset(), returns or frozenset(), status)
+    chosen, wanted = selection or frozenset(), returns or frozenset()
+    options = ListOptions(tuple(dict.fromkeys(patterns)), chosen, wanted, status, metadata)
     return List(reference, patterns[0], options)
 
 
@@ -89,19 +94,27 @@ def _option(scanner: Scanner, known: frozenset[str]) -> str:
     return name
 
 
-def _returns(scanner: Scanner) -> tuple[frozenset[str], tuple[str, ...]]:
+def _returns(scanner: Scanner) -> tuple[frozenset[str], tuple[str, ...], tuple[str, ...]]:
+    """What is asked for by a word, the items of STATUS, and the entries of METADATA."""
     status: list[str] = []
+    entries: list[str] = []
 
     def one() -> str:
-        name = _option(scanner, RETURNS | {"STATUS"})
+        name = _option(scanner, RETURNS | {"STATUS", "METADATA"})
         if name == "STATUS":
             # RFC 5819 §4
             scanner.space()
             status.extend(scanner.parenthesised(lambda: _status_item(scanner)))
+        if name == "METADATA":
+            # RFC 9590 §5
+            scanner.space()
+            entries.extend(parse_entries(scanner))
+            if len(entries) > LIST_ENTRIES:
+                raise BadSyntax(f"more than {LIST_ENTRIES} entries of METADATA")
         return name
 
     found = frozenset(scanner.parenthesised(one, empty=True))
-    return found - {"STATUS"}, unique(status)
+    return found - {"STATUS", "METADATA"}, unique(status), unique(entries)
 
 
 def parse_status(scanner: Scanner) -> Status:

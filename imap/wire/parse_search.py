@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -14,6 +15,7 @@ from imap.wire.forms import (
     Body,
     Criterion,
     EmailId,
+    Fuzzy,
     HasFlag,
     Header,
     InSet,
@@ -34,7 +36,7 @@ from imap.wire.forms import (
     Within,
 )
 from imap.wire.limits import MODSEQ_MAX, SEARCH_DEPTH, SEARCH_KEYS
-from imap.wire.numset import LARGEST
+from imap.wire.numset import LARGEST, NumSet, Ranges
 from imap.wire.tokens import Scanner
 
 _KEY = re.compile(rb"[A-Za-z0-9]+")
@@ -47,11 +49,14 @@ _WINDOW = re.compile(rb"(-?)([1-9][0-9]{0,9}):(-?)([1-9][0-9]{0,9})")
 
 CHARSETS = (b"US-ASCII", b"UTF-8")
 
-RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE"))
-"""RETURN options without an argument: RFC 4731 §3.1, RFC 5182 §2.1."""
+RETURNS = frozenset(("MIN", "MAX", "ALL", "COUNT", "SAVE", "RELEVANCY"))
+"""RETURN options without an argument: RFC 4731 §3.1, RFC 5182 §2.1, RFC 6203 §4."""
 
-CRITERIA = frozenset(("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"))
-"""RFC 5256 §3, RFC 5957 §4."""
+CRITERIA = frozenset(
+    ("ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO", "RELEVANCY")
+)
+"""RFC 5256 §3, RFC 5957 §4, RFC 6203 §6."""
+_LARGEST_SIZE = 2**63 - 1
 
 
 def parse_search(scanner: Scanner, *, uid: bool) -> Search:
@@ -59,8 +64,8 @@ def parse_search(scanner: Scanner, *, uid: bool) -> Search:
     scanner.space()
     returns = _returns(scanner)
     if scanner.match(_CHARSET) is not None:
-        return _keys_in_charset(scanner, uid, returns)
-    return Search(SearchParser(scanner).keys(SEARCH_DEPTH), uid, returns=returns)
+        return replace(_keys_in_charset(scanner, uid, returns), charset=True)
+    return _relevant(scanner, Search(SearchParser(scanner).keys(SEARCH_DEPTH), uid, returns=returns))
 
 
 def parse_sort(scanner: Scanner, *, uid: bool) -> Sort:
@@ -69,7 +74,10 @@ def parse_sort(scanner: Scanner, *, uid: bool) -> Sort:
     returns = _returns(scanner)
     criteria = scanner.parenthesised(lambda: _criterion(scanner))
     scanner.space()
-    return Sort(_keys_in_charset(scanner, uid, returns), tuple(dict.fromkeys(criteria)))
+    search = _keys_in_charset(scanner, uid, returns)
+    if any(criterion.name == "RELEVANCY" for criterion in criteria) and search.known_charset:
+        _check_fuzzy(scanner, search)
+    return Sort(search, tuple(dict.fromkeys(criteria)))
 
 
 def parse_thread(scanner: Scanner, *, uid: bool) -> Thread:
@@ -132,7 +140,34 @@ def _keys_in_charset(scanner: Scanner, uid: bool, returns: Return | None) -> Sea
         # the command's strings cannot be read; RFC 5182 §2.1 has the session answer that, which may forget a result
         scanner.at = len(scanner.data)
         return Search(All(), uid, known_charset=False, returns=returns)
-    return Search(SearchParser(scanner).keys(SEARCH_DEPTH), uid, returns=returns)
+    return _relevant(scanner, Search(SearchParser(scanner).keys(SEARCH_DEPTH), uid, returns=returns))
+
+
+def _relevant(scanner: Scanner, search: Search) -> Search:
+    if search.returns is not None and "RELEVANCY" in search.returns.options:
+        _check_fuzzy(scanner, search)
+    return search
+
+
+def _check_fuzzy(scanner: Scanner, search: Search) -> None:
+    # RFC 6203 §4, §6: only with a FUZZY key
+    if not any(isinstance(key, Fuzzy) for key in inner(search.key)):
+        raise scanner.wrong("a FUZZY key, of which RELEVANCY would tell, before this")
+
+
+def inner(key: SearchKey) -> Iterator[SearchKey]:
+    """The key and all in it."""
+    todo = [key]
+    while todo:
+        key = todo.pop()
+        yield key
+        match key:
+            case And(keys):
+                todo.extend(keys)
+            case Or(left, right):
+                todo.extend((left, right))
+            case Not(one) | Fuzzy(one):
+                todo.append(one)
 
 
 def _criterion(scanner: Scanner) -> Criterion:
@@ -237,17 +272,32 @@ def _within(when: Literal["older", "younger"], parser: SearchParser, depth: int)
 
 def _larger(parser: SearchParser, depth: int) -> SearchKey:
     parser.scanner.space()
-    return Larger(parser.scanner.number("a number of octets"))
+    # RFC 9051 §9: number64
+    return Larger(parser.scanner.number("a number of octets", _LARGEST_SIZE))
 
 
 def _smaller(parser: SearchParser, depth: int) -> SearchKey:
     parser.scanner.space()
-    return Smaller(parser.scanner.number("a number of octets"))
+    return Smaller(parser.scanner.number("a number of octets", _LARGEST_SIZE))
 
 
 def _uid(parser: SearchParser, depth: int) -> SearchKey:
     parser.scanner.space()
     return InSet(parser.scanner.numset(), uid=True)
+
+
+def _uid_after(parser: SearchParser, depth: int) -> SearchKey:
+    """``n`` (RFC 9738 §3.2)."""
+    parser.scanner.space()
+    uid = parser.scanner.number("a UID")
+    return InSet(NumSet(Ranges(((uid + 1, LARGEST),) if uid < LARGEST else ())), uid=True)
+
+
+def _uid_before(parser: SearchParser, depth: int) -> SearchKey:
+    """``n`` (RFC 9738 §3.2)."""
+    parser.scanner.space()
+    uid = parser.scanner.number("a UID")
+    return InSet(NumSet(Ranges(((1, uid - 1),) if uid > 1 else ())), uid=True)
 
 
 def _modseq(parser: SearchParser, depth: int) -> SearchKey:
@@ -275,6 +325,11 @@ def _object_id(form: type[EmailId] | type[ThreadId], parser: SearchParser, depth
 def _not(parser: SearchParser, depth: int) -> SearchKey:
     parser.scanner.space()
     return Not(parser.key(depth - 1))
+
+
+def _fuzzy(parser: SearchParser, depth: int) -> SearchKey:
+    parser.scanner.space()
+    return Fuzzy(parser.key(depth - 1))
 
 
 def _or(parser: SearchParser, depth: int) -> SearchKey:
@@ -322,9 +377,12 @@ KEYS: Mapping[str, Parse] = {
     "LARGER": _larger,
     "SMALLER": _smaller,
     "UID": _uid,
+    "UIDAFTER": _uid_after,
+    "UIDBEFORE": _uid_before,
     "MODSEQ": _modseq,
     "EMAILID": partial(_object_id, EmailId),
     "THREADID": partial(_object_id, ThreadId),
     "NOT": _not,
+    "FUZZY": _fuzzy,
     "OR": _or,
 }

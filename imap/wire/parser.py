@@ -25,37 +25,51 @@ from imap.wire.forms import (
     OnMailbox,
     Rename,
 )
-from imap.wire.parse_append import parse_append
+from imap.wire.parse_acl import parse_on_identifier, parse_setacl
+from imap.wire.parse_append import parse_append, parse_replace
 from imap.wire.parse_fetch import parse_fetch, parse_store
 from imap.wire.parse_mailboxes import parse_create, parse_list, parse_lsub, parse_status
+from imap.wire.parse_metadata import parse_getmetadata, parse_setmetadata
+from imap.wire.parse_notify import parse_notify
+from imap.wire.parse_quota import parse_get_quota, parse_get_quota_root, parse_set_quota
 from imap.wire.parse_search import parse_search, parse_sort, parse_thread
 from imap.wire.parse_select import parse_select
 from imap.wire.tokens import Scanner, tag_of, unique
 
 _NAME = re.compile(rb" ([A-Za-z][A-Za-z0-9-]*)")
+# their own functions see to it that NUL stands in a literal8 alone (RFC 5464 §5)
+_WITH_NUL = frozenset((b"SETMETADATA",))
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _INITIAL = re.compile(rb"[A-Za-z0-9+/=]+")
 
 
-def parse(data: bytes) -> Command:
+def parse(data: bytes, *, utf8: bool = False) -> Command:
     """Parse one command: whole, with its literals inside and without its last line end; or an APPEND up to and with the
-    ``{n}`` of its message. Raises BadSyntax with the command's tag."""
+    ``{n}`` of its message. utf8: mailbox names are in UTF-8. Raises BadSyntax with the command's tag."""
     tag = tag_of(data)
     if tag == "*":
         raise BadSyntax("Expected a tag, a space and a command")
     try:
-        name, form = _parse(Scanner(data, len(tag)))
+        name, form = _parse(Scanner(data, len(tag), utf8=utf8))
     except BadSyntax as error:
         text = error.text[:1].upper() + error.text[1:]
         raise BadSyntax(text, tag=tag, condition=error.condition, code=error.code) from None
     return Command(tag, name, form)
 
 
+def parsed(data: bytes, *, utf8: bool = False) -> Command | BadSyntax:
+    """As `parse`, with what it raises."""
+    try:
+        return parse(data, utf8=utf8)
+    except BadSyntax as error:
+        return error
+
+
 def _parse(scanner: Scanner) -> tuple[str, Form]:
-    if b"\0" in scanner.data:
+    match = scanner.match(_NAME)
+    if b"\0" in scanner.data and (match is None or match[1].upper() not in _WITH_NUL):
         # RFC 3501 §9: CHAR8 leaves out NUL, and no other rule has it
         raise BadSyntax("A command has no NUL octets")
-    match = scanner.match(_NAME)
     if match is None:
         raise scanner.wrong("a space and a command name")
     name = match[1].decode("ascii").upper()
@@ -114,7 +128,15 @@ def _id(scanner: Scanner) -> Form:
     if scanner.data[scanner.at : scanner.at + 3].upper() == b"NIL":
         scanner.at += 3
         return Id(None)
-    return Id(tuple(scanner.parenthesised(lambda: _id_field(scanner), empty=True)))
+    fields: list[tuple[str, str | None]] = []
+    scanner.expect(b"(")
+    # Tolerance: a space behind the first parenthesis and one before the last, which aioimaplib sends.
+    scanner.skip(b" ")
+    while not scanner.skip(b")"):
+        fields.append(_id_field(scanner))
+        if scanner.data[scanner.at : scanner.at + 1] != b")":
+            scanner.space()
+    return Id(tuple(fields))
 
 
 def _id_field(scanner: Scanner) -> tuple[str, str | None]:
@@ -181,7 +203,19 @@ COMMANDS: Mapping[str, Callable[[Scanner], Form]] = {
     "LIST": parse_list,
     "LSUB": parse_lsub,
     "STATUS": parse_status,
+    "GETMETADATA": parse_getmetadata,
+    "SETMETADATA": parse_setmetadata,
+    "SETACL": parse_setacl,
+    "DELETEACL": parse_on_identifier,
+    "LISTRIGHTS": parse_on_identifier,
+    "GETACL": _on_mailbox,
+    "MYRIGHTS": _on_mailbox,
+    "NOTIFY": parse_notify,
     "APPEND": parse_append,
+    **_with_uid("REPLACE", parse_replace),
+    "GETQUOTA": parse_get_quota,
+    "GETQUOTAROOT": parse_get_quota_root,
+    "SETQUOTA": parse_set_quota,
     "UID EXPUNGE": _uid_expunge,
     **_with_uid("COPY", _copy),
     **_with_uid("MOVE", _copy),

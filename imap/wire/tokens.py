@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from typing import TypeVar
@@ -17,12 +18,16 @@ T = TypeVar("T")
 
 INBOX = "INBOX"
 TAG_MAX = 255
+PATTERN_MAX = 1024
+"""Characters of a pattern that could be a mailbox's whole name."""
 
 # RFC 3501 §9: ATOM-CHAR leaves out ( ) { SP CTL % * " \ ] and what is above US-ASCII; an astring may have ], a
 # list-mailbox also % and *, and a tag is an astring without +.
 _ATOM_CHARS = rb"!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~"
 _ATOM = re.compile(rb"[%b]+" % _ATOM_CHARS)
 _ASTRING = re.compile(rb"[%b\]]+" % _ATOM_CHARS)
+# no name has this octet
+_OF_NO_NAME = "\0"
 _LIST_MAILBOX = re.compile(rb"[%b\]%%*]+" % _ATOM_CHARS)
 _TAG = re.compile(rb"([%b\]]{1,%d})(?: |\r?\n|\Z)" % (_ATOM_CHARS.replace(rb"+", b""), TAG_MAX))
 _QUOTED = re.compile(rb'"([^"\\\r\n]*(?:\\["\\][^"\\\r\n]*)*)"')
@@ -47,13 +52,17 @@ def tag_of(command: bytes) -> str:
 
 
 class Scanner:
-    """A cursor over one command. Each method takes one thing at the cursor and moves behind it, or raises BadSyntax."""
+    """A cursor over one command. Each method takes one thing at the cursor and moves behind it, or raises BadSyntax.
 
-    __slots__ = ("at", "data")
+    utf8: mailbox names are in UTF-8 (RFC 9051 §5.1), and in modified UTF-7 otherwise.
+    """
 
-    def __init__(self, data: bytes, at: int = 0) -> None:
+    __slots__ = ("at", "data", "utf8")
+
+    def __init__(self, data: bytes, at: int = 0, *, utf8: bool = False) -> None:
         self.data = data
         self.at = at
+        self.utf8 = utf8
 
     def wrong(self, expected: str) -> BadSyntax:
         """The error that says what was expected here."""
@@ -115,9 +124,12 @@ class Scanner:
         return parse_numset(match[0])
 
     def string(self, expected: str) -> bytes:
-        """A quoted string or a literal. Tolerance: octets above 127 in a quoted string."""
+        """A quoted string or a literal. Tolerance: UTF-8 in a quoted string of those who have not enabled it."""
         if (quoted := self.match(_QUOTED)) is not None:
             text: bytes = quoted[1]
+            if not text.isascii():
+                # RFC 6855 §3: what is not UTF-8 is refused with BAD
+                _utf8(text, self, expected)
             return _QUOTED_PAIR.sub(rb"\1", text) if b"\\" in text else text
         head = _LITERAL.match(self.data, self.at)
         if head is None or len(self.data) - head.end() < int(head[1]):
@@ -139,21 +151,31 @@ class Scanner:
 
     def text(self, expected: str) -> str:
         """An astring in UTF-8 (of which US-ASCII is a part)."""
-        octets = self.astring(expected)
-        try:
-            return octets.decode("utf-8")
-        except UnicodeDecodeError:
-            raise BadSyntax(f"expected {expected} in UTF-8 before octet {self.at + 1}") from None
+        return _utf8(self.astring(expected), self, expected)
 
     def mailbox(self) -> str:
-        """A mailbox name, decoded."""
+        """A mailbox name, decoded, as the client spells it."""
         octets = self.astring("a mailbox name")
         # RFC 3501 §5.1: INBOX is one name in any case of its US-ASCII letters; others have capitals that look like it
-        return INBOX if octets.upper() == INBOX.encode() else utf7.decode(octets)
+        return INBOX if octets.upper() == INBOX.encode() else self._name(octets)
 
     def pattern(self) -> str:
-        """A list-mailbox: a mailbox name with wildcards, decoded."""
-        return utf7.decode(self.astring("a mailbox name or pattern", _LIST_MAILBOX))
+        """A list-mailbox: a mailbox name with wildcards, decoded; composed (NFC) as names are (RFC 9051 §5.1), where it
+        is no longer than those."""
+        octets = self.astring("a mailbox name or pattern", _LIST_MAILBOX)
+        try:
+            text = self._name(octets)
+        except BadSyntax as error:
+            if error.condition != "NO":
+                raise
+            # RFC 9051 §6.3.9: what is not in modified UTF-7 is the pattern of no name
+            return _OF_NO_NAME
+        # composing takes time quadratic in the number of marks in a row
+        return unicodedata.normalize("NFC", text) if len(text) <= PATTERN_MAX else text
+
+    def _name(self, octets: bytes) -> str:
+        # RFC 6855 §3: a name in UTF-8 is one, whatever was enabled; none in modified UTF-7 looks like it
+        return _utf8(octets, self, "a mailbox name") if self.utf8 or not octets.isascii() else utf7.decode(octets)
 
     def items(self, one: Callable[[], T]) -> list[T]:
         """Things with one space between, at least one."""
@@ -215,6 +237,13 @@ class Scanner:
             except (KeyError, ValueError):
                 self.at = start
         raise self.wrong('a date and time such as " 1-Feb-1994 21:52:25 -0800"')
+
+
+def _utf8(octets: bytes, scanner: Scanner, expected: str) -> str:
+    try:
+        return octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadSyntax(f"expected {expected} in UTF-8 before octet {scanner.at + 1}") from None
 
 
 def unique(names: list[str]) -> tuple[str, ...]:

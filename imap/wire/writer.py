@@ -1,8 +1,8 @@
 """Responses as octets (RFC 3501 §7). Functions named for a line return it whole, with its CRLF; the others return a
 piece.
 
-Bulk answers take rows and return one joined value. A body too large to hold is written as `fetch_open`, then its octets
-slice by slice, then `FETCH_CLOSE`.
+Bulk answers take rows and return one joined value. A body too large to hold is written bit by bit: `fetch_head`, items,
+its octets slice by slice, `FETCH_CLOSE`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _QUOTED_LIMIT = 1000
 _SET_PARTS = 500
 _PIECES = 8192
 _NOT_TEXT = re.compile(rb"[^\x20-\x7e]")
+_NOT_URL = re.compile(r"[\]\r\n]")
 _ATOM = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _QUOTABLE = re.compile(rb"[\x20-\x7e]*")
+_NOT_QUOTED = re.compile(rb"[\0\r\n]")
 _QUOTED_SPECIALS = re.compile(rb'(["\\])')
 
 
@@ -69,6 +71,11 @@ def code_copyuid(uidvalidity: int, source: Iterable[tuple[int, int]], target: It
     return f"COPYUID {uidvalidity} {pair[0]} {pair[1]}"
 
 
+def code_badurl(url: str) -> str:
+    """RFC 4469 §5: any text but "]"."""
+    return f"BADURL {_NOT_URL.sub('?', url[:_TEXT_LIMIT])}"
+
+
 def code_badcharset() -> str:
     """RFC 3501 §7.1."""
     return "BADCHARSET (US-ASCII UTF-8)"
@@ -101,9 +108,20 @@ def literal(octets: bytes) -> bytes:
     return b"{%d}\r\n%b" % (len(octets), octets)
 
 
-def mailbox(name: str) -> bytes:
-    """A mailbox name in modified UTF-7 (RFC 3501 §5.1.3)."""
-    return astring(utf7.encode(name))
+def mailbox(name: str, utf8: bool = False) -> bytes:
+    """A mailbox name in modified UTF-7 (RFC 3501 §5.1.3), or in UTF-8 for those who have enabled that (RFC 9051 §5.1,
+    RFC 6855 §3)."""
+    if not utf8:
+        return astring(utf7.encode(name))
+    octets = name.encode()
+    if octets.isascii() or len(octets) > _QUOTED_LIMIT or _NOT_QUOTED.search(octets):
+        return astring(octets)
+    return b'"%b"' % _QUOTED_SPECIALS.sub(rb"\\\1", octets)
+
+
+def literal8_head(label: bytes, size: int, binary: bool) -> bytes:
+    """The label and the opening of a literal; of a literal8 where its octets have NUL (RFC 3516 §4.2, §7)."""
+    return b"%b %b{%d}\r\n" % (label, b"~" if binary else b"", size)
 
 
 # --- lines ---------------------------------------------------------------------------------------
@@ -194,18 +212,36 @@ def list_line(
     name: str,
     delimiter: str | None = "/",
     child_info: Iterable[str] = (),
+    old_name: str | None = None,
+    utf8: bool = False,
 ) -> bytes:
     """RFC 3501 §7.2.2: attributes with their backslash; delimiter None is NIL (a flat name). child_info: the selection
-    options that inferiors satisfy (RFC 5258 §3.5)."""
-    parts = (command.encode(), " ".join(attributes).encode(), nstring(delimiter), mailbox(name))
-    options = b" ".join(map(string, child_info))
-    extended = b' ("CHILDINFO" (%b))' % options if options else b""
+    options that inferiors satisfy (RFC 5258 §3.5). old_name: as the mailbox was called, or as the client called it
+    (RFC 9051 §6.3.9.7). utf8: as in `mailbox`."""
+    parts = (command.encode(), " ".join(attributes).encode(), nstring(delimiter), mailbox(name, utf8))
+    items: list[bytes] = []
+    if options := b" ".join(map(string, child_info)):
+        items.append(b'"CHILDINFO" (%b)' % options)
+    if old_name is not None:
+        items.append(b'"OLDNAME" (%b)' % mailbox(old_name, utf8))
+    extended = b" (%b)" % b" ".join(items) if items else b""
     return b"* %b (%b) %b %b%b\r\n" % (*parts, extended)
 
 
-def status(name: str, items: Iterable[tuple[str, int | str]]) -> bytes:
-    """RFC 3501 §7.2.4."""
-    return b"* STATUS %b (%b)\r\n" % (mailbox(name), " ".join(f"{item} {n}" for item, n in items).encode())
+def status(name: str, items: Iterable[tuple[str, int | str]], utf8: bool = False) -> bytes:
+    """RFC 3501 §7.2.4. utf8: as in `mailbox`."""
+    return b"* STATUS %b (%b)\r\n" % (mailbox(name, utf8), " ".join(f"{item} {n}" for item, n in items).encode())
+
+
+def quota(root: str, resources: Iterable[tuple[str, int, int]]) -> bytes:
+    """RFC 9208 §4.2.1: resources are (name, usage, limit)."""
+    listed = " ".join(f"{name} {used} {limit}" for name, used, limit in resources)
+    return b"* QUOTA %b (%b)\r\n" % (astring(root), listed.encode())
+
+
+def quota_root(name: str, roots: Iterable[str], utf8: bool = False) -> bytes:
+    """RFC 9208 §4.2.2. utf8: as in `mailbox`."""
+    return b"* QUOTAROOT %b\r\n" % b" ".join((mailbox(name, utf8), *map(astring, roots)))
 
 
 def identification(fields: Iterable[tuple[str, str | None]] | None) -> bytes:
@@ -241,13 +277,17 @@ def flags(bits: int, keywords: Sequence[str] = (), recent: bool = False) -> byte
 # --- FETCH ---------------------------------------------------------------------------------------
 
 
-def fetch(number: int, items: Iterable[bytes]) -> bytes:
-    """``* 3 FETCH (…)`` of items such as b"UID 7" and b"ENVELOPE (…)" (RFC 3501 §7.4.2)."""
-    return b"* %d FETCH (%b)\r\n" % (number, b" ".join(items))
+def fetch_head(uid_only: bool) -> bytes:
+    """The beginning of a FETCH line, for a sequence number; or of one that has the UID in its place (RFC 9586 §3.3)."""
+    return b"* %d UIDFETCH (" if uid_only else b"* %d FETCH ("
 
 
-def fetch_flags(rows: Iterable[tuple[int, int, int, tuple[str, ...], bool]], with_uid: bool) -> bytes:
-    """Many FETCH FLAGS lines. Rows: (sequence number, uid, flag bits, keywords, recent)."""
+def fetch_flags(
+    rows: Iterable[tuple[int, int, int, tuple[str, ...], bool]], with_uid: bool, uid_only: bool = False
+) -> bytes:
+    """Many FETCH FLAGS lines. Rows: (sequence number, uid, flag bits, keywords, recent). uid_only: UIDFETCH lines."""
+    head = fetch_head(uid_only)
+    both, alone = head + b"UID %d FLAGS %b)\r\n", head + b"FLAGS %b)\r\n"
     known: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
     lines: list[bytes] = []
     for number, uid, bits, keywords, recent in rows:
@@ -256,43 +296,33 @@ def fetch_flags(rows: Iterable[tuple[int, int, int, tuple[str, ...], bool]], wit
             formatted = known.get(key) or known.setdefault(key, flags(bits, keywords, recent))
         else:
             formatted = _BARE_FLAGS[(bits & ALL_FLAGS) | (_RECENT if recent else 0)]
-        if with_uid:
-            lines.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, formatted))
-        else:
-            lines.append(b"* %d FETCH (FLAGS %b)\r\n" % (number, formatted))
+        first = uid if uid_only else number
+        lines.append(both % (first, uid, formatted) if with_uid else alone % (first, formatted))
     return b"".join(lines)
 
 
-def fetch_flags_modseq(rows: Iterable[tuple[int, int, int, tuple[str, ...], bool, int]], with_uid: bool) -> bytes:
+def fetch_flags_modseq(
+    rows: Iterable[tuple[int, int, int, tuple[str, ...], bool, int]], with_uid: bool, uid_only: bool = False
+) -> bytes:
     """As `fetch_flags`, with the modification sequence of each message, which comes last in a row (RFC 7162 §3.1.4)."""
-    template = b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" if with_uid else b"* %d FETCH (FLAGS %b MODSEQ (%d))\r\n"
+    template = fetch_head(uid_only) + (b"UID %d FLAGS %b" if with_uid else b"FLAGS %b") + b" MODSEQ (%d))\r\n"
+    known: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
     lines: list[bytes] = []
     for number, uid, bits, keywords, recent, modseq in rows:
-        formatted = flags(bits, keywords, recent)
-        lines.append(template % ((number, uid, formatted, modseq) if with_uid else (number, formatted, modseq)))
+        key = (bits, keywords, recent)
+        formatted = known.get(key) or known.setdefault(key, flags(bits, keywords, recent))
+        first = uid if uid_only else number
+        lines.append(template % ((first, uid, formatted, modseq) if with_uid else (first, formatted, modseq)))
     return b"".join(lines)
 
 
-def fetch_modseq(rows: Iterable[tuple[int, int, int]], with_uid: bool) -> bytes:
+def fetch_modseq(rows: Iterable[tuple[int, int, int]], with_uid: bool, uid_only: bool = False) -> bytes:
     """FETCH lines with the modification sequence alone, of rows (sequence number, uid, modseq)."""
+    if uid_only:
+        return b"".join([b"* %d UIDFETCH (MODSEQ (%d))\r\n" % (uid, modseq) for _, uid, modseq in rows])
     if with_uid:
         return b"".join([b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % row for row in rows])
     return b"".join([b"* %d FETCH (MODSEQ (%d))\r\n" % (number, modseq) for number, _, modseq in rows])
 
 
 _BARE_FLAGS = tuple(b"(%b)" % names for names in _FLAGS)
-
-
-def fetch_open(number: int, items: Iterable[bytes], label: bytes, size: int) -> bytes:
-    """The beginning of a FETCH line up to the octets of a literal of `size`: ``* 3 FETCH (UID 7 BODY[] {310}`` CRLF.
-
-    After the octets comes `fetch_next` for a further literal, or `FETCH_CLOSE`.
-    """
-    before = b"".join([item + b" " for item in items])
-    return b"* %d FETCH (%b%b {%d}\r\n" % (number, before, label, size)
-
-
-def fetch_next(items: Iterable[bytes], label: bytes, size: int) -> bytes:
-    """As `fetch_open`, for a literal that follows another one in the same FETCH line."""
-    before = b"".join([b" " + item for item in items])
-    return b"%b %b {%d}\r\n" % (before, label, size)

@@ -11,34 +11,37 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import identity.port
-from identity.model import Account, Origin, Principal, Role
+from identity.limits import MAX_QUOTA
+from identity.model import Account, Origin, Principal, Resolution, Role, Verdict
 from identity.model import Changes as IdentityChanges
 from imap.commands import table
 from imap.dialogue import Gone, Peer, Tls
 from imap.hub import Hub
 from imap.session import House, Limits, PlainSignIn, Session
 from imap.signins import SignIns
-from imap.wire.errors import BadSyntax
-from imap.wire.forms import Command
-from imap.wire.parser import parse
+from imap.wire.parser import parsed
 from mail import flags as flag_bits
 from mail import words
 from mail.ingestform import Described, describe
 from mail.text import fold
 from runtime.clock import ManualClock
-from storage import model, ranges
+from storage import metadata, model, ranges
 from storage.ingest import keys_json, keys_of
 from storage.model import (
     INBOX,
     INLINE_MAX,
+    Annotation,
     Appended,
     Changes,
     Copied,
+    Depth,
     Entry,
     Expunged,
     FlagMode,
+    FlagPage,
     FlagsStored,
     Found,
+    Grant,
     Mailbox,
     MailboxList,
     MailboxRef,
@@ -47,6 +50,7 @@ from storage.model import (
     Operation,
     Query,
     Ranges,
+    Rights,
     Row,
     StagedBlob,
     Usage,
@@ -54,6 +58,7 @@ from storage.model import (
 )
 from storage.names import canonical, checked, is_under, superiors
 from storage.port import Reason, Refused, Unavailable
+from storage.rights import changed
 
 SAVED = 1_700_000_000
 """When all messages came to be where they are: 14-Nov-2023 22:13:20 UTC."""
@@ -80,6 +85,7 @@ class Box:
     entries: dict[int, Entry] = field(default_factory=dict)
     lost: dict[int, Entry] = field(default_factory=dict)
     vanished: dict[int, int] = field(default_factory=dict)
+    acl: tuple[Grant, ...] = ()
 
 
 class FakeStorage:
@@ -92,6 +98,8 @@ class FakeStorage:
         self.emails: dict[str, Email] = {}
         self.subscriptions: dict[str, set[str]] = {}
         self.staged: dict[str, bytes] = {}
+        self.sets: dict[tuple[str, str, str], metadata.Set] = {}
+        self.annotated: dict[str, int] = {}
         self.down = False
         self.calls: list[str] = []
         self.before: dict[str, Callable[[], None]] = {}
@@ -176,10 +184,31 @@ class FakeStorage:
 
     async def list_mailboxes(self, account: str) -> MailboxList:
         boxes = sorted(self.named(account).values(), key=lambda b: (b.name != INBOX, b.name))
-        return MailboxList(tuple(map(self.show, boxes)), frozenset(self.subscriptions[account]))
+        annotated = self.annotated.get(account, 0)
+        return MailboxList(tuple(map(self.show, boxes)), frozenset(self.subscriptions[account]), annotated)
 
-    async def mailbox(self, account: str, name: str) -> Mailbox:
+    async def mailbox(self, account: str, name: str, actor: str | None = None) -> Mailbox:
+        if actor not in (None, account):
+            # this one shares nothing: what is shared is for the real ones
+            raise Refused(Reason.NO_SUCH_MAILBOX)
         return self.show(self.find(account, name))
+
+    async def acl(self, ref: MailboxRef) -> tuple[Grant, ...]:
+        return self.by(ref).acl
+
+    async def set_acl(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        identifier: str,
+        rights: Rights,
+        mode: FlagMode = FlagMode.REPLACE,
+        negative: bool = False,
+    ) -> None:
+        if identifier == ref.account:
+            raise Refused(Reason.CANNOT, "The owner always has all rights.")
+        self.by(ref).acl = changed(self.by(ref).acl, identifier, rights, mode, negative)
+        self.bump(ref.account)
 
     async def create_mailbox(self, op: Operation, account: str, name: str, special_use: str | None = None) -> Mailbox:
         name = checked(name)
@@ -219,7 +248,9 @@ class FakeStorage:
         self.bump(account)
 
     async def subscribe(self, op: Operation, account: str, name: str, on: bool) -> None:
-        (self.subscriptions[account].add if on else self.subscriptions[account].discard)(canonical(name))
+        if (canonical(name) in self.subscriptions[account]) != on:
+            (self.subscriptions[account].add if on else self.subscriptions[account].discard)(canonical(name))
+            self.bump(account)
 
     async def open_mailbox(self, op: Operation, ref: MailboxRef, read_write: bool) -> Opened:
         box = self.by(ref)
@@ -232,6 +263,42 @@ class FakeStorage:
         keywords = sorted({k for b in self.named(ref.account).values() for e in b.entries.values() for k in e.keywords})
         return Opened(shown, ranges.of(uids), ranges.of(recent), unseen, tuple(keywords))
 
+    async def shared_with(self, account: str) -> tuple[Mailbox, ...]:
+        return ()
+
+    # -- annotations
+
+    async def annotations(
+        self,
+        refs: Sequence[MailboxRef],
+        entries: Sequence[str] = ("/private", "/shared"),
+        depth: Depth = Depth.ALL,
+        values: bool = True,
+    ) -> tuple[Annotation, ...]:
+        names = [metadata.name(entry) for entry in entries]
+        return tuple(
+            Annotation(ref.mailbox, entry, kept.modseq, kept.value if values else None)
+            for ref in refs
+            if not ref.mailbox or self.boxes[ref.mailbox].name is not None
+            for owner in (ref.actor or ref.account, "")
+            for entry, kept in sorted(self.sets.get((ref.account, ref.mailbox, owner), {}).items())
+            if metadata.is_meant(entry, names, depth)
+        )
+
+    async def set_annotations(self, op: Operation, ref: MailboxRef, values: Mapping[str, bytes | None]) -> int:
+        checked = metadata.checked(values, op.actor, account_itself=not ref.mailbox)
+        changed: dict[tuple[str, str, str], metadata.Set] = {}
+        modseq = self.modseqs[ref.account] + 1
+        for owner, some in metadata.by_owner(checked, op.actor).items():
+            key = (ref.account, ref.mailbox, owner)
+            have = self.sets.get(key, {})
+            if metadata.differing(have, some):
+                changed[key] = metadata.changed(have, metadata.differing(have, some), modseq)
+        if changed:
+            self.sets.update(changed)
+            self.annotated[ref.account] = self.bump(ref.account)
+        return self.modseqs[ref.account]
+
     # -- reading
 
     def pick(self, entries: Mapping[int, Entry], uids: Ranges) -> list[Entry]:
@@ -239,6 +306,9 @@ class FakeStorage:
 
     async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
         return tuple(self.pick(self.by(ref).entries, uids)[:limit])
+
+    async def flags(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> FlagPage:
+        return FlagPage.of(self.pick(self.by(ref).entries, uids)[:limit])
 
     async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
         return tuple(self._row(e, want) for e in self.pick(self.by(ref).entries, uids)[: min(limit, 7)])
@@ -369,12 +439,28 @@ class FakeStorage:
         contents = [m.content if isinstance(m.content, bytes) else self.staged.pop(m.content.id) for m in messages]
         if any(b"\0" in content for content in contents):
             raise Refused(Reason.UNKNOWN_CTE)
+        if quota is not None and (await self.usage(ref.account)).size + sum(map(len, contents)) > quota:
+            raise Refused(Reason.OVER_QUOTA)
         modseq = self.bump(ref.account)
         uids = [
             self.add(box, self.keep(c), m.flags, m.keywords, m.internaldate or 1_700_000_000, modseq)
             for c, m in zip(contents, messages, strict=True)
         ]
         return Appended(box.uidvalidity, tuple(uids), modseq)
+
+    async def replace(
+        self, op: Operation, ref: MailboxRef, uid: int, target: MailboxRef, message: NewMessage, quota: int | None
+    ) -> Appended:
+        box = self.by(ref)
+        if uid not in box.entries:
+            raise Refused(Reason.NO_SUCH_MESSAGE)
+        used, more = (await self.usage(ref.account)).size, message.content
+        more = (len(more) if isinstance(more, bytes) else more.size) - self.size(box.entries[uid])
+        if quota is not None and more > 0 and used + more > quota:
+            raise Refused(Reason.OVER_QUOTA)
+        done = await self.append(op, target, [message], None)
+        self.vanish(box, [uid], done.modseq)
+        return done
 
     async def store_flags(
         self,
@@ -407,8 +493,10 @@ class FakeStorage:
             box.modseq = modseq
         return FlagsStored(tuple(box.entries[e.uid] for e in chosen), ranges.of(modified), modseq)
 
-    async def copy(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None) -> Copied:
-        return self._copy(self.by(ref), uids, self.find(ref.account, target))
+    async def copy(
+        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None = None
+    ) -> Copied:
+        return self._copy(self.by(ref), uids, self.find(to or ref.account, target))
 
     def _copy(self, box: Box, uids: Ranges, to: Box) -> Copied:
         chosen = self.pick(box.entries, uids)
@@ -416,11 +504,19 @@ class FakeStorage:
         new = [self.add(to, self.emails[e.email], e.flags, e.keywords, e.internaldate, modseq) for e in chosen]
         return Copied(to.uidvalidity, ranges.of(e.uid for e in chosen), ranges.of(new), modseq)
 
-    async def move(self, op: Operation, ref: MailboxRef, uids: Ranges, target: str) -> Copied:
-        box, to = self.by(ref), self.find(ref.account, target)
-        if box is to:
+    async def move(
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None = None,
+        to: str | None = None,
+    ) -> Copied:
+        box, place = self.by(ref), self.find(to or ref.account, target)
+        if box is place:
             raise Refused(Reason.CANNOT)
-        return self._move(box, tuple(e.uid for e in self.pick(box.entries, uids)), to)
+        return self._move(box, tuple(e.uid for e in self.pick(box.entries, uids)), place)
 
     def _move(self, box: Box, uids: tuple[int, ...], to: Box) -> Copied:
         copied = self._copy(box, ranges.of(uids), to)
@@ -448,6 +544,8 @@ class FakeIdentity:
         self.passwords = passwords
         self.versions = dict.fromkeys(passwords, 1)
         self.quotas: dict[str, int | None] = {}
+        self.roles: dict[str, Role] = {}
+        self.masks: dict[str, tuple[str, ...]] = {}
         self.seq = 1
         self.down = False
         self.origins: list[Origin] = []
@@ -463,13 +561,36 @@ class FakeIdentity:
         user = name.partition("@")[0]
         if user not in self.passwords or self.passwords[user] != password:
             raise identity.port.Refused(identity.port.Reason.BAD_CREDENTIALS)
-        return Principal(user, f"{user}@example.org", Role.USER, self.quotas.get(user), "password", self.versions[user])
+        return Principal(
+            user,
+            f"{user}@example.org",
+            self.roles.get(user, Role.USER),
+            self.quotas.get(user),
+            "password",
+            self.versions[user],
+            self.masks.get(user, ()),
+        )
 
     async def authenticate_token(self, name: str, access: str, origin: Origin) -> Principal:
         raise identity.port.Refused(identity.port.Reason.BAD_CREDENTIALS)
 
     async def account(self, account: str) -> Account:
-        return Account(account, f"{account}@example.org", "", Role.USER, self.quotas.get(account), True, 1, 0.0)
+        if account not in self.passwords:
+            raise identity.port.Refused(identity.port.Reason.NO_SUCH_ACCOUNT)
+        role = self.roles.get(account, Role.USER)
+        return Account(account, f"{account}@example.org", "", role, self.quotas.get(account), True, 1, 0.0)
+
+    async def find_account(self, address: str) -> Account:
+        return await self.account(address.removesuffix("@example.org"))
+
+    async def resolve(self, address: str) -> Resolution:
+        return Resolution(Verdict.UNKNOWN)
+
+    async def update_account(self, account: str, *, quota: int | None = None, no_quota: bool = False) -> Account:
+        if quota is not None and quota > MAX_QUOTA:
+            raise identity.port.Refused(identity.port.Reason.LIMIT, f"a quota is 0 to {MAX_QUOTA} octets")
+        self.quotas[account] = None if no_quota else quota
+        return await self.account(account)
 
     async def still_valid(self, principal: Principal) -> bool:
         return self.versions[principal.account] == principal.version
@@ -505,12 +626,17 @@ class FakeOut:
         self.literal_octets: bytes | None = None
         self.behind_literal = b""
         self.more_literals: list[bytes] = []
+        # what stands before the lengths of these, and behind the last one
+        self.heads: list[bytes] = []
+        self.ending = b""
         self.compressed = False
         self.literal_taken = False
+        self.waiting = False
         self.is_signed_in = False
         self.said_bye: str | None = None
         self.is_closed = False
         self.drains = 0
+        self.listening = self.idling = self.woken = False
         self.largest_write = 0
 
     @property
@@ -533,20 +659,31 @@ class FakeOut:
         return line
 
     async def line_or_wake(self) -> bytes | None:
-        return await self.lines.get()
+        self.idling = True
+        try:
+            return await self.lines.get()
+        finally:
+            self.idling = False
 
     def notify(self) -> None:
-        self.lines.put_nowait(None)
+        if self.listening and not self.idling:
+            self.woken = True
+        else:
+            self.lines.put_nowait(None)
+
+    def listen(self, on: bool) -> None:
+        self.listening = on
 
     async def literal(self) -> AsyncIterator[bytes]:
         assert self.literal_octets is not None
         self.literal_taken = True
         for at in range(0, len(self.literal_octets), 100_000):
             yield self.literal_octets[at : at + 100_000]
-        self.behind_literal = b""
+        self.behind_literal = self.ending
         if self.more_literals:
             self.literal_octets = self.more_literals.pop(0)
-            self.behind_literal = b" {%d}" % len(self.literal_octets)
+            head = self.heads.pop(0) if self.heads else b" "
+            self.behind_literal = head + b"{%d}" % len(self.literal_octets)
 
     async def start_tls(self, go_ahead: bytes) -> None:
         self.write(go_ahead)
@@ -596,12 +733,7 @@ class Client:
             data += b" {%d}" % len(literal)
         self.out.literal_octets = literal
         self.out.literal_taken = False
-        command: Command | BadSyntax
-        try:
-            command = parse(data)
-        except BadSyntax as error:
-            command = error
-        await self.session.run(command)
+        await self.session.run(parsed(data, utf8=self.session.utf8))
 
     def take(self) -> str:
         said = self.out.sent.decode("utf-8", "surrogateescape")

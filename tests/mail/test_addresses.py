@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mail import address, addresslist
 from mail.addresslist import END_OF_GROUP, Entry
+from tests.hurry import examples
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.one_of(st.binary(max_size=80), st.lists(st.sampled_from(PIECES), max_size=60).map(b"".join)))
 def test_any_list_has_entries_with_balanced_groups(value: bytes) -> None:
     inside = False
@@ -175,7 +176,7 @@ def test_display_domain() -> None:
     assert address.display_domain("xn--\u0000.example") == "xn--\u0000.example"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.one_of(st.text(max_size=40), st.text('ab."\\@[]+ü:1', max_size=30)))
 def test_any_text_is_a_mailbox_or_an_address_error(text: str) -> None:
     try:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail import address, compose
+from tests.hurry import examples
 
 
 def build(subject: str = "Hi", body: str = "Hello\n", recipients: tuple[str, ...] = ("bob@example.net",)) -> bytes:
@@ -22,7 +23,7 @@ def build(subject: str = "Hi", body: str = "Hello\n", recipients: tuple[str, ...
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=100),
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), max_size=300),

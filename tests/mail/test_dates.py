@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail import dates
+from tests.hurry import examples
 
 NEW_YEAR = 1704067200  # 2024-01-01 00:00 UTC
 
@@ -65,7 +66,7 @@ def test_imap_forms() -> None:
     assert dates.format_header(NEW_YEAR, -5400) == "Sun, 31 Dec 2023 22:30:00 -0130"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.integers(-(10**10), 2 * 10**11), st.integers(-1439, 1439))
 def test_what_is_formatted_is_parsed_back(seconds: int, minutes: int) -> None:
     offset = minutes * 60
@@ -74,7 +75,7 @@ def test_what_is_formatted_is_parsed_back(seconds: int, minutes: int) -> None:
     assert len(dates.format_date_time(seconds, offset)) == 26
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(), st.binary(max_size=60))
 def test_any_number_has_a_form_and_any_bytes_an_answer(seconds: int, value: bytes) -> None:
     assert len(dates.format_date_time(seconds)) == 26

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mail import dsn
 from mail.dsn import About, Action, Notice, Original
+from tests.hurry import examples
 
 GOLDEN = Path(__file__).parent / "golden"
 TEXT = (
@@ -232,7 +233,7 @@ def test_what_is_no_original_recipient(orcpt: str) -> None:
     assert dsn.original_recipient(orcpt) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(
         st.builds(

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail import headers
+from tests.hurry import examples
 
 BLOCK = b"Subject: one\r\n two\r\nFrom : a@b\r\njunk\r\nX-Odd:tight\r\nsubject: again\r\nList-Id: <l>\r\n\r\n"
 LINES = st.lists(
@@ -56,7 +57,7 @@ def test_usual_is_bounded() -> None:
     assert headers.usual(b"X: y\r\n" * (headers.MAX_BYTES // 6 + 1)) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(ANY)
 def test_lines_tile_any_block(block: bytes) -> None:
     lines = [text for _, text in headers.lines(block)]
@@ -68,7 +69,7 @@ def test_lines_tile_any_block(block: bytes) -> None:
     assert everything.endswith(b"\r\n")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(ANY)
 def test_fields_of_any_bytes_do_not_overlap(raw: bytes) -> None:
     at = 0

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mail import imapform
 from mail.headers import parse as parse_headers
 from mail.structure import parse
+from tests.hurry import examples
 
 
 def envelope(*lines: bytes) -> bytes:
@@ -156,7 +157,7 @@ WORDS += [b"\xff", b"=?utf-8?q?x?=", b"name*0*=", b"=", b"'", b"[", b"]", b"Cont
 ANY = st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(WORDS), max_size=50).map(b"".join))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(ANY)
 def test_any_bytes_give_proper_wire_forms(raw: bytes) -> None:
     part = parse(raw)

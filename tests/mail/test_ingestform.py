@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from mail import parts
 from mail.ingestform import describe
 from tests.corpus import make
+from tests.hurry import examples
 
 
 def test_the_corpus_is_fit_for_smtp_and_large_enough() -> None:
@@ -32,7 +33,7 @@ def test_every_message_of_the_corpus_is_described(corpus: list[tuple[str, bytes]
         "".join(piece.text for piece in found.search_text()).encode()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_described(raw: bytes) -> None:
     found = describe(raw)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mail import parts
 from mail.structure import parse
+from tests.hurry import examples
 
 # the example of RFC 3501 §6.4.5, page 56, as a message
 INNER = (
@@ -72,7 +73,7 @@ def test_a_message_in_the_message() -> None:
     assert raw[slice(*(parts.locate(rows, (1, 1)) or ()))] == b"body"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200))
 def test_decode_undoes_encode_and_knows_its_own(raw: bytes) -> None:
     part = parse(raw)

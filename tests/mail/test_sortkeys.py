@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mail import sortkeys
 from mail.headers import parse
+from tests.hurry import examples
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_base_subject(subject: str, base: str, marked: bool) -> None:
     assert sortkeys.base_subject(subject) == (base, marked)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text("reRE fwd:[]()\t x", max_size=60))
 def test_a_base_subject_has_no_base_subject_but_itself(subject: str) -> None:
     base, _ = sortkeys.base_subject(subject)
@@ -71,7 +72,7 @@ def test_references_win_and_are_bounded() -> None:
     assert (found.references[0], found.references[1], found.references[-1]) == ("0@x", "301@x", "499@x")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_have_keys(value: bytes) -> None:
     found = keys(b"From: " + value, b"Subject: " + value, b"Date: " + value, b"References: " + value)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail.structure import MAX_BOUNDARY, Limits, Part, parse
+from tests.hurry import examples
 
 HEAD = b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=%b\r\n\r\n"
 PIECES = [
@@ -40,7 +41,7 @@ def walk(part: Part) -> list[Part]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(ANY)
 def test_any_bytes_have_a_structure_whose_offsets_nest(raw: bytes) -> None:
     root = parse(raw)
@@ -79,7 +80,7 @@ def trees(draw: st.DrawFn, depth: int = 0) -> tuple[bytes, object]:
     return raw + b"\r\n--" + boundary + b"--\r\nepilogue", [shape for _, shape in children]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(trees())
 def test_well_formed_mime_is_taken_apart_as_it_was_made(made: tuple[bytes, object]) -> None:
     raw, shape = made

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mail import parts, text
 from mail.structure import SLICE, parse
+from tests.hurry import examples
 
 
 def body(raw: bytes) -> str:
@@ -52,7 +53,7 @@ def test_large_text_comes_in_slices_without_a_seam() -> None:
     assert body(b"\r\n" + words.encode()) == words
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([b"base64", b"quoted-printable", b"8bit", b"x"]))
 def test_any_body_has_text(content: bytes, encoding: bytes) -> None:
     raw = b"MIME-Version: 1.0\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n" + content
@@ -60,7 +61,7 @@ def test_any_body_has_text(content: bytes, encoding: bytes) -> None:
     assert len(text.preview(raw, parse(raw))) <= text.PREVIEW_MAX
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.binary(max_size=400))
 def test_transfer_encodings_are_undone(content: bytes) -> None:
     encoded = base64.encodebytes(content).replace(b"\n", b"\r\n")
@@ -111,7 +112,7 @@ def test_fold_is_idempotent_for_every_character() -> None:
         assert text.fold(once) == once, hex(code)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text(max_size=400))
 def test_fold_is_idempotent(value: str) -> None:
     once = text.fold(value)

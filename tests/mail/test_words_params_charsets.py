@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail import charsets, params, words
+from tests.hurry import examples
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_words_are_decoded(value: bytes, expected: str) -> None:
     assert words.decode(value)[: len(expected)] == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text(max_size=120))
 def test_words_come_back(text: str) -> None:
     tidy = text.encode("utf-8", "replace").decode()
@@ -51,7 +52,7 @@ def test_words_come_back(text: str) -> None:
 PIECES = [b"=?", b"?=", b"utf-8", b"?q?", b"?b?", b"=C3", b" ", b"x", b"\xff", b"=", b"*"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.one_of(st.binary(max_size=80), st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join)))
 def test_any_bytes_decode_to_text_that_utf8_can_hold(value: bytes) -> None:
     words.line(value).encode()
@@ -120,7 +121,7 @@ def test_charsets(data: bytes, charset: str, expected: str) -> None:
 NAMES = sorted(set(charsets._ALIASES) | {"utf-16", "utf-32", "hz", "cp037", "idna", "punycode", "koi8-r"})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=60), st.one_of(st.sampled_from(NAMES), st.text(max_size=20)))
 def test_decoding_never_fails(data: bytes, charset: str) -> None:
     charsets.decode(data, charset).encode()

@@ -10,6 +10,7 @@ REPLY 250                    the server's next reply has this code, in however m
 STARTTLS                     the client starts TLS here
 DEFLATE                      from here on both sides are deflated (RFC 1951), flushed after each line
 EOF                          the server closes the connection
+AS robin                     what follows is on another client's connection, made when it is first named ("": the first)
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)")
 _PLAIN = {"r": "\r", "n": "\n", "0": "\0", "t": "\t"}
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """kind: "C", "S", "REPLY", "STARTTLS", "DEFLATE" or "EOF". number: line in the file."""
+    """kind: "C", "S", "REPLY", "STARTTLS", "DEFLATE", "EOF" or "AS". number: line in the file."""
 
     kind: str
     text: str
@@ -62,6 +63,8 @@ def read(path: Path) -> Script:
             clear = True
         elif line in ("STARTTLS", "DEFLATE", "EOF"):
             steps.append(Step(line, "", number))
+        elif line.startswith("AS"):
+            steps.append(Step("AS", line[3:].strip(), number))
         elif line.startswith("REPLY "):
             steps.append(Step("REPLY", line.removeprefix("REPLY ").strip(), number))
         elif line.startswith("C: ") or line == "C:":
@@ -111,19 +114,21 @@ class Inflated:
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
         self._stream = zlib.decompressobj(-15)
-        self._held = b""
+        self._held = bytearray()
 
     async def readline(self) -> bytes:
-        while b"\n" not in self._held:
+        while (at := self._held.find(b"\n")) < 0:
             data = await self._reader.read(4096)
             if not data:
                 break
             self._held += self._stream.decompress(data)
-        line, end, self._held = self._held.partition(b"\n")
-        return line + end
+        line = bytes(self._held[: at + 1] if at >= 0 else self._held)
+        # The rest is not copied: a few octets of the wire may be a hundred thousand lines.
+        del self._held[: len(line)]
+        return line
 
     async def read(self, size: int) -> bytes:
-        return self._held or self._stream.decompress(await self._reader.read(size))
+        return bytes(self._held) or self._stream.decompress(await self._reader.read(size))
 
 
 class Deflated:
@@ -145,6 +150,8 @@ async def play(
     """Play the script; cut: octets of each packet (None: a whole line each). Raises Differs."""
     reader: asyncio.StreamReader | Inflated
     writer: asyncio.StreamWriter | Deflated
+    clients: dict[str, tuple[asyncio.StreamReader | Inflated, asyncio.StreamWriter | Deflated]] = {}
+    who = ""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls if implicit else None)
     try:
         for step in script.steps:
@@ -155,12 +162,20 @@ async def play(
                         assert isinstance(reader, asyncio.StreamReader)
                         assert isinstance(writer, asyncio.StreamWriter)
                         reader, writer = Inflated(reader), Deflated(writer)
+                    elif step.kind == "AS":
+                        clients[who] = reader, writer
+                        who = step.text
+                        if who not in clients:
+                            opened = asyncio.open_connection("127.0.0.1", port, ssl=tls if implicit else None)
+                            clients[who] = await opened
+                        reader, writer = clients[who]
                     else:
                         await _step(step, place, reader, writer, tls, cut)
             except TimeoutError:
                 raise Differs(f"{place}: nothing came for {step.kind}: {step.text!r}") from None
     finally:
-        writer.close()
+        for _, each in {**clients, who: (reader, writer)}.values():
+            each.close()
 
 
 async def _step(

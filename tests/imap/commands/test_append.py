@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from imap.commands.append import HELD, MESSAGES
+from imap.commands.append import MESSAGES
+from imap.commands.incoming import HELD
 from imap.session import House, Limits
 from storage.model import INLINE_MAX
 from tests.imap.fakes import Client, FakeIdentity, FakeStorage, make_house

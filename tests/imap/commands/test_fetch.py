@@ -13,6 +13,7 @@ from imap.session import House
 from mail import headers
 from storage.model import INLINE_MAX
 from storage.port import Unavailable
+from tests.hurry import examples
 from tests.imap.fakes import Client, FakeStorage
 
 PREFIX = b"Return-Path: <q@x.example>\r\nDelivered-To: alice@example.org\r\n"
@@ -145,7 +146,7 @@ _LINE = st.tuples(
 
 
 @given(st.lists(_LINE, max_size=8), st.sets(st.sampled_from([b"SUBJECT", b"TO", b"CC"]), min_size=1))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_quick_choice_is_the_choice(lines: list[tuple[bytes, list[bytes]]], wanted: set[bytes]) -> None:
     block = b"".join(name + b":" + b"\r\n ".join(folded) + b"\r\n" for name, folded in lines)
     assert _chooser(frozenset(wanted))(block) == headers.select(block, wanted)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imap.commands.pattern import MailboxPattern, Pattern
+from tests.hurry import examples
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_examples(reference: str, pattern: str, name: str, matches: bool) -> Non
 
 
 @given(st.text("ab/*%", max_size=12), st.text("ab/", max_size=12))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_like_the_regular_expression(pattern: str, name: str) -> None:
     expression = "".join({"*": ".*", "%": "[^/]*"}.get(char, re.escape(char)) for char in pattern)
     assert Pattern(pattern).matches(name) == (re.fullmatch(expression, name) is not None)
@@ -50,7 +51,8 @@ def test_no_pattern_is_slow() -> None:
         begin = time.process_time()
         pattern = Pattern(text)
         assert not pattern.matches(name)
-        assert time.process_time() - begin < 0.1
+        # A search that goes back over its choices would not end at all.
+        assert time.process_time() - begin < 5
 
 
 def test_what_only_looks_like_inbox_is_not() -> None:

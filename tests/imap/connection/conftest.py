@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,19 +22,21 @@ from imap.wire.errors import BadSyntax
 from imap.wire.forms import Append, Command, Login
 from imap.wire.writer import tagged, untagged
 from runtime.limits import ConnectionLimit
+from tests.hurry import loops
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 MEGABYTE = b"x" * 65534 + b"\r\n"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Every test here runs under both loops."""
-    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+    return loops()
 
 
 class Talk:
     """A dialogue whose commands show what a connection can do."""
+
+    utf8 = False
 
     def __init__(self, out: Out, world: World) -> None:
         self.out = out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import socket
 import ssl
 from dataclasses import replace
 from typing import Any
@@ -333,6 +334,24 @@ async def test_times(start: Any, until: Any) -> None:
     assert (await idling.rest()).startswith(b"+ idling\r\n* BYE ")
     assert await sending.rest() == b""
     await until(lambda: not world.connections.open)
+    assert world.bugs == []
+
+
+async def test_one_that_sleeps_under_tls_does_not_hold_up_the_end(start: Any, until: Any) -> None:
+    world = await start(replace(LIMITS, drop=0.02, linger=120.0))
+
+    def connect() -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", world.tls_port), 10)
+        return world.trust.wrap_socket(plain, server_hostname="localhost")
+
+    # Nobody reads from this socket meanwhile, so nothing answers the end of TLS.
+    with await asyncio.to_thread(connect) as client:
+        await asyncio.to_thread(client.recv, 1000)
+        (connection,) = world.connections.open
+        await until(lambda: asyncio.get_running_loop().time() - connection._active > 0.02)
+        await asyncio.wait_for(world.connections.end(within=60), 10)
+        assert not world.connections.open
+        assert await asyncio.to_thread(client.recv, 1000) == b"* BYE Server is shutting down\r\n"
     assert world.bugs == []
 
 

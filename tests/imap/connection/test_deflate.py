@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import tracemalloc
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,9 +16,10 @@ from imap.deflate import PIECE, Deflater, Inflater, Intake
 from imap.wire.framer import CommandLine, Event, Fatal, Refusal
 from imap.wire.limits import BEFORE_SIGN_IN, SIGNED_IN
 from runtime.tls import Tls, make_self_signed
+from tests.hurry import examples
 from tests.imap.fakes import FakeStorage
 from tests.transcripts.imap.test_transcripts import serving
-from tests.transcripts.play import Deflated, Inflated
+from tests.transcripts.play import DEADLINE, Deflated, Inflated
 
 MIB = 1024 * 1024
 
@@ -36,7 +39,7 @@ def events(intake: Intake) -> list[Event]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(pieces=st.lists(st.binary(max_size=300) | st.integers(1, 200_000).map(bytes), max_size=6), data=st.data())
 def test_what_was_deflated_comes_back(pieces: list[bytes], data: st.DataObject) -> None:
     sender = Deflater()
@@ -110,10 +113,12 @@ def test_what_is_no_stream_ends_the_connection(wire: bytes) -> None:
 
 
 async def test_over_a_connection(tmp_path: Path) -> None:
-    import asyncio
-
     context = Tls(*make_self_signed(tmp_path, ["localhost"]))
-    async with serving(FakeStorage(), context) as port:  # type: ignore[arg-type]  # the fake has what the door asks
+    # The deadline is for a server that never answers.
+    async with (
+        asyncio.timeout(60),
+        serving(FakeStorage(), context) as port,  # type: ignore[arg-type]  # the fake has what the door asks
+    ):
         plain_reader, plain_writer = await asyncio.open_connection("127.0.0.1", port)
         plain_writer.write(b"a LOGIN alice secret\r\nb COMPRESS DEFLATE\r\n")
         await plain_reader.readuntil(b"b OK Compressed from here\r\n")
@@ -130,3 +135,18 @@ async def test_over_a_connection(tmp_path: Path) -> None:
         writer.write(b"f NOOP " + bytes(4 * MIB))
         assert (await reader.readline()).startswith(b"* BYE ")
         plain_writer.close()
+
+
+async def test_a_line_cut_where_it_fills_what_may_wait(start: Any, until: Any) -> None:
+    world = await start()
+    client = await world.client()
+    assert await client.ask(b"a LOGIN u p\r\n") == b"a OK done\r\n"
+    (connection,) = world.connections.open
+    connection.compress(b"b OK Compressed from here\r\n")
+    await client.line()
+    reader, writer = Inflated(client.reader), Deflated(client.writer)
+    writer.write(b"c NOOP ".ljust(SIGNED_IN.line))
+    await until(lambda: len(connection._framer) == SIGNED_IN.line)
+    writer.write(b"\r\nd NOOP\r\n")
+    assert (await asyncio.wait_for(reader.readline(), DEADLINE)).startswith(b"c BAD ")
+    assert await asyncio.wait_for(reader.readline(), DEADLINE) == b"d OK done\r\n"

@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imap.ancestry import NONE, Ancestry
+from tests.hurry import examples
 
 STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 11), st.integers(0, 11)), max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(STEPS)
 def test_roots_are_those_of_a_walk(steps: list[tuple[bool, int, int]]) -> None:
     forest = Ancestry()

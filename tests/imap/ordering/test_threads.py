@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from imap.sorting import TooMuch
 from imap.threads import Forest, OrderedSubject, References
 from storage.model import Keys
+from tests.hurry import examples
 from tests.imap.ordering.references import Mail, Shape, places, threaded
 
 
@@ -52,7 +53,7 @@ MAILS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(MAILS)
 def test_it_is_the_algorithm_of_the_rfc(mails: list[Mail]) -> None:
     found = shapes(run(mails))
@@ -60,7 +61,7 @@ def test_it_is_the_algorithm_of_the_rfc(mails: list[Mail]) -> None:
     assert sorted(places(found)) == list(range(len(mails)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(MAILS)
 def test_nothing_but_shared_subjects_is_asked_for(mails: list[Mail]) -> None:
     threads = References()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imap.session import House
+from tests.hurry import examples
 from tests.imap.conftest import Deliver
 from tests.imap.fakes import Client, FakeIdentity, FakeStorage, make_house
 
@@ -81,7 +82,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_no_session_contradicts_itself(script: list[tuple[int, str, int, str, str]]) -> None:
     asyncio.run(_play(script))
 

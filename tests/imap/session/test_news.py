@@ -78,7 +78,7 @@ async def test_silent_store_tells_what_others_changed(two: tuple[Client, Client]
     a, b = two
     await a("a STORE 1 +FLAGS (\\Flagged)")
     # b was not told of \Flagged: without the answer it would believe in \Seen alone
-    assert await b("b STORE 1:2 +FLAGS.SILENT (\\Seen)") == "* 1 FETCH (FLAGS (\\Flagged \\Seen))\nb OK Stored\n"
+    assert await b("b STORE 1:2 +FLAGS.SILENT (\\Seen)") == "* 1 FETCH (UID 1 FLAGS (\\Flagged \\Seen))\nb OK Stored\n"
     assert "FETCH" not in await b("b NOOP")
     assert "* 1 FETCH (UID 1 FLAGS (\\Flagged \\Seen \\Recent))" in await a("a NOOP")
 
@@ -166,7 +166,7 @@ async def test_without_news_a_command_asks_storage_nothing(house: House, storage
     await client("x FETCH 1 FLAGS")
     await client("x SEARCH ALL")
     await client("x STORE 1 +FLAGS.SILENT (\\Seen)")
-    assert [c for c in storage.calls if c != "watch"] == ["entries", "search", "store_flags"]
+    assert [c for c in storage.calls if c != "watch"] == ["flags", "search", "store_flags"]
 
 
 async def test_messages_swept_meanwhile_are_said_to_be_expunged(house: House, storage: FakeStorage) -> None:

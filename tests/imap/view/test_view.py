@@ -13,6 +13,7 @@ from imap.view import View
 from imap.wire.numset import parse_numset
 from storage import ranges
 from storage.model import Changes, Entry, Mailbox, MailboxRef, Opened, Ranges
+from tests.hurry import examples
 
 REF = MailboxRef("a", "m")
 
@@ -158,7 +159,7 @@ def test_few_and_many_go_alike(count: int) -> None:
         st.tuples(st.lists(st.integers(0, 3), max_size=4), st.sets(st.integers(1, 60), max_size=6), st.booleans())
     ),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_client_that_believes_all_it_is_told_is_right(
     start: set[int], steps: list[tuple[list[int], set[int], bool]]
 ) -> None:

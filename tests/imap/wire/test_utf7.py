@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from imap.wire import utf7
 from imap.wire.errors import BadSyntax
+from tests.hurry import examples
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_round_trip(name: str) -> None:
     octets = utf7.encode(name)
     assert all(0x20 <= octet < 0x7F for octet in octets)
@@ -19,7 +20,7 @@ def test_round_trip(name: str) -> None:
 
 
 @given(st.one_of(st.binary(max_size=40), st.text("&-A,+/b ~é", max_size=20).map(lambda s: s.encode("latin-1"))))
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_any_octets_are_one_name_or_refused(octets: bytes) -> None:
     try:
         name = utf7.decode(octets)

@@ -73,19 +73,6 @@ def test_flags() -> None:
     assert writer.flag_list(["\\Seen", "x"]) == b"(\\Seen x)"
 
 
-def test_fetch() -> None:
-    assert writer.fetch(3, [b"UID 7", b"FLAGS ()"]) == b"* 3 FETCH (UID 7 FLAGS ())\r\n"
-    streamed = (
-        writer.fetch_open(3, [b"UID 7"], b"BODY[1]", 2)
-        + b"ab"
-        + writer.fetch_next([b"FLAGS ()"], b"BODY[2]", 1)
-        + b"c"
-        + writer.FETCH_CLOSE
-    )
-    assert streamed == b"* 3 FETCH (UID 7 BODY[1] {2}\r\nab FLAGS () BODY[2] {1}\r\nc)\r\n"
-    assert writer.fetch_open(1, [], b"RFC822", 0) == b"* 1 FETCH (RFC822 {0}\r\n"
-
-
 def test_ten_thousand_flags_are_quick() -> None:
     rows = [(n, n + 5, n & ALL, ("work",) if n % 3 == 0 else (), n % 7 == 0) for n in range(1, 10_001)]
     times = []

@@ -1,0 +1,1 @@
+"""NOTIFY (RFC 5465): what a client wants to hear of, what has changed, and the telling of it."""
