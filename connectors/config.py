@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from connectors.exceptions import ConfigurationError
+from runtime.limits import Networks
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds that one step with a server (a connection, a command, a block of data) may take."""
@@ -111,6 +112,16 @@ def seconds(config: Mapping[str, Any], where: str, key: str = "timeout") -> floa
     if isinstance(value, bool) or not 0 < number <= MAX_TIMEOUT:
         raise ConfigurationError(f"{where}: {key!r} has to be a number of seconds up to {MAX_TIMEOUT:.0f}.")
     return number
+
+
+def networks(config: Mapping[str, Any], key: str, where: str) -> Networks | None:
+    """Networks like "192.0.2.0/24", in a list or with commas between them; None where there are none."""
+    value = config.get(key) or ()
+    texts = value.replace(",", " ").split() if isinstance(value, str) else value
+    try:
+        return Networks(str(one) for one in texts) if texts else None
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"{where}: {key!r} has to be a list of networks like '192.0.2.0/24'.") from None
 
 
 _SMTP_NAMES = {

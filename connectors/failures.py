@@ -9,8 +9,10 @@ import re
 import smtplib
 import socket
 import ssl
+import urllib.error
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 from connectors.exceptions import (
     AuthenticationError,
@@ -23,6 +25,8 @@ log = logging.getLogger("connectors")
 
 SAID_MAX = 300
 """How many characters of what a server said go into a text of ours."""
+CHAIN_MAX = 10
+"""How many errors below an error are looked at."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -97,6 +101,38 @@ def _advice(error: BaseException, host: str, where: str) -> str:
     if isinstance(error, UnicodeError):
         return f"{host!r} is no name of a host. Check 'host'."
     return f"The connection with {where} failed: {said(str(error)) or type(error).__name__}. Try again."
+
+
+class Trouble(Enum):
+    """What was below a ConnectionError. LATER: the server said so itself, with a 4xx reply."""
+
+    TLS = "tls"
+    SILENCE = "silence"
+    LATER = "later"
+    OTHER = "other"
+
+
+def trouble(error: ConnectionError) -> Trouble:
+    """What kind of trouble it was, by the errors that are chained to it."""
+    below = tuple(_chain(error))
+    if any(isinstance(one, ssl.SSLError) for one in below):
+        return Trouble.TLS
+    if any(isinstance(one, TimeoutError) for one in below):
+        return Trouble.SILENCE
+    if any(isinstance(one, smtplib.SMTPResponseException) and 400 <= one.smtp_code < 500 for one in below):
+        return Trouble.LATER
+    return Trouble.OTHER
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    for _ in range(CHAIN_MAX):
+        if found is None:
+            return
+        yield found
+        if isinstance(found, urllib.error.URLError) and isinstance(found.reason, BaseException):
+            yield found.reason
+        found = found.__cause__ or found.__context__
 
 
 @contextmanager

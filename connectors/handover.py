@@ -29,6 +29,8 @@ HEADER_MAX = 256 * 1024
 TEXT_MAX = 1000
 """Characters of a reply that are kept."""
 QUIT_SECONDS = 5.0
+NO_ANSWER = "did not answer in time"
+"""In the text of a ``Said`` of ours, of a server that fell silent."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?=\s|$)")
@@ -241,7 +243,7 @@ class Line:
         if isinstance(error, smtplib.SMTPServerDisconnected) and isinstance(below, OSError):
             error = below
         if isinstance(error, TimeoutError):
-            text = f"{self.host} did not answer in time."
+            text = f"{self.host} {NO_ANSWER}."
         elif isinstance(error, OSError):
             text = f"The connection with {self.host} was lost: {failures.said(str(error)) or type(error).__name__}."
         elif isinstance(error, smtplib.SMTPResponseException):

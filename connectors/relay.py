@@ -75,7 +75,7 @@ class _Session:
 class _Attempt:
     """One call of ``send``. own: the account is told as sender, in place of the message's. line: what its thread uses
     now. given_up: nobody waits for it any more. tls, dsn, reused: of the connection that was used last. down: the
-    account's other mail would fare the same."""
+    account's other mail would fare the same. unopened: why there was no connection."""
 
     parcel: Parcel
     own: bool
@@ -86,10 +86,20 @@ class _Attempt:
     dsn: bool = False
     reused: bool = False
     down: bool = False
+    unopened: Exception | None = None
 
     def decide(self, outcome: Outcome) -> None:
         """For all that have none."""
         self.outcomes.update((one, outcome) for one in self.parcel.recipients if one not in self.outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt. unopened: the ConnectionError, AuthenticationError or ConfigurationError by which there was no
+    connection to send over, else None."""
+
+    result: Result
+    unopened: Exception | None = None
 
 
 class Relay:
@@ -126,6 +136,21 @@ class Relay:
 
     async def send(self, letter: Letter) -> Result:
         """As ``Transport.send``."""
+        return (await self.attempt(letter)).result
+
+    async def sign_in(self) -> None:
+        """Connect, sign in and end, without a message. ConnectionError, AuthenticationError, ConfigurationError."""
+        await self._slots.acquire()
+        connector = self._make()
+
+        def work() -> None:
+            connector.connect()
+            connector.quit_smtp()
+
+        await self._threaded(work, self._slots.release)
+
+    async def attempt(self, letter: Letter) -> Tried:
+        """As ``send``, and why there was no connection."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         await self._slots.acquire()
@@ -134,7 +159,8 @@ class Relay:
             attempt = _Attempt(await self._parcel(letter, own), own)
         except _CutShort:
             self._slots.release()
-            return Result(dict.fromkeys((one.address for one in letter.recipients), _CUT_SHORT), loop.time() - began)
+            cut = Result(dict.fromkeys((one.address for one in letter.recipients), _CUT_SHORT), loop.time() - began)
+            return Tried(cut)
         except BaseException:
             self._slots.release()
             raise
@@ -154,7 +180,7 @@ class Relay:
                 attempt.line.cut()
             raise
         verified = "web-pki" if attempt.tls and self._server.verify else ""
-        return Result(
+        result = Result(
             attempt.outcomes,
             loop.time() - began,
             attempt.tls,
@@ -163,6 +189,7 @@ class Relay:
             destination_down=attempt.down,
             reused=attempt.reused,
         )
+        return Tried(result, attempt.unopened)
 
     async def close(self) -> None:
         """As ``Transport.close``."""
@@ -334,6 +361,7 @@ class Relay:
             server = self._server
             line = Line(connector.smtp, server.host, server.port, timeout=server.timeout, dot_timeout=self._dot_seconds)
         except (AuthenticationError, ConnectionError, ConfigurationError) as error:
+            attempt.unopened = error
             attempt.decide(self._unopened(error))
             attempt.down = True
             return None

@@ -156,7 +156,7 @@ def _bearer(user: str, token: str) -> str:
 
 
 def _xoauth2(user: str, token: str) -> Step:
-    """Google's and Microsoft's XOAUTH2: all in the initial response; a challenge is a refusal, answeretold."""
+    """Google's and Microsoft's XOAUTH2: all in the initial response; a challenge is a refusal, and is not answered."""
     return lambda challenge: _bearer(user, token).encode() if challenge is None else b""
 
 

@@ -6,27 +6,32 @@ import contextlib
 import logging
 import re
 import smtplib
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from connectors import failures
-from connectors.exceptions import ConnectionError, MessageError
+from connectors.exceptions import ConfigurationError, ConnectionError, MessageError
 from connectors.letter import Letter
 from connectors.recipients import Person
+from runtime.limits import Networks, parse_address
 
 log = logging.getLogger("connectors")
 
 IMPLICIT_TLS_PORT = 465
 """RFC 8314 §7.3: TLS from the first byte."""
 
+LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
+
 _DOT = re.compile(rb"^\.", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where and how to connect. tls: STARTTLS is asked for and required, or TLS from the first byte where implicit."""
+    """Where and how to connect. tls: STARTTLS is asked for and required, or TLS from the first byte where implicit.
+    refused: networks in which the server may not be, whatever its name leads to."""
 
     host: str
     port: int
@@ -35,6 +40,7 @@ class Server:
     implicit: bool = False
     verify: bool = True
     ca_file: str | None = None
+    refused: Networks | None = None
 
     def context(self) -> ssl.SSLContext:
         if not self.verify:
@@ -75,9 +81,9 @@ def open_server(server: Server) -> smtplib.SMTP:
         # A name of ours is not looked up: that can take long, and nobody asks for it (RFC 5321 §4.1.3).
         options: dict[str, Any] = {"local_hostname": "[127.0.0.1]", "timeout": server.timeout}
         if server.tls and server.implicit:
-            smtp: smtplib.SMTP = smtplib.SMTP_SSL(server.host, server.port, context=server.context(), **options)
+            smtp: smtplib.SMTP = _kinds(server)[1](server.host, server.port, context=server.context(), **options)
         else:
-            smtp = smtplib.SMTP(server.host, server.port, **options)
+            smtp = _kinds(server)[0](server.host, server.port, **options)
         try:
             smtp.local_hostname = _literal(smtp)
             _greet(smtp)
@@ -93,6 +99,41 @@ def open_server(server: Server) -> smtplib.SMTP:
             smtp.close()
             raise
         return smtp
+
+
+def _kinds(server: Server) -> tuple[type[smtplib.SMTP], type[smtplib.SMTP_SSL]]:
+    """smtplib's classes, or ones that connect to no address in the refused networks."""
+    if server.refused is None:
+        return smtplib.SMTP, smtplib.SMTP_SSL
+    refused: Networks = server.refused
+
+    class Narrowed(smtplib.SMTP):
+        def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+            # Looked up once: what is compared is what is connected to.
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = dict.fromkeys(str(address[0]) for *_, address in found)
+            allowed = [one for one in addresses if not _is_in(refused, one)]
+            if not allowed:
+                raise ConfigurationError(
+                    f"{host} is in a network that nothing is sent to from here ('refused_networks')."
+                )
+            for one in allowed[:-1]:
+                with contextlib.suppress(OSError):
+                    return socket.create_connection((one, port), timeout)
+            return socket.create_connection((allowed[-1], port), timeout)
+
+    class NarrowedSsl(smtplib.SMTP_SSL, Narrowed):
+        """Its own `_get_socket` wraps what the other one gives."""
+
+    return Narrowed, NarrowedSsl
+
+
+def _is_in(networks: Networks, address: str) -> bool:
+    parsed = parse_address(address)
+    if parsed is not None and parsed.is_unspecified:
+        # 0.0.0.0 and :: connect to this machine.
+        return any(own in networks for own in LOOPBACK_ADDRESSES)
+    return address in networks
 
 
 def _greet(smtp: smtplib.SMTP) -> None:

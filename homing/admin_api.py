@@ -43,6 +43,7 @@ GROUPS = {
     "identity": ("identity.", "signin.", "metrics.", "log."),
     "storage": ("storage.", "trace.", "metrics.", "log."),
     "imap": ("imap.", "imaps.", "trace.reads", "signin.", "limits.", "rates.connections", "bans.", "metrics.", "log."),
+    "worker": ("queue.", "worker.", "metrics.", "log."),
 }
 """What begins the keys of the settings that a service shows."""
 

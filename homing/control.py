@@ -12,7 +12,7 @@ from pathlib import Path
 from homing import sockets
 from homing.ports import SERVER, server_codec
 from homing.settings import load_settings
-from homing.sockets import DOORS, ORDER, SUPERVISOR, Socket
+from homing.sockets import DOORS, ORDER, SUPERVISOR, WORKER, Socket
 from runtime.admin import ControlUnreachable, FolderLock, FolderLocked
 
 LOG_WAIT = 20.0
@@ -26,13 +26,14 @@ DRAIN_PATIENCE = 120.0
 
 
 async def end() -> bool:
-    """Drain and end all processes over the data folder, supervisors first, doors before keepers; returns once they have
-    ended. False when none runs."""
+    """Drain and end all processes over the data folder, supervisors first, then workers, doors before keepers; returns
+    once they have ended. False when none runs."""
     folder = load_settings().settings.data
     running = await _running(folder)
     if not running:
         return False
-    for group in ((SUPERVISOR, ""), DOORS, ORDER):
+    # Who works beside the one process has still to tell it what came of the work.
+    for group in ((SUPERVISOR,), (WORKER,), ("",), DOORS, ORDER):
         ending = [one for one in running if one.service in group and await _ask(one, restart=False)]
         async with asyncio.timeout(DRAIN_PATIENCE):
             for one in ending:

@@ -32,6 +32,10 @@ def _parts(name: str) -> tuple[Callable[[Settings], str] | None, Compose]:
             from homing.services import identity
 
             return identity_store, identity.compose
+        case "worker":
+            from homing.services import worker
+
+            return None, worker.compose
         case _:
             from homing.services import storage
 

@@ -123,6 +123,7 @@ def imap_settings(settings: Settings) -> ImapSettings:
         plain_sign_in=settings.signin.plaintext,
         scram=settings.signin.scram,
         message_max=settings.imap.message_max,
+        message_limit=settings.imap.message_limit or None,
         connections_max=settings.imap.connections_max,
         connections_per_address=settings.limits.connections_per_address,
         exempt_networks=settings.exempt,
@@ -132,6 +133,8 @@ def imap_settings(settings: Settings) -> ImapSettings:
         proxy_networks=settings.proxy.networks,
         version=__version__,
         record_reads=settings.trace.reads,
+        # RFC 5321 §4.5.1: that address is always there
+        administrator=f"mailto:postmaster@{settings.domain}",
     )
 
 

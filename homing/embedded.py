@@ -11,6 +11,8 @@ from homing.doors import listening, make_gate, make_imap, make_smtp
 from homing.figures import more_figures
 from homing.first_run import make_first_logins
 from homing.gauges import StorageGauges
+from homing.integrations import http_api as integrations_api
+from homing.integrations.making import make_integrations
 from homing.keepers import (
     check_embedded,
     folder_of,
@@ -19,6 +21,7 @@ from homing.keepers import (
     in_folder,
     open_notes,
     open_overrides,
+    open_queue,
     open_resolver,
     open_storage,
     open_turns,
@@ -34,6 +37,7 @@ from homing.purge import PURGE_TURN_SECONDS, Purge
 from homing.scrub import Scrub
 from homing.settings import load_settings
 from homing.sts import own_policy
+from homing.tasks import add_routes, make_worker
 from homing.tracing import http_api as trace_api
 from homing.turns import Turn
 from homing.wellknown import http_api as wellknown
@@ -111,6 +115,10 @@ async def _serve() -> bool:
         notes = await patiently("the store of notes", lambda: open_notes(settings, own))
         stack.push_async_callback(notes.close)
         outbound = make_outbound(this, identity, storage, notes)
+        integrations = make_integrations(this, identity, storage, gate, settings.data if in_folder(own) else None)
+        queue = await patiently("the queue of tasks", lambda: open_queue(settings, storage))
+        stack.push_async_callback(queue.close)
+        worker = make_worker(this, queue, identity, storage)
         rest = http_api.make_rest(this, identity)
         port = settings.rest.port
         server = None if port is None else http_api.serve_rest(this, rest, port, tls)
@@ -128,14 +136,16 @@ async def _serve() -> bool:
             clock=this.clock,
             save=http_api.saving(this),
             healthy=lambda: running.ready,
-            more=more_figures(storage, outbound.runner, imap),
+            more=more_figures(storage, outbound.runner, worker, imap),
         )
         of_trace = trace_api.router(storage, identity, rest.guard, this.clock)
         rest.add(
             [of_smtp, of_trace, imap_api.router(imap, storage, rest.guard), identity_admin.router(identity, rest.guard)]
         )
         rest.add([bans_admin.router(identity, rest.guard)])
+        rest.add([integrations_api.router(integrations, identity, rest.guard)])
         rest.add([queue_api.router(storage, rest.guard, this.clock, settings.connector_names)])
+        add_routes(this, rest, queue, gate)
         rest.add([wellknown.router(identity, own_policy(settings)), doctor_api.router(doctor, rest.guard)])
         control = ControlServer(
             settings.data,
@@ -156,6 +166,8 @@ async def _serve() -> bool:
             smtp,
             imap,
             *outbound.services,
+            integrations.outbox,
+            worker,
             doctor,
         ]
         services += [] if server is None else [server]

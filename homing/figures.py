@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from connectors.tasks.http_api import TaskFigures, figures_of
+from connectors.tasks.worker import Worker
 from homing.admin_api import Index, index
 from identity.http_api import is_admin
 from identity.model import Principal
@@ -38,6 +40,7 @@ class KeptStats(Stats):
     spool_held: int
     spool_oldest: float | None
     outbound: Outbound
+    tasks: TaskFigures
     index: Index
 
 
@@ -48,7 +51,7 @@ class AllStats(KeptStats):
     active_sessions: int
 
 
-def more_figures(storage: Storage, runner: Runner, imap: ImapService | None) -> MoreFigures:
+def more_figures(storage: Storage, runner: Runner, worker: Worker, imap: ImapService | None) -> MoreFigures:
     """What `GET /api/stats` tells an administrator besides SMTP's own figures. imap: where it is in this process."""
 
     async def add(own: Stats, caller: Principal) -> Stats:
@@ -65,6 +68,7 @@ def more_figures(storage: Storage, runner: Runner, imap: ImapService | None) -> 
             "spool_held": kept.spool_held,
             "spool_oldest": kept.spool_oldest,
             "outbound": _outbound(runner),
+            "tasks": figures_of(worker),
             "index": index(kept),
         }
         if imap is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from connectors.tasks.port import TaskQueue
 from identity.port import Identity
 from identity.port import Unavailable as IdentityUnavailable
 from storage.port import Storage
@@ -38,6 +39,11 @@ def identity_check(identity: Identity, *, needed: bool = True) -> Check:
 def storage_check(storage: Storage, *, needed: bool = True) -> Check:
     """Does storage answer, its store included?"""
     return Check(lambda: storage.usage(NOBODY), needed)
+
+
+def queue_check(queue: TaskQueue, *, needed: bool = True) -> Check:
+    """Does the queue of tasks answer?"""
+    return Check(queue.waiting, needed)
 
 
 class Health:

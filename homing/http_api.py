@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
+from connectors.tasks import http_api as tasks_api
 from homing import __version__
 from homing.gauges import show_requests
 from homing.overrides import OverrideRefused, OverridesUnavailable
@@ -83,6 +84,7 @@ def _problems() -> dict[type[Exception], Callable[[Exception], Problem]]:
     return {
         StorageUnavailable: lambda _error: Problem(503, "Storage cannot answer now; try again.", 5.0),
         StorageRefused: lambda error: Problem(422, str(error)),
+        **tasks_api.problems(),
         OverrideRefused: lambda error: Problem(422, str(error)),
         OverridesUnavailable: lambda _error: Problem(503, "Settings cannot be kept or read now; try again.", 5.0),
     }

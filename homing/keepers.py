@@ -11,6 +11,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import structlog
 
+from connectors.tasks.port import TaskQueue
+from connectors.tasks.port import Unavailable as QueueUnavailable
 from homing.connect import connect_notes, connect_overrides, connect_turns
 from homing.overrides import Overrides, OverridesUnavailable
 from homing.settings import Settings
@@ -35,12 +37,20 @@ EXIT_UNAVAILABLE = 69
 TOKEN_MIN = 16
 STORES = ("sqlite", "mongodb", "mongodb+srv")
 REACHED = ("http",)
+QUEUES = ("redis", "rediss")
 WAIT_SECONDS = 60.0
 """How long a process waits at its start for a database that is not there yet."""
 WAIT_PAUSE = 1.0
 DAY = 86400.0
 
-AWAY = (IdentityUnavailable, StorageUnavailable, OverridesUnavailable, TurnsUnavailable, NotesUnavailable)
+AWAY = (
+    IdentityUnavailable,
+    StorageUnavailable,
+    OverridesUnavailable,
+    TurnsUnavailable,
+    NotesUnavailable,
+    QueueUnavailable,
+)
 """What says that something is not there now."""
 
 log = structlog.get_logger("homing")
@@ -48,11 +58,8 @@ log = structlog.get_logger("homing")
 
 def check_urls(settings: Settings) -> None:
     """Raises StartError where a setting names what there is not."""
-    if settings.queue.url is not None:
-        raise StartError(
-            "queue.url is for the asynchronous sending API, which this release does not have: leave it empty.",
-            exit_code=EXIT_CONFIG,
-        )
+    if settings.queue.url is not None and scheme(settings.queue.url) not in QUEUES:
+        raise _misset("queue.url", settings.queue.url, "looks like redis://host:6379/0, or is empty")
     for key, url in (("storage.url", settings.storage.url), ("identity.url", settings.identity.url)):
         if url is not None and scheme(url) not in (*STORES, *REACHED):
             raise _misset(
@@ -227,6 +234,16 @@ async def open_notes(settings: Settings, url: str) -> Notes:
     token = service_token(settings) if is_service(url) else ""
     try:
         return await connect_notes(url, token=token, seconds=settings.smtp.timeout)
+    except ValueError as error:
+        raise StartError(f"{error}.", exit_code=EXIT_CONFIG) from error
+
+
+async def open_queue(settings: Settings, storage: Storage) -> TaskQueue:
+    """The queue of the asynchronous sending API. The caller closes what is returned; storage stays the caller's."""
+    from connectors.tasks.connect import connect
+
+    try:
+        return await connect(settings.queue.url, storage, waiting_max=settings.queue.waiting_max)
     except ValueError as error:
         raise StartError(f"{error}.", exit_code=EXIT_CONFIG) from error
 

@@ -18,6 +18,8 @@ from runtime.config import ConfigError, Loaded, Row, entries, near
 
 NEVER = frozenset({"data", "service.token", "mongodb.url", "identity.url", "storage.url"})
 """What says where overrides are kept, or opens the way there, cannot be one."""
+SECRET = frozenset({"secrets.key", "secrets.old"})
+"""What opens the secrets in the very store that overrides are kept in: neither."""
 REFRESH_SECONDS = 2.0
 """How often a process looks for changes that others made: all have them within 5 seconds."""
 PATIENCE_SECONDS = 5.0
@@ -225,6 +227,8 @@ def _check_key(key: str, value: str | None) -> None:
         raise OverrideRefused(f"There is no setting {key}.{near(key, known)}")
     if value is not None and key in NEVER:
         raise OverrideRefused(f"{key} is set by file or environment only: it says where overrides are kept.")
+    if value is not None and key in SECRET:
+        raise OverrideRefused(f"{key} is set by file or environment only: it opens what is kept beside the overrides.")
 
 
 async def forget(overrides: Overrides, key: str) -> bool:

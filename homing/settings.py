@@ -10,9 +10,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from homing.integrations.settings import Secrets, Sending
 from homing.providers import ConnectorSettings
-from identity.limiting.rates import Rate
-from identity.limiting.rates import parse as parse_rate
+from homing.queuesettings import Queue, Worker
+from homing.ratesettings import Bans, Rates
 from runtime.config import (
     ConfigError,
     Env,
@@ -25,9 +26,11 @@ from runtime.config import (
     Port,
     Size,
     Words,
+    entries,
     load,
     setting,
 )
+from runtime.dotenv import read_dotenv
 from runtime.limits import LOOPBACK, Networks
 from smtp.outbound.routetext import no_connector, read_route
 from smtp.outbound.settings import OutboundSettings
@@ -36,6 +39,7 @@ from smtp.settings import SmtpSettings
 PREFIX = "HOMING"
 FILE_VARIABLE = "HOMING_CONFIG"
 DEFAULT_FILE = Path("homing.toml")
+DOTENV = Path(".env")
 MIB = 1024 * 1024
 
 
@@ -74,15 +78,10 @@ def _lmtp_port(port: int | None) -> int | None:
     return port
 
 
-def _rate(value: object) -> object:
-    return value if value is None or isinstance(value, Rate) else parse_rate(str(value))
-
-
 DomainName = Annotated[str, AfterValidator(_domain)]
 NetworkList = Annotated[Words, AfterValidator(_networks)]
 AddressList = Annotated[Words, AfterValidator(_addresses)]
 Host = Annotated[str, BeforeValidator(_host)]
-RateText = Annotated[Rate | None, BeforeValidator(_rate)]
 
 
 PROXIED = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps")
@@ -171,6 +170,10 @@ class Dns(Group):
     timeout: float = setting(5.0, "Seconds to wait for one answer.", gt=0, le=60)
 
 
+MESSAGE_LIMIT_MIN = 1000
+"""The smallest limit that clients know what to do with (RFC 9738 §3)."""
+
+
 class Imap(Group):
     """Reading mail."""
 
@@ -179,9 +182,23 @@ class Imap(Group):
         1860.0, "A client silent for so long is signed out. RFC 3501 asks for at least 1800.", ge=1800
     )
     message_max: Size = setting(50 * MIB, "Octets of the largest message that a client may APPEND.", ge=65536)
+    message_limit: int = setting(
+        0,
+        "Messages that one command may work on, which clients are told of (RFC 9738: MESSAGELIMIT); 0 for no limit, and"
+        " else 1000 or more. Clients that do not know it see only the newest so many of a larger mailbox.",
+        ge=0,
+    )
     connections_max: int = setting(5000, "Connections at the same time, all addresses together.", ge=1)
     rest_port: Port = setting(8003, "REST of `homing serve imap`; in one process `rest.port` serves all.")
     sessions_per_account: int = setting(100, "Connections that one account may have signed in.", ge=1)
+
+    @field_validator("message_limit")
+    @classmethod
+    def _not_too_few(cls, limit: int) -> int:
+        # RFC 9738 §3
+        if 0 < limit < MESSAGE_LIMIT_MIN:
+            raise ValueError(f"is 0, or {MESSAGE_LIMIT_MIN} or more")
+        return limit
 
 
 class Imaps(Group):
@@ -231,36 +248,6 @@ class Limits(Group):
     connections_per_address: int = setting(
         50, "Connections of one address to one door (IPv6: of one /64). Trusted networks are exempt.", ge=1
     )
-
-
-class Rates(Group):
-    """How much of something one client may do in how long: "100/1h", "5/30s", "2000/1d"; empty or "off" for no limit.
-    Who has used up a rate is told to come again, and when. IPv6 addresses count by their /64; loopback and trusted
-    networks are exempt from all but the rates of an account. See limits.md."""
-
-    connections: RateText = setting("300/1m", "Connections of one address to one door.", live=True)
-    address: RateText = setting("1000/1h", "Messages from one address whose sender has not signed in.", live=True)
-    network: RateText = setting("5000/1h", "The same from one network (IPv4: one /24, IPv6: one /48).", live=True)
-    recipients: RateText = setting("5000/1h", "Recipients named by one address, likewise.", live=True)
-    sender: RateText = setting(
-        "1000/1h", "Messages in the name of one sender's address, wherever they come from.", live=True
-    )
-    account: RateText = setting("2000/1h", "Messages of one account that has signed in.", live=True)
-    account_recipients: RateText = setting("20000/1d", "Recipients of one account that has signed in.", live=True)
-
-
-class Bans(Group):
-    """When an address is banned by itself: for more of something than these rates allow, from there, without having
-    signed in. Loopback, trusted networks and addresses from which an account has signed in well lately can still sign
-    in. `homing ban` shows, makes and lifts bans. See limits.md."""
-
-    sign_ins: RateText = setting("30/1h", "Different wrong passwords. Empty: no ban for these.", live=True)
-    recipients: RateText = setting("50/1h", "Different recipients that there are not. Empty: likewise.", live=True)
-    errors: RateText = setting("20/1h", "Connections ended for too many errors. Empty: likewise.", live=True)
-    first: float = setting(
-        600.0, "Seconds of the first ban; each further one within 30 days is four times as long.", live=True, ge=1
-    )
-    longest: float = setting(604800.0, "Seconds of the longest of them.", live=True, ge=1, le=31536000)
 
 
 class Metrics(Group):
@@ -378,12 +365,6 @@ class Mongodb(Group):
     )
 
 
-class Queue(Group):
-    """For the asynchronous sending API."""
-
-    url: OptionalText = setting(None, "Leave it empty: this release does not have that API yet.", env=["QUEUE_URL"])
-
-
 class Trace(Group):
     """The record of what became of each message: see docs/trace.md."""
 
@@ -453,6 +434,8 @@ class Settings(Group):
         "Accounts at other providers through which mail is sent on, a table `[connectors.NAME]` for each in the file;"
         " the route `connector:NAME` of `outbound.routes`, or of one message, leads there. See outbound.md.",
     )
+    sending: Sending = Field(default=Sending(), description=Sending.__doc__)
+    secrets: Secrets = Field(default=Secrets(), description=Secrets.__doc__)
     dns: Dns = Field(default=Dns(), description=Dns.__doc__)
     imap: Imap = Field(default=Imap(), description=Imap.__doc__)
     imaps: Imaps = Field(default=Imaps(), description=Imaps.__doc__)
@@ -471,6 +454,7 @@ class Settings(Group):
     identity: Identity = Field(default=Identity(), description=Identity.__doc__)
     mongodb: Mongodb = Field(default=Mongodb(), description=Mongodb.__doc__)
     queue: Queue = Field(default=Queue(), description=Queue.__doc__)
+    worker: Worker = Field(default=Worker(), description=Worker.__doc__)
     trace: Trace = Field(default=Trace(), description=Trace.__doc__)
     doctor: Doctor = Field(default=Doctor(), description=Doctor.__doc__)
     log: Log = Field(default=Log(), description=Log.__doc__)
@@ -521,12 +505,19 @@ def admin_password(settings: Settings) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
+def _environment() -> Mapping[str, str]:
+    """The environment, over what `.env` where the process runs says of settings."""
+    names = {env.name for entry in entries(Settings, PREFIX) for env in entry.env}
+    said = read_dotenv(DOTENV)
+    return {k: v for k, v in said.items() if k in names or k.startswith(f"{PREFIX}_")} | os.environ
+
+
 def load_settings(
     environ: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None
 ) -> Loaded[Settings]:
     """The settings of this process. The file is HOMING_CONFIG's, or `homing.toml` where the process runs, if it is
-    there. Raises ConfigError."""
-    environment = os.environ if environ is None else environ
+    there. environ: None for the process's own, with what `.env` there says besides. Raises ConfigError."""
+    environment = _environment() if environ is None else environ
     named = environment.get(FILE_VARIABLE)
     file = Path(named) if named else DEFAULT_FILE if DEFAULT_FILE.is_file() else None
     if named and not Path(named).is_file():

@@ -13,7 +13,9 @@ from runtime.admin import SOCKET_NAME, ControlClient, make_folder
 
 FOLDER = "run"
 SUPERVISOR = "supervisor"
-DOORS = ("smtp", "imap")
+WORKER = "worker"
+DOORS = ("smtp", "imap", WORKER)
+"""What the keepers outlive: the doors, and who sends the tasks that came in by them."""
 KEEPERS = ("storage", "identity")
 ORDER = (*KEEPERS, *DOORS)
 """Keepers begin first, and end last."""

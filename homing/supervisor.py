@@ -24,7 +24,7 @@ from homing.sockets import DOORS, KEEPERS, ORDER, SUPERVISOR
 from runtime.admin import ControlServer, Served
 from runtime.log import LogLine
 
-COLOURS = {"smtp": "cyan", "imap": "green", "identity": "magenta", "storage": "yellow"}
+COLOURS = {"smtp": "cyan", "imap": "green", "identity": "magenta", "storage": "yellow", "worker": "blue"}
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 GOOD_SECONDS = 60.0

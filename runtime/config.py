@@ -47,10 +47,12 @@ class Group(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Env:
-    """A further environment variable of a setting, not looked at where the variable `unless` is set."""
+    """A further environment variable of a setting, not looked at where the variable `unless` is set, nor where
+    `beside` is not, or is empty."""
 
     name: str
     unless: str | None = None
+    beside: str | None = None
 
 
 def setting(
@@ -65,7 +67,11 @@ def setting(
     """A field. `env`: further variables. `live`: a change takes effect while running. `secret`: what was given is not
     repeated when it is wrong (that of a SecretStr never is). `bounds`: pydantic's ge, le, …"""
     further = [Env(name) if isinstance(name, str) else name for name in env]
-    extra: JsonDict = {"env": [[name.name, name.unless] for name in further], "live": live, "secret": secret}
+    extra: JsonDict = {
+        "env": [[name.name, name.unless, name.beside] for name in further],
+        "live": live,
+        "secret": secret,
+    }
     return Field(default=default, description=description, json_schema_extra=extra, **bounds)
 
 
@@ -305,7 +311,9 @@ def _named(known: Mapping[str, Entry], environ: Mapping[str, str], prefix: str, 
     for key, entry in known.items():
         owned.update(env.name for env in entry.env)
         for env in entry.env:
-            if env.name in environ and (env.unless is None or env.unless not in environ):
+            if env.name not in environ or (env.unless is not None and env.unless in environ):
+                continue
+            if env.beside is None or environ.get(env.beside):
                 found[key] = env.name
                 break
     for name in environ:
@@ -423,7 +431,10 @@ def manual(model: type[Group], prefix: str) -> str:
             if described.get(name):
                 lines += [str(described[name]), ""]
         names = ", ".join(
-            f"`{env.name}`" + (f" (unless `{env.unless}` is set)" if env.unless else "") for env in entry.env
+            f"`{env.name}`"
+            + (f" (unless `{env.unless}` is set)" if env.unless else "")
+            + (f" (where `{env.beside}` is set)" if env.beside else "")
+            for env in entry.env
         )
         default = f"`{shown(entry.default)}`" if shown(entry.default) else "empty"
         live = " Changeable while running." if entry.live else ""

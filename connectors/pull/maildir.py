@@ -193,7 +193,6 @@ def _content(path: str) -> Iterator[bytes]:
         exact = exact or first.endswith(b"\r\n")
         file.seek(0)
         last = b""
-        last = b""
         # Half of a piece: each LF may become two octets.
         while piece := file.read(PIECE if exact else PIECE // 2):
             yield piece if exact else _with_crlf(piece, last)

@@ -40,6 +40,7 @@ COMMON_KEYS = frozenset(
         "use_ssl",
         "verify_ssl",
         "ca_file",
+        "refused_networks",
     }
 )
 
@@ -94,6 +95,7 @@ class BaseSMTPConnector(ABC):
             implicit=checks.flag(self.config, "use_ssl", port == submission.IMPLICIT_TLS_PORT, where),
             verify=checks.flag(self.config, "verify_ssl", True, where),
             ca_file=checks.optional_text(self.config, "ca_file", where),
+            refused=checks.networks(self.config, "refused_networks", where),
         )
         self._submitter = Submitter(server, self._sign_in, _connection_failed)
         self._smtp: smtplib.SMTP | None = None

@@ -6,6 +6,7 @@ import typer
 
 from homing.cli import (
     alias,
+    app_password,
     ban,
     config,
     doctor,
@@ -15,6 +16,7 @@ from homing.cli import (
     migrate,
     send,
     serve,
+    sharing,
     spool,
     tracing,
     user,
@@ -45,7 +47,9 @@ importing.register(app)
 exporting.register(app)
 app.add_typer(domain.app, name="domain")
 app.add_typer(user.app, name="user")
+app.add_typer(app_password.app, name="app-password")
 app.add_typer(alias.app, name="alias")
+app.add_typer(sharing.app, name="mailbox")
 app.add_typer(ban.app, name="ban")
 app.add_typer(spool.app, name="queue")
 

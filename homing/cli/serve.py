@@ -20,6 +20,7 @@ class Service(StrEnum):
     IMAP = "imap"
     IDENTITY = "identity"
     STORAGE = "storage"
+    WORKER = "worker"
 
 
 def register(main: typer.Typer) -> None:
@@ -35,6 +36,12 @@ def register(main: typer.Typer) -> None:
         " HOMING_SERVICE_TOKEN is the same for all services, IDENTITY_URL and STORAGE_URL say where the doors reach the"
         " keepers, and MONGODB_URL where the keepers keep their data. SIGTERM or Ctrl-C drains and ends it.",
     )(serve)
+    main.command(
+        "worker",
+        epilog="Examples: homing worker · SMTP_HOST=smtp.example.net SMTP_USER=me SMTP_PASS=secret homing worker. As"
+        " many as are wanted: beside `homing up`, over its data folder; or, with HOMING_SERVICE_TOKEN, as `homing serve"
+        " worker`, on any machines that reach identity and storage.",
+    )(worker)
     main.command("down", epilog="Example: homing down")(down)
     main.command("restart", epilog="Examples: homing restart · homing restart imap")(restart)
     main.command("logs", epilog="Examples: homing logs --follow · homing logs smtp")(logs)
@@ -78,6 +85,20 @@ def serve(
             status = supervise(names)
         if status:
             raise typer.Exit(status)
+
+
+def worker() -> None:
+    """Start a process that sends the tasks of the asynchronous sending API, and nothing else."""
+    with told():
+        from homing.services import beside
+        from homing.settings import load_settings
+
+        if beside.is_beside(load_settings().settings):
+            beside.main()
+        else:
+            from homing.distributed import main
+
+            main(Service.WORKER.value, supervised=False)
 
 
 def down() -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The accounts.", no_args_is_help=True)
 Address = Annotated[str, typer.Argument(help="Whole (ann@example.org), or a name of the default domain.")]
 FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
+Capabilities = Annotated[
+    list[str] | None, typer.Argument(help="Names as CAPABILITY tells them; none takes the mask away.")
+]
 Quota = Annotated[str | None, typer.Option(help='How much mail it may keep, such as "5 GiB"; no limit when left out.')]
 
 
@@ -130,6 +133,7 @@ def show(
                     "role": one.role.value,
                     "quota": one.quota,
                     "enabled": one.enabled,
+                    "mask": list(one.mask),
                 }
                 for one in accounts
             ]
@@ -196,6 +200,28 @@ def quota(
 
     with_access(work)
     typer.echo(f"{address} may keep {limit or 'any amount of mail'}.")
+
+
+@app.command(
+    "mask",
+    epilog="Examples: homing user mask ann@example.org UIDONLY COMPRESS=DEFLATE · homing user mask ann@example.org"
+    " (nothing is masked any more)",
+)
+def mask(address: Address, capabilities: Capabilities = None) -> None:
+    """Set which IMAP capabilities are neither offered to its sign-ins nor taken from them, for a program that breaks on
+    them. It holds from the next sign-in on."""
+    names = capabilities or []
+
+    async def work(access: Access) -> Account:
+        account = await access.identity.find_account(address)
+        return await access.identity.update_account(account.id, mask=names)
+
+    typer.echo(told_mask(address, with_access(work).mask))
+
+
+def told_mask(what: str, mask: tuple[str, ...]) -> str:
+    """One sentence."""
+    return f"Masked for {what}: {' '.join(mask) or 'nothing'}."
 
 
 @app.command("remove", epilog="Example: homing user remove ann@example.org --yes")

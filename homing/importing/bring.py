@@ -29,6 +29,7 @@ from storage.model import (
     StagedBlob,
     Want,
 )
+from storage.names import canonical
 from storage.port import Reason, Refused, Storage, Unavailable
 
 T = TypeVar("T")
@@ -369,7 +370,8 @@ def _target(folder: Folder, noted: Noted | None, mailboxes: Sequence[Mailbox]) -
     for mailbox in mailboxes:
         if folder.special_use is not None and mailbox.special_use == folder.special_use:
             return mailbox
-    return next((mailbox for mailbox in mailboxes if mailbox.name == folder.name), None)
+    name = canonical(folder.name)
+    return next((mailbox for mailbox in mailboxes if mailbox.name == name), None)
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -124,7 +124,7 @@ async def serve(name: str, store: Callable[[Settings], str] | None, compose: Com
             CONFIG: Served(config_codec(), keeper),
             **parts.further,
         }
-        services: list[Service] = [LoopLag(this.metrics), keeper, *parts.services, _Control(this, ports)]
+        services: list[Service] = [LoopLag(this.metrics), keeper, *parts.services, Control(this, ports)]
         if supervised:
             services.append(_Supervised(running))
         return await running.run(this, services)
@@ -147,7 +147,7 @@ async def _saved_settings(
     return overrides, keeper, await keeper.open(PATIENCE_SECONDS)
 
 
-class _Control:
+class Control:
     """The control socket of the process; a service that keeps nothing does without, where the folder cannot be
     written."""
 

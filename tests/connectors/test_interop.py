@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from connectors.messaging.smtp import GmailConnector
 from connectors.relay import Relay
 from connectors.smtp_connector import BaseSMTPConnector, BasicSMTPConnector
 from smtp.outbound.transport import Status
-from tests.connectors.certs import Certs
+from tests.connectors.certs import Certs, make
 from tests.connectors.conftest import path_of
 from tests.connectors.mailhost import PASSWORD, Host, dovecot, mailhost
 from tests.connectors.servers import TokenServer
@@ -49,21 +50,33 @@ def programs() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """Not below pytest's own, which the next pytest that begins closes to the servers' users. And short: paths of
+    sockets have a hundred octets at most."""
+    with TemporaryDirectory() as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="module")
+def certs(folder: Path) -> Certs:
+    (folder / "certs").mkdir()
+    return make(folder / "certs", ["127.0.0.1", "localhost"])
+
+
+@pytest.fixture(scope="module")
 def endpoint(certs: Certs) -> Iterator[TokenServer]:
     with TokenServer(certs.context()) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def host(
-    programs: dict[str, str], tmp_path_factory: pytest.TempPathFactory, certs: Certs, endpoint: TokenServer
-) -> Iterator[Host]:
+def host(programs: dict[str, str], folder: Path, certs: Certs, endpoint: TokenServer) -> Iterator[Host]:
     for path in (certs.ca, certs.cert, certs.key):
         path.chmod(0o644)
         for parent in path.parents:
             if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
                 parent.chmod(parent.stat().st_mode | 0o011)
-    with mailhost(programs, tmp_path_factory.mktemp("mailhost"), certs, endpoint.tokeninfo) as made:
+    with mailhost(programs, folder / "host", certs, endpoint.tokeninfo) as made:
         yield made
 
 
@@ -252,13 +265,9 @@ def test_every_method_that_reads(host: Host, certs: Certs, port: str) -> None:
         assert imap.select_mailbox("INBOX") == count - 1
 
 
-def test_a_server_without_move_and_uidplus(
-    programs: dict[str, str], host: Host, certs: Certs, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    # Its sockets are below: their paths have a hundred octets at most.
-    folder = tmp_path_factory.mktemp("d") / "dovecot"
+def test_a_server_without_move_and_uidplus(programs: dict[str, str], host: Host, certs: Certs, folder: Path) -> None:
     offers = "IMAP4rev1 SASL-IR LITERAL+"
-    with dovecot(programs["dovecot"], programs["doveadm"], folder, certs, capability=offers) as (_, port):
+    with dovecot(programs["dovecot"], programs["doveadm"], folder / "plain", certs, capability=offers) as (_, port):
         config = common(port, certs) | {"username": BOB, "password": PASSWORD}
         with create_connector("imap", config).connection() as imap:
             client = imap._mailbox._client

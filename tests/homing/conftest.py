@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
+
+from tests import forking
 
 ROOT = Path(__file__).parents[2]
 LISTENERS = ("SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "REST")
@@ -70,14 +71,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
 
     def go(**more: str) -> Up:
         folder = tmp_path / "data"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "homing", "up"],
-            stdout=subprocess.PIPE,
-            stderr=(tmp_path / "log").open("a"),
-            text=True,
-            env=environment(folder, **more),
-            cwd=tmp_path,
-        )
+        with (tmp_path / "log").open("a") as log:
+            process = forking.Popen(
+                (*forking.HOMING, "up"),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment(folder, **more),
+                cwd=tmp_path,
+            )
         up = Up(process, folder)
         running.append(up)
         assert process.stdout is not None

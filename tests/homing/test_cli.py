@@ -67,6 +67,24 @@ def test_a_user_from_add_to_remove(homing: Homing, domain: str) -> None:
     assert list(users(homing)) == ["ann@example.org"]
 
 
+def test_masks_and_app_passwords(homing: Homing, domain: str) -> None:
+    homing("user", "add", "ann@example.org", "--generate")
+    assert (
+        "Masked for ann@example.org: MOVE UIDONLY."
+        in homing("user", "mask", "ann@example.org", "uidonly", "MOVE").stdout
+    )
+    assert users(homing)["ann@example.org"]["mask"] == ["MOVE", "UIDONLY"]
+    assert "nothing" in homing("user", "mask", "ann@example.org").stdout
+    shown = homing("app-password", "add", "ann@example.org", "phone", "--mask", "ID").stdout
+    assert len(shown.split("Password: ")[1].strip()) >= 20
+    homing("app-password", "mask", "ann@example.org", "phone", "UIDONLY")
+    (phone,) = json.loads(homing("app-password", "list", "ann@example.org", "--json").stdout)
+    assert (phone["name"], phone["mask"], phone["last_used"]) == ("phone", ["UIDONLY"], None)
+    assert "UIDONLY" in homing("app-password", "list", "ann@example.org").stdout
+    homing("app-password", "revoke", "ann@example.org", phone["id"])
+    assert "no app password" in homing("app-password", "revoke", "ann@example.org", "phone", status=1).stderr
+
+
 def test_a_generated_password_is_shown(homing: Homing, domain: str) -> None:
     shown = homing("user", "add", "ann@example.org", "--generate").stdout
     assert len(shown.split("Password: ")[1].strip()) >= 20
@@ -210,6 +228,28 @@ def test_aliases(homing: Homing, domain: str) -> None:
     assert json.loads(homing("alias", "list", "--json").stdout) == []
 
 
+def test_shared_mailboxes(homing: Homing, domain: str) -> None:
+    for name in ("ann", "bob"):
+        homing("user", "add", f"{name}@example.org", "--generate")
+    ann, bob = "ann@example.org", "bob@example.org"
+    assert "is shared with" in homing("mailbox", "share", ann, "Sent", bob, "lrd").stdout
+    homing("mailbox", "share", ann, "Archive", "anyone", "l")
+    assert json.loads(homing("mailbox", "shares", ann, "--json").stdout) == [
+        {"owner": ann, "mailbox": "Archive", "with": "anyone", "rights": "l"},
+        {"owner": ann, "mailbox": "Sent", "with": bob, "rights": "lrted"},
+    ]
+    assert [one["mailbox"] for one in json.loads(homing("mailbox", "shares", bob, "--json").stdout)] == [
+        "Archive",
+        "Sent",
+    ]
+    assert "Archive" in homing("mailbox", "shares", bob).stdout
+    assert "no longer shared" in homing("mailbox", "share", ann, "Sent", bob, "none").stdout
+    assert "no rights" in homing("mailbox", "share", ann, "Sent", bob, "lrz", status=2).stderr
+    assert "always has all rights" in homing("mailbox", "share", ann, "Sent", ann, "l", status=1).stderr
+    assert "no such mailbox" in homing("mailbox", "share", ann, "nowhere", bob, "l", status=1).stderr
+    assert "no such account" in homing("mailbox", "share", ann, "Sent", "zoe@example.org", "l", status=1).stderr
+
+
 def test_overrides(homing: Homing, monkeypatch: pytest.MonkeyPatch) -> None:
     def row(key: str) -> tuple[str, str]:
         rows = {one["key"]: one for one in json.loads(homing("config", "--json").stdout)}
@@ -251,7 +291,7 @@ def test_check(homing: Homing, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [
-        ("QUEUE_URL", "redis://elsewhere", "asynchronous sending API"),
+        ("QUEUE_URL", "amqp://elsewhere", "redis://host:6379/0"),
         ("MONGODB_URL", "http://elsewhere:8002", "looks like mongodb://"),
         ("MONGODB_URL", "mongodb://elsewhere:none/homing", "not a MongoDB URL"),
         ("STORAGE_URL", "ftp://elsewhere", "the scheme 'ftp'"),

@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from connectors.pull.maildir import MaildirSource
 from connectors.pull.mbox import MboxSource
-from connectors.pull.source import Source
+from connectors.pull.source import Folder, Source
 from homing.cli.migrate import Plain
 from homing.exporting.export import export
 from homing.exporting.forms import MaildirForm
@@ -308,6 +309,23 @@ async def test_a_second_pass_brings_what_is_new_and_changed(tmp_path: Path, stor
         (flags.SEEN, ()),
         (0, ()),
     ]
+
+
+async def test_a_folder_whose_name_is_not_composed(tmp_path: Path, storage: SqliteStorage) -> None:
+    class Decomposed(MaildirSource):
+        """As a file system may give names."""
+
+        def folders(self) -> list[Folder]:
+            return [replace(folder, name="Cafe\u0301") for folder in super().folders()]
+
+    source = Decomposed(maildir(tmp_path / "m", 2))
+    done, _ = await brought(storage, "ann", source, tmp_path / "data")
+    assert done.brought == 2
+    assert (await storage.mailbox("ann", "Caf\u00e9")).messages == 2
+    # another ledger, which knows nothing of the first pass
+    done, outcome = await brought(storage, "ann", source, tmp_path / "other")
+    assert not done.refused
+    assert [row.mailbox for row in outcome.rows] == ["Caf\u00e9"]
 
 
 async def test_a_mailbox_that_was_renamed_or_deleted_here(tmp_path: Path, storage: SqliteStorage) -> None:

@@ -45,6 +45,7 @@ from storage.model import (
     Want,
 )
 from storage.port import Storage, Unavailable
+from tests import forking
 from tests.mongo import dropped, mongo_url
 from tests.storage.consistency import problems
 
@@ -132,7 +133,7 @@ def run(folder: Path, *arguments: str, status: int | None = 0) -> subprocess.Com
 
 
 def ended(folder: Path, words: list[str], data: Path, status: int | None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(words, text=True, capture_output=True, env=environment(data), cwd=folder, timeout=300)
+    done = forking.run(words, env=environment(data), cwd=folder, timeout=300)
     assert status is None or done.returncode == status, (done.returncode, done.stdout, done.stderr)
     return done
 

@@ -17,9 +17,9 @@ from runtime.log import MASK, BugCounter, RecentLines, configure, masked
 @pytest.fixture(autouse=True)
 def undo() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, config = root.handlers[:], root.level, structlog.get_config()
     yield
-    structlog.reset_defaults()
+    structlog.configure(**config)
     root.handlers[:] = handlers
     root.setLevel(level)
 

@@ -34,7 +34,6 @@ from pymongo.monitoring import ConnectionCheckOutStartedEvent, PoolClearedEvent
 
 from runtime.mongo import (
     OPERATION_SECONDS,
-    SELECT_SECONDS,
     TEXT_LIMIT,
     Index,
     Mongo,
@@ -128,10 +127,10 @@ async def test_a_url_that_is_none_is_a_value_error(url: str) -> None:
 
 
 async def test_no_server_is_told_within_the_time_of_choosing_one() -> None:
-    started = monotonic()
-    with pytest.raises(MongoUnavailable):
-        await open_mongo("mongodb://127.0.0.1:1/homing?serverSelectionTimeoutMS=200")
-    assert monotonic() - started < SELECT_SECONDS
+    # Else it would be told within the half minute that is pymongo's own.
+    async with asyncio.timeout(20):
+        with pytest.raises(MongoUnavailable):
+            await open_mongo("mongodb://127.0.0.1:1/homing?serverSelectionTimeoutMS=200")
 
 
 async def test_a_server_too_old_for_the_driver_is_a_value_error() -> None:
@@ -266,10 +265,9 @@ async def test_a_server_that_hangs_is_told_in_time_and_used_again_when_it_wakes(
         client = await open_mongo(fake.url + "?timeoutMS=300")
         await client.ping()
         fake.awake.clear()
-        started = monotonic()
-        with pytest.raises(MongoUnavailable):
-            await client.ping()
-        assert monotonic() - started < 5
+        async with asyncio.timeout(20):
+            with pytest.raises(MongoUnavailable):
+                await client.ping()
         fake.awake.set()
         await answers_again(client)
         await client.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import forking
 from tests.dnsserver import DnsServer
 from tests.homing.doctor.made import DOMAIN, HOST, LIST, V4, publish, setup
 from tests.live import Cluster
@@ -74,10 +74,7 @@ def up_environment(up: Any, more: dict[str, str]) -> dict[str, str]:
 
 
 def ask(environ: dict[str, str], folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "homing", *arguments],
-        env=environ, cwd=folder, text=True, capture_output=True, timeout=60,
-    )  # fmt: skip
+    return forking.run((*forking.HOMING, *arguments), env=environ, cwd=folder, timeout=60)
 
 
 def test_processes_share_one_result(dns: DnsServer, tmp_path: Path) -> None:
@@ -91,10 +88,7 @@ def test_processes_share_one_result(dns: DnsServer, tmp_path: Path) -> None:
         assert httpx.get(other, headers=headers).json() == looked
         assert {"SMTP", "submission"} <= {each["subject"] for each in looked["findings"] if each["check"] == "port"}
         # The command finds the listeners of all of them.
-        done = subprocess.run(
-            [sys.executable, "-m", "homing", "doctor", "--json", "--only", "port"],
-            env=cluster.cli_env, cwd=tmp_path, text=True, capture_output=True, timeout=60,
-        )  # fmt: skip
+        done = ask(cluster.cli_env, tmp_path, "doctor", "--json", "--only", "port")
         shown = [each["subject"] for each in json.loads(done.stdout)["findings"] if each["state"] == "ok"]
         assert shown.count("SMTP") == 2
         assert shown.count("IMAP") == 1

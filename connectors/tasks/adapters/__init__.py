@@ -1,0 +1,1 @@
+"""Where tasks can be kept."""

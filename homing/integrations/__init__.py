@@ -1,0 +1,1 @@
+"""Accounts elsewhere through which accounts of ours send: `POST /smtp/send-email`."""
