@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= $(or $(HOMING_DATA),data)
 PACKAGES := connectors homing identity imap mail runtime smtp storage
+# Without compiled modules every process that a test starts would compile them all again.
+unexport PYTHONDONTWRITEBYTECODE
+# One more than two cores have work for: tests wait as well. A file is one worker's, for the servers that it shares.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 SERVICES := $(filter-out up refresh clear-cache-view down logs,$(MAKECMDGOALS))
 
 .PHONY: help up refresh clear-cache-view down logs check format test test-distributed test-servers test-all interop soak bench docs lock clean $(if $(filter up refresh clear-cache-view,$(firstword $(MAKECMDGOALS))),$(SERVICES))
@@ -36,6 +40,12 @@ refresh:         ## full rebuild of the environment, then up
 clear-cache-view:      ## restart the running server's services without touching its data
 	@$(BIN)/homing restart $(SERVICES)
 
+ifeq ($(filter up refresh clear-cache-view,$(firstword $(MAKECMDGOALS))),)
+worker: $(VENV)/run.stamp        ## a process that sends the tasks of the asynchronous sending API; as many as are wanted
+	@exec $(BIN)/homing worker
+.PHONY: worker
+endif
+
 down:            ## drain and end the server that runs on this data folder
 	@$(BIN)/homing down
 
@@ -54,14 +64,14 @@ format: $(VENV)/dev.stamp        ## let ruff format and fix what it can
 	@$(BIN)/ruff check --fix .
 
 test: $(VENV)/dev.stamp          ## the quick suite; lists what was not run
-	@$(BIN)/pytest -q -n 3 --dist loadfile -m "not slow and not interop and not crash"
+	@$(BIN)/pytest -q $(PARALLEL) -m "not slow and not interop and not crash and not performance"
 
 test-servers: $(VENV)/dev.stamp  ## the quick suite with the two stand-ins for MongoDB (needs java, mvn, go)
 	@$(BIN)/python -m tests.servers.run -- $(MAKE) --no-print-directory test
 
 test-distributed: $(VENV)/dev.stamp  ## the same against the services as processes of their own
-	@HOMING_TEST_MODE=sqlite $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q -n 3 --dist loadfile -m "not slow" tests/integration
-	@HOMING_TEST_MODE=mongo $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q -n 3 --dist loadfile -m "not slow" tests/integration tests/interop
+	@HOMING_TEST_MODE=sqlite $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q $(PARALLEL) -m "not slow" tests/integration
+	@HOMING_TEST_MODE=mongo $(BIN)/python -m tests.servers.run -- $(BIN)/pytest -q $(PARALLEL) -m "not slow" tests/integration tests/interop
 
 interop: $(VENV)/dev.stamp       ## real clients and peers against the running server
 	@$(BIN)/pytest -q -m interop
@@ -71,12 +81,17 @@ test-all: $(VENV)/dev.stamp      ## everything but soak and bench
 
 soak: $(VENV)/dev.stamp          ## kills under load, of one process, of eight, and of those that send mail on; the figures go to bench/SOAK.md
 	@$(BIN)/python -m bench.soak --kills 50 --write bench/SOAK.md
+	@$(BIN)/python -m tests.stress.run --write bench/SOAK.md
 	@$(BIN)/python -m bench.soak_distributed --write bench/SOAK.md
 	@$(BIN)/python -m bench.soak_outbound --write bench/SOAK.md
 	@$(BIN)/python -m bench.soak_outbound --kind sqlite --write bench/SOAK.md
+	@$(BIN)/python -m bench.soak_tasks --kills 50 --write bench/SOAK.md
+	@$(BIN)/python -m bench.soak_tasks --queue redis --kills 50 --write bench/SOAK.md
 
 bench: $(VENV)/dev.stamp         ## beside Postfix + Dovecot, and distributed; the figures go to bench/RESULTS.md
 	@$(BIN)/python -m bench.compare --write
+	@$(BIN)/python -m bench.reading --write
+	@$(BIN)/python -m bench.large --write
 	@$(BIN)/python -m bench.loop_lag --write
 	@$(BIN)/python -m bench.distributed --write
 

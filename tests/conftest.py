@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.live import Live, running
-from tests.mongo import REQUIRED, VARIABLES
+from tests import forking, redisserver
+from tests.hurry import hurry
+from tests.live import Live, mode, running
+from tests.mongo import REQUIRED, VARIABLES, skip
+
+# The crash tests of .ci/run, and who doubts it, start every process as a user does.
+forking.FORKS = sys.platform == "linux" and not os.environ.get("HOMING_TEST_EXEC")
+hurry()
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +32,12 @@ LEFT_OUT = {
     "interop": "real clients and peers (swaks, curl, mbsync, Dovecot): make interop",
     "crash": "kill -9 of the running server: make test-all",
     "slow": "what takes more than ten seconds: make test-all",
+    "performance": "how many messages a second are sent: pytest -m performance",
 }
 
 
 SERVERS = {
+    "HOMING_TEST_REDIS": "Redis (redis-server on PATH is started)",
     "HOMING_TEST_MONGODB": "MongoDB (a real one, or mongo-java-server in its place)",
     "HOMING_TEST_FERRETDB": "FerretDB, a second dialect of MongoDB",
 }
@@ -39,11 +49,44 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple):
         why = report.longrepr[2]
-        if any(name in why for name in VARIABLES.values()):
+        if any(name in why for name in (*VARIABLES.values(), redisserver.VARIABLE)):
             report.longrepr = ("tests/mongo.py", 1, why)
             if os.environ.get(REQUIRED):
                 report.outcome, report.longrepr = "failed", f"{REQUIRED} is set, so this must run. {why}"
     return report
+
+
+LONG = ("tests/homing/", "tests/integration/", "tests/smtp/outbound/test_runner", "tests/crash/", "tests/interop/")
+"""What waits long, and so begins early: else a parallel run ends with one worker at work. (Makefile: in this order.)"""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what proves nothing more here, and begin with what takes long."""
+    left = [item for item in items if _is_repeated(item)]
+    if left:
+        items[:] = [item for item in items if item not in set(left)]
+        config.hook.pytest_deselected(items=left)
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+def _is_repeated(item: pytest.Item) -> bool:
+    """Is its like run here anyway?"""
+    if mode() != "embedded" and item.get_closest_marker("own_start"):
+        return True
+    # With a server at hand, mongomock shows nothing of a contract that the server does not show.
+    adapter = getattr(item, "callspec", None)
+    return (
+        item.nodeid.startswith("tests/contract/")
+        and adapter is not None
+        and "mongomock" in adapter.params.values()
+        and skip("mongodb") is None
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What has been collected stays: no test need look through it for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -25,6 +24,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+
+from tests import forking
 
 ROOT = Path(__file__).resolve().parents[1]
 DOMAIN = "test.example"
@@ -47,7 +48,7 @@ def embedded_only(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(mode() != "embedded", reason=f"one process alone: {reason}")
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "", pause: float = 0.02) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "", pause: float = 0.02) -> Any:
     """The first true value of the condition, asked again until the deadline; AssertionError after it."""
     deadline = time.monotonic() + seconds
     while True:
@@ -96,11 +97,10 @@ class Process:
     def begin(self) -> None:
         """Start it; `wait` for it to be ready."""
         self._ready = threading.Event()
-        self.process = subprocess.Popen(
+        self.process = forking.Popen(
             self.command,
             cwd=ROOT,
             env=self.env,
-            text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -163,7 +163,7 @@ class Live:
     """One server on a data folder of its own. ``ports`` is keyed by listener name in capitals."""
 
     host = "127.0.0.1"
-    command: tuple[str, ...] = (sys.executable, "-m", "homing", "up")
+    command: tuple[str, ...] = (*forking.HOMING, "up")
 
     def __init__(self, data: Path, **env: str) -> None:
         self.data = data
@@ -228,15 +228,7 @@ class Live:
     # -- the command line and REST
 
     def cli(self, *args: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "homing", *args],
-            cwd=ROOT,
-            env=self.cli_env,
-            text=True,
-            input=stdin,
-            capture_output=True,
-            timeout=60,
-        )
+        done = forking.run((*forking.HOMING, *args), cwd=ROOT, env=self.cli_env, stdin=stdin, timeout=60)
         if check:
             assert done.returncode == 0, f"homing {' '.join(args)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
@@ -295,7 +287,7 @@ class Member(Process):
     """One of the processes of a cluster: it keeps its ports over a kill and the next start."""
 
     def __init__(self, service: str, number: int, ports: Mapping[str, int], env: Mapping[str, str]) -> None:
-        super().__init__((sys.executable, "-m", "homing", "serve", service), env)
+        super().__init__((*forking.HOMING, "serve", service), env)
         self.service = service
         self.number = number
         self.ports = dict(ports)

@@ -24,6 +24,7 @@ ONLY_IN = {
     "msgpack": ("runtime/portpack.py",),
     "sqlite3": ("runtime/sqlite.py", "*/adapters/sqlite/*.py", "*/adapters/sqlite.py"),
     "pymongo": ("runtime/mongo.py", "*/adapters/mongo/*.py"),
+    "redis": ("connectors/tasks/adapters/redis.py",),
     "passlib": ("identity/passwords.py",),
     "argon2": ("identity/passwords.py",),
     "smtplib": ("connectors/*", "homing/cli/send.py"),
@@ -34,9 +35,10 @@ ONLY_IN = {
 
 
 @functools.cache
-def sources() -> tuple[tuple[str, ast.Module], ...]:
+def sources() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each file, and the modules that it imports."""
     return tuple(
-        (path.relative_to(ROOT).as_posix(), ast.parse(path.read_text("utf-8")))
+        (path.relative_to(ROOT).as_posix(), tuple(imported(ast.parse(path.read_text("utf-8")))))
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
     )
@@ -53,18 +55,18 @@ def imported(tree: ast.Module) -> Iterator[str]:
 @pytest.mark.parametrize("library", sorted(ONLY_IN))
 def test_library_is_imported_in_its_places_alone(library: str) -> None:
     allowed = ONLY_IN[library]
-    users = [name for name, tree in sources() if any(module.split(".")[0] == library for module in imported(tree))]
+    users = [name for name, modules in sources() if any(module.split(".")[0] == library for module in modules)]
     assert not [name for name in users if not any(fnmatch(name, pattern) for pattern in allowed)]
 
 
 def test_adapters_are_imported_by_connect_and_themselves_alone() -> None:
     wrong = [
         (name, module)
-        for name, tree in sources()
-        for module in imported(tree)
+        for name, modules in sources()
+        for module in modules
         if ".adapters" in module
         and not name.endswith("/connect.py")
-        and not name.startswith(module.split(".")[0] + "/adapters/")
+        and not name.startswith(module.partition(".adapters")[0].replace(".", "/") + "/adapters/")
     ]
     assert not wrong
 

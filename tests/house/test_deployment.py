@@ -38,10 +38,11 @@ PORTS = {
     "storage": {"8002"},
     "smtp": {"2525", "2587", "2465", "8000"},
     "imap": {"2143", "2993", "8003"},
+    "worker": {"8004"},
 }
 
 
-def test_four_services_of_one_image_and_a_replica_set() -> None:
+def test_services_of_one_image_and_a_replica_set() -> None:
     services = compose("docker-compose.yml")["services"]
     assert set(services) == {"mongo", *PORTS}
     assert {service["image"] for name, service in services.items() if name != "mongo"} == {"homing"}
@@ -94,7 +95,7 @@ def test_secrets_come_from_the_environment() -> None:
         for service in compose(name)["services"].values():
             given = service.get("environment", {})
             assert set(given) <= known
-            for secret in ("HOMING_SERVICE_TOKEN", "HOMING_ADMIN_PASSWORD"):
+            for secret in ("HOMING_SERVICE_TOKEN", "HOMING_ADMIN_PASSWORD", "SMTP_PASS"):
                 assert secret not in given or given[secret].startswith(f"${{{secret}:")
 
 
@@ -116,7 +117,7 @@ def test_image_has_every_package() -> None:
 
 def test_make_has_the_targets_people_use() -> None:
     text = (ROOT / "Makefile").read_text("utf-8")
-    for target in ("up", "refresh", "clear-cache-view", "down", "logs", "check", "test", "soak", "bench"):
+    for target in ("up", "worker", "refresh", "clear-cache-view", "down", "logs", "check", "test", "soak", "bench"):
         assert re.search(rf"^{target}:", text, re.M), target
 
 

@@ -11,6 +11,8 @@ from tests.idling import appended_elsewhere, delivered_elsewhere
 from tests.live import DOMAIN, PASSWORD, Cluster
 from tests.mongo import mongo_url
 
+pytestmark = pytest.mark.own_start
+
 COUNTS = {"smtp": 2, "imap": 2, "storage": 2}
 TIMES = 30
 """How soon the news comes is measured by bench/distributed.py; that each comes is what is asserted here."""

@@ -27,8 +27,9 @@ import pytest
 from runtime.tls import make_self_signed
 from tests.live import DOMAIN, PASSWORD, Live, embedded_only, running, until
 
-NOTICED = 5.0
-"""Seconds after which no connection lives on with credentials that no longer hold."""
+NOTICED = 20.0
+"""Seconds after which no connection lives on with credentials that no longer hold: five, on a machine that is not busy
+with other tests."""
 # The hashes of PASSWORD, as other servers have made them.
 BCRYPT = "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"
 SHA512 = (
@@ -495,8 +496,9 @@ def test_a_changed_certificate_is_taken_up(tmp_path: Path) -> None:
         new = der(new_cert)
         new_key.replace(key)
         new_cert.replace(cert)
-        until(lambda: presented("IMAPS") == new, what="the new certificate")
-        assert {presented("SUBMISSIONS"), upgraded()} == {new}
+        # Each process looks for it by itself.
+        for shown in (lambda: presented("IMAPS"), lambda: presented("SUBMISSIONS"), upgraded):
+            until(lambda shown=shown: shown() == new, what="the new certificate")
         # Who is in stays in.
         assert stays.tagged(f'LOGIN bob "{PASSWORD}"').startswith("t OK")
         stays.close()

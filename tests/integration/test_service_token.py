@@ -14,6 +14,8 @@ from runtime.portwire import NAME_HEADER, port_name
 from storage import wire as storage_wire
 from tests.live import DOMAIN, PASSWORD, Cluster
 
+pytestmark = pytest.mark.own_start
+
 OPEN = {"/api/health", "/token", "/docs", "/openapi.json"}
 """interfaces.md §6; what is made of /docs by its own page comes with it."""
 SIGN_IN = {

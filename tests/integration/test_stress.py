@@ -48,3 +48,22 @@ def test_the_model_sees_what_is_wrong(during: bytes, lines: list[bytes]) -> None
         model.hear(line)
     with pytest.raises(Contradiction):
         model.hear(lines[-1])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"* 1 EXISTS", b"* 1 FETCH (UID 4)"],
+        [b"* 1 EXISTS", b"* 1 EXPUNGE"],
+        [b"* 1 EXISTS", b"* 1 RECENT"],
+        [b"* 1 EXISTS", b"* 4 UIDFETCH (FLAGS ())", b"* 5 UIDFETCH (FLAGS ())"],
+        [b"* 1 EXISTS", b"* 4 UIDFETCH (FLAGS ())", b"* VANISHED 5"],
+        [b"* 1 EXISTS", b"* VANISHED 4", b"* 4 UIDFETCH (FLAGS ())"],
+    ],
+)
+def test_the_model_sees_what_is_wrong_without_numbers(lines: list[bytes]) -> None:
+    model = Model("one", "Mine", by_uid=True, rev2=True)
+    for line in lines[:-1]:
+        model.hear(line)
+    with pytest.raises(Contradiction):
+        model.hear(lines[-1])

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.interop.trusted import Trusted, trusted
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trusted]:
+    """One running server for a module's tests, its certificate can be checked; with alice, bob, carol and dora."""
+    with trusted(tmp_path_factory.mktemp("server")) as started:
+        yield started
 
 
 @pytest.fixture

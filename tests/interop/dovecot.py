@@ -44,6 +44,15 @@ disable_plaintext_auth = no
 auth_mechanisms = plain login
 first_valid_uid = 1
 mail_location = maildir:{home}/%n
+mail_plugins = acl
+plugin {{
+  acl = vfile
+}}
+mail_attribute_dict = file:{home}/%n.attributes
+protocol imap {{
+  imap_metadata = yes
+  mail_plugins = acl imap_acl
+}}
 namespace inbox {{
   inbox = yes
   separator = /

@@ -27,7 +27,19 @@ NEGATIVE_PARTS = "it has PARTIAL of RFC 5267 alone: not from the end, and not in
 NOT_ASKED = {
     "append a7": "our own limit: Dovecot would take the literal",
     "any_state": "what each server is able to do and calls itself",
+    **dict.fromkeys(("imap4rev2", "utf8_accept"), "Dovecot 2.3 is an IMAP4rev1 server without UTF8=ACCEPT"),
+    "fuzzy": "Dovecot 2.3 has FUZZY with a full-text index alone, and matches by that index's rules",
     "ids_sizes_previews": "Dovecot 2.3 has no OBJECTID, APPENDLIMIT or DELETED, and makes previews in the background",
+    "catenate b9": "our own limit: Dovecot would take the literal",
+    "masked": "capabilities that an account of ours is not offered",
+    "message_limit": "Dovecot 2.3 has no MESSAGELIMIT",
+    **dict.fromkeys(("shared", "rights"), "two clients by turns"),
+    **dict.fromkeys(("notify", "notify_shared"), "two clients by turns, of whom one is told what the other does"),
+    "quota": "limits of accounts of ours, which that Dovecot has not",
+    "quota_set": "limits of accounts of ours, which that Dovecot has not",
+    "replace": "Dovecot 2.3 has no REPLACE",
+    "uidonly": "Dovecot 2.3 has no UIDONLY",
+    "uidonly_office": "Dovecot 2.3 has no UIDONLY",
     "multiappend a4": "it reads the literal that is refused as commands",
     "multiappend a5": "it goes on waiting for a literal that was refused here",
     "multiappend a6": "our own limit: Dovecot would take the literal",
@@ -48,6 +60,12 @@ RECENT = "It tells RECENT anew after EXPUNGE; we tell it with EXISTS (RFC 3501 �
 NO_TARGET = "Of a UID that there is not it copies nothing, whatever the target; we say that the target is missing."
 SAME_MAILBOX = "It moves a message to the mailbox where it is, giving it a new UID; we refuse."
 BINARY = "It keeps NUL; we refuse until it can be shown in a form that the wire has (RFC 3516 §4.3)."
+LITERAL8 = "It sends all that it decoded as literal8; we as a literal where there is no NUL (RFC 9051 §7.5.2: SHOULD)."
+LINE_ENDS = "It leaves a bare LF in decoded text; we send CRLF (RFC 9051 §7.5.2: MUST)."
+ALL_SIZES = "A part of unknown encoding makes it refuse the sizes of the others too."
+BEFORE_REFUSAL = "Before it refuses, it tells what else was asked for; we tell nothing of that message."
+INSIDE = "It decodes the parts inside an enclosed message, and changes their headers; we give it as it is."
+NO_SECTION = "It parses more than section-binary (RFC 9051 §9)."
 NO_SUCH_PART = "It answers with an empty string, or the part itself, for a section that there is not; we with NIL."
 FLAGS_FIRST = "It tells flags that change by the fetch before the body, we after it (RFC 3501 §7.4.2 has no order)."
 SUPERIORS = "We make the mailboxes above a new one (RFC 3501 §6.3.3: SHOULD); there they stay names that hold others."
@@ -76,8 +94,66 @@ OWN_DELETED = "It ends the connection that deletes its selected mailbox; we leav
 DELIMITER_AT_END = "It knows no name that ends with the delimiter; we leave it away, as CREATE does (RFC 3501 §6.3.3)."
 RECENT_FLAG = "\\Recent cannot be stored: we pass over it, it says BAD (RFC 3501 §2.3.2 forbids only the change)."
 
+CUT_URL = 'Of a URL with "]", which BADURL cannot have (RFC 4469 §5), it tells what stands before; we put "?" there.'
+EMPTY = "It makes a message without octets; to us that takes the command back (RFC 3502 §6.3.11)."
+READ_ON = "It reads what stands behind its error as one more command."
+
+AS_LITERAL = "It sends every value as a literal, we as a quoted string where that may be (RFC 5464 §5)."
+OPTIONS_BEHIND = "Options of GETMETADATA behind the mailbox, as old clients write them, are BAD there (RFC 5464 §5)."
+NUL_IN_VALUE = "It keeps no value with NUL, which a literal8 may have (RFC 5464 §5), and has another code for it."
+OF_SERVER = "What its server says of itself to all is for its configuration."
+ENTRY_TWICE = "It takes names and options twice, the last of which counts or nothing does."
+TOP_ENTRY = "/shared itself has a value there; to us the name of an entry has one more component (RFC 5464 §3.2.1)."
+NO_LIST_METADATA = "Dovecot 2.3 has no LIST-METADATA."
+
+RIGHTS_IN_ORDER = "It tells the letters of rights in another order; we call accounts by address, it by its user's name."
+ANYONE_OFF = "It has `anyone` only where its configuration allows that."
+OWNERS_RIGHTS = "It lets an owner's rights be changed; ours has all of them always (RFC 4314 §3.4: required rights)."
+ANY_NAME = "It takes any name as an identifier, also of nobody."
+RIGHTS_OF_NOTHING = "It tells the rights that one would have to a mailbox that is not there."
+NO_OTHERS = "It has the namespaces of its configuration."
+
 EXPLAINED: dict[str, str] = {
+    **{f"acl {tag}": RIGHTS_IN_ORDER for tag in ("a1", "a2", "a7", "b1", "b5", "b6", "b8", "e5")},
+    **{f"acl {tag}": ANYONE_OFF for tag in ("a5", "b4")},
+    **{f"acl {tag}": OWNERS_RIGHTS for tag in ("b7", "c1", "c2", "c3")},
+    "acl d4": ANY_NAME,
+    "acl d8": RIGHTS_OF_NOTHING,
+    "acl e2": RIGHTS_OF_NOTHING,
+    "acl e6": NO_OTHERS,
+    **{f"metadata {tag}": AS_LITERAL for tag in ("a3", "a4", "a7", "a8", "c5")},
+    "metadata a9": OPTIONS_BEHIND,
+    **{f"metadata {tag}": NUL_IN_VALUE for tag in ("b4", "b5", "b6")},
+    **{f"metadata {tag}": OF_SERVER for tag in ("c2", "c3", "c4")},
+    "metadata d1": NO_CODE,
+    "metadata d2": NO_CODE,
+    "metadata d5": TOP_ENTRY,
+    "metadata d6": ENTRY_TWICE,
+    "metadata d8": ENTRY_TWICE,
+    "metadata e3": SUPERIORS,
+    "metadata e4": NO_LIST_METADATA,
+    "metadata e6": NO_LIST_METADATA,
     "append b3": BINARY,
+    "catenate b3": NO_SUCH_PART,
+    "catenate b7": CUT_URL,
+    "catenate b8": EMPTY,
+    "catenate c3": READ_ON,
+    "catenate c4": READ_ON,
+    "catenate c6": TAKEN_BEFORE,
+    "catenate c7": TAKEN_BEFORE,
+    "catenate c8": TAKEN_BEFORE,
+    "binary a3": ALL_SIZES,
+    **{f"binary {tag}": LITERAL8 for tag in ("a4", "a6", "a7", "a8", "b0")},
+    "binary a9": LINE_ENDS,
+    "binary b1": BEFORE_REFUSAL,
+    "binary b2": BEFORE_REFUSAL,
+    "binary b3": NO_SUCH_PART,
+    "binary b5": INSIDE,
+    "binary b6": FLAGS_FIRST,
+    "binary b8": NO_SECTION,
+    "binary b9": NO_SECTION,
+    "binary c2": BINARY,
+    "binary c3": BINARY,
     "copy_move a71": NO_TARGET,
     "copy_move a72": NO_TARGET,
     "copy_move a8": RECENT,

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -128,15 +129,13 @@ def web(address: str, folder: Path, names: list[str], policies: dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
-    # Postfix's own users have to come through to the folder.
-    folder = tmp_path_factory.mktemp("exchange")
-    for above in (folder, *folder.parents[:3]):
-        if above.stat().st_uid == os.geteuid() and above != Path("/"):
-            above.chmod(above.stat().st_mode | 0o011)
-    roots = folder / "roots.pem"
-    roots.write_bytes(CA.pem)
+def exchange() -> Iterator[Exchange]:
     with ExitStack() as stack:
+        # Postfix's own users have to come through to the folder: the next pytest that begins closes its own to them.
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        folder.chmod(0o755)
+        roots = folder / "roots.pem"
+        roots.write_bytes(CA.pem)
         town = stack.enter_context(Town(ad=True))
         if why := usable(town):
             (pytest.fail if os.environ.get("CI") else pytest.skip)(why)

@@ -115,6 +115,34 @@ def test_imaplib_two_sessions_see_each_other(live: Live) -> None:
         assert two.response("EXPUNGE")[1] == [b"1"]
 
 
+def test_imaplib_with_utf8(live: Live) -> None:
+    mail = "Subject: Grüße\r\n\r\ntext\r\n".encode()
+    with imaplib.IMAP4_SSL(live.host, live.ports["IMAPS"], ssl_context=no_check()) as imap:
+        imap.login("carol", PASSWORD)
+        imap.enable("UTF8=ACCEPT")
+        assert imap.create('"Größe & Maß"')[0] == "OK"
+        assert '(\\HasNoChildren) "/" "Größe & Maß"'.encode() in imap.list('""', '"Größe*"')[1]
+        assert imap.append('"Größe & Maß"', "", None, mail)[0] == "OK"
+        assert imap.select('"Größe & Maß"')[1] == [b"1"]
+        assert imap.search(None, "SUBJECT", '"GRÜSSE"')[1] == [b"1"]
+        assert imap.fetch("1", "(BODY[])")[1][0][1] == mail
+
+
+def test_imaplib_with_imap4rev2(live: Live) -> None:
+    with imaplib.IMAP4_SSL(live.host, live.ports["IMAPS"], ssl_context=no_check()) as imap:
+        imap.login("carol", PASSWORD)
+        imap.enable("IMAP4rev2")
+        imap.create("Second")
+        imap.append("Second", "", None, MAIL)
+        assert imap.select("Second")[1] == [b"1"]
+        assert imap.response("RECENT")[1] == [None]
+        assert imap.response("LIST")[1] == [b'(\\HasNoChildren) "/" Second']
+        imap.search(None, "ALL")
+        assert imap.response("ESEARCH")[1][0].endswith(b" ALL 1")
+        # RFC 9051 §6.4.5
+        assert imap.fetch("1", "(BINARY.PEEK[1] BINARY.SIZE[1])")[1][0][1] == b"text\r\n"
+
+
 def test_imapclient_with_a_bearer_token(live: Live) -> None:
     token = live.token(f"bob@{DOMAIN}", PASSWORD)
     for way in ("oauth2_login", "oauthbearer_login"):

@@ -1,6 +1,6 @@
 """What one IMAP client has been told of a mailbox, and every way in which the next word could contradict it.
 
-Pure: lines in, knowledge out. RFC 3501 §5.2, §7.3, §7.4; RFC 7162 §3.2.10.
+Pure: lines in, knowledge out. RFC 3501 §5.2, §7.3, §7.4; RFC 7162 §3.2.10; RFC 9586 §3.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-FETCH = re.compile(rb"^\* (\d+) FETCH \((.*)\)$", re.DOTALL)
+FETCH = re.compile(rb"^\* (\d+) (UID)?FETCH \((.*)\)$", re.DOTALL)
 NUMBER = re.compile(rb"^\* (\d+) (EXISTS|EXPUNGE|RECENT)$")
 VANISHED = re.compile(rb"^\* VANISHED (\(EARLIER\) )?([\d:,]+)$")
 UID = re.compile(rb"(?:^| )UID (\d+)")
@@ -24,10 +24,13 @@ class Contradiction(AssertionError):
 
 @dataclass
 class Model:
-    """One session's view. own: the keyword that this session alone sets, and on which messages it did so."""
+    """One session's view. own: the keyword that this session alone sets, and on which messages it did so. by_uid: no
+    message has a number, so that those not told yet stand behind the others. rev2: nothing is called recent."""
 
     name: str
     own: str
+    by_uid: bool = False
+    rev2: bool = False
     uids: list[int | None] = field(default_factory=list)
     """By sequence number; None where the uid was not told yet."""
     flags: dict[int, frozenset[str]] = field(default_factory=dict)
@@ -56,6 +59,8 @@ class Model:
         """One untagged response, its literals already cut out."""
         if number := NUMBER.match(line):
             count, word = int(number[1]), number[2]
+            self.check(not (self.by_uid and word == b"EXPUNGE"), "EXPUNGE of a number")
+            self.check(not (self.rev2 and word == b"RECENT"), "RECENT in IMAP4rev2")
             if word == b"EXISTS":
                 # RFC 3501 §7.3.1: without an EXPUNGE a mailbox never shrinks
                 self.check(count >= len(self.uids), f"EXISTS {count} after {len(self.uids)} messages")
@@ -69,7 +74,11 @@ class Model:
                 self._may_expunge("VANISHED")
                 self._vanished(vanished[2])
         elif fetch := FETCH.match(line):
-            self._fetched(int(fetch[1]), fetch[2])
+            self.check(bool(fetch[2]) == self.by_uid, "FETCH and UIDFETCH are mixed")
+            if self.by_uid:
+                self._learned(int(fetch[1]), fetch[3])
+            else:
+                self._fetched(int(fetch[1]), fetch[3])
 
     def _may_expunge(self, what: str) -> None:
         # With nothing running it could not be told either, but for what was on its way when a command ended.
@@ -92,6 +101,9 @@ class Model:
         """Where a uid stands; one that was not told yet is among those between its neighbours, which are all alike."""
         if uid in self.uids:
             return self.uids.index(uid)
+        if self.by_uid:
+            self.check(None in self.uids, f"VANISHED {uid}, which is not there")
+            return self.uids.index(None)
         low = max((at for at, one in enumerate(self.uids) if one is not None and one < uid), default=-1)
         self.check(low + 1 < len(self.uids) and self.uids[low + 1] is None, f"VANISHED {uid}, which is not there")
         return low + 1
@@ -108,8 +120,18 @@ class Model:
             after = [one for one in self.uids[number:] if one is not None]
             self.check(not before or before[-1] < uid, f"uid {uid} behind {before[-1:]}")
             self.check(not after or uid < after[0], f"uid {uid} before {after[:1]}")
-        if known is None:
-            return
+        if known is not None:
+            self._told(known, items)
+
+    def _learned(self, uid: int, items: bytes) -> None:
+        self.check(uid not in self.gone, f"uid {uid} was expunged")
+        if uid not in self.uids:
+            self.check(None in self.uids, f"UIDFETCH of {uid}, and all of {len(self.uids)} are known")
+            known = [one for one in self.uids if one is not None]
+            self.uids = [*sorted((*known, uid)), *[None] * (len(self.uids) - len(known) - 1)]
+        self._told(uid, items)
+
+    def _told(self, known: int, items: bytes) -> None:
         if modseq := MODSEQ.search(items):
             value = int(modseq[1])
             # RFC 7162 §3.1: of one message it never goes back
@@ -117,7 +139,9 @@ class Model:
             self.modseqs[known] = value
         if flags := FLAGS.search(items):
             # \Recent is each session's own
-            now = frozenset(flags[1].decode().split()) - {"\\Recent"}
+            said = frozenset(flags[1].decode().split())
+            self.check(not (self.rev2 and "\\Recent" in said), f"uid {known} is recent in IMAP4rev2")
+            now = said - {"\\Recent"}
             self.flags[known] = now
             if known not in self.unsure:
                 self.check(

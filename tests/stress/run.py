@@ -18,16 +18,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.live import PASSWORD, Live, make, mode
-from tests.stress.session import Session, Shared
+from tests.stress.session import Kind, Session, Shared
 
-ENABLED = ("", "CONDSTORE", "QRESYNC")
+KINDS = (
+    Kind(),
+    Kind("CONDSTORE"),
+    Kind("QRESYNC"),
+    Kind("IMAP4rev2"),
+    Kind("UIDONLY"),
+    Kind("", "selected-delayed"),
+    Kind("IMAP4rev2", "selected"),
+    Kind("QRESYNC IMAP4rev2 UIDONLY", "selected"),
+)
 USER = "alice"
 
 
 async def stress(port: int, user: str, sessions: int, seconds: float, seed: int) -> Shared:
     """Raises Contradiction, or returns what was done once all sessions agree with the mailbox."""
     shared = Shared()
-    everyone = [Session(n, shared, seed, ENABLED[n % len(ENABLED)]) for n in range(sessions)]
+    everyone = [Session(n, shared, seed, KINDS[n % len(KINDS)]) for n in range(sessions)]
     first = everyone[0]
     await first.open(port, user, PASSWORD)
     await first.run(b"CREATE", "CREATE Other")

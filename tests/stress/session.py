@@ -36,15 +36,35 @@ class Shared:
     commands: dict[str, int] = field(default_factory=dict)
 
 
-class Session:
-    """A signed-in client in the mailbox. enabled: capabilities for ENABLE."""
+@dataclass(frozen=True)
+class Kind:
+    """What a client asks for at its beginning. enabled: capabilities for ENABLE. notify: which of NOTIFY's filters for
+    the mailbox selected, "" for none."""
 
-    def __init__(self, number: int, shared: Shared, seed: int, enabled: str = "") -> None:
+    enabled: str = ""
+    notify: str = ""
+
+    @property
+    def by_uid(self) -> bool:
+        """Does it name messages by UID alone? It must after ENABLE UIDONLY, and where an EXPUNGE may come at any time
+        (RFC 5465 §6.1.1)."""
+        return "UIDONLY" in self.enabled or self.notify == "selected"
+
+
+EVENTS = "MessageExpunge FlagChange"
+
+
+class Session:
+    """A signed-in client in the mailbox."""
+
+    def __init__(self, number: int, shared: Shared, seed: int, kind: Kind = Kind()) -> None:
         self.rng = random.Random(seed * 1000 + number)
         self.shared = shared
-        self.model = Model(f"session {number}", f"Mine{number}")
+        self.model = Model(
+            f"session {number}", f"Mine{number}", by_uid="UIDONLY" in kind.enabled, rev2="IMAP4rev2" in kind.enabled
+        )
         self.number = number
-        self.enabled = enabled
+        self.kind = kind
         self._tag = 0
         self._pending: dict[bytes, tuple[bytes, Callable[[bytes], None] | None]] = {}
 
@@ -52,8 +72,11 @@ class Session:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
         await self._line()
         await self.run(b"LOGIN", f'LOGIN {user} "{password}"')
-        if self.enabled:
-            await self.run(b"ENABLE", f"ENABLE {self.enabled}")
+        if self.kind.enabled:
+            await self.run(b"ENABLE", f"ENABLE {self.kind.enabled}")
+        if self.kind.notify:
+            events = f"({self.kind.notify} (MessageNew (UID FLAGS) {EVENTS})) (personal (MessageNew {EVENTS}))"
+            await self.run(b"NOTIFY", f"NOTIFY SET {events}")
         await self.select()
 
     async def close(self) -> None:
@@ -121,9 +144,12 @@ class Session:
         if line.startswith((b"* SEARCH", b"* ESEARCH")):
             self._searched(line)
             return
+        if line.startswith(b"* OK [CLOSED]"):
+            # RFC 7162 §3.2.11: what came before was of the mailbox selected until now
+            self.model.selected()
         self.model.hear(line)
-        if literals and b" FETCH " in line:
-            uid = re.search(rb"UID (\d+)", line)
+        if literals and b"FETCH " in line:
+            uid = re.search(rb"UID (\d+)", line) or re.match(rb"\* (\d+) UIDFETCH ", line)
             wanted = self.shared.appended.get(int(uid[1])) if uid else None
             self.model.check(wanted in (None, literals[0]), f"uid {uid and uid[1]!r} is not what was appended")
 
@@ -138,7 +164,6 @@ class Session:
     # -- what it does
 
     async def select(self) -> None:
-        self.model.selected()
         await self.run(b"SELECT", "SELECT INBOX")
         await self.run(b"UID FETCH", "UID FETCH 1:* (FLAGS)")
 
@@ -163,22 +188,25 @@ class Session:
         await self.rng.choices(
             (
                 self.noop, self.fetch, self.body, self.mark, self.delete, self.search, self.expunge, self.append,
-                self.copy, self.move, self.idle, self.select, self.together,
+                self.copy, self.move, self.idle, self.select, self.together, self.listen,
             ),
-            (6, 8, 3, 10, 3, 5, 2, 8, 1, 1, 2, 1, 3),
+            (6, 8, 3, 10, 3, 5, 2, 8, 1, 1, 2, 1, 3, 2 if self.kind.notify else 0),
         )[0]()  # fmt: skip
 
     async def noop(self) -> None:
         await self.run(b"NOOP", self.rng.choice(("NOOP", "CHECK")))
 
     async def fetch(self) -> None:
-        if self.rng.random() < 0.5:
+        if not self.kind.by_uid and self.rng.random() < 0.5:
             await self.run(b"FETCH", f"FETCH {self._some()} (UID FLAGS)")
         else:
             await self.run(b"UID FETCH", f"UID FETCH {self._some_uids()} (FLAGS)")
 
     async def body(self) -> None:
-        await self.run(b"FETCH", f"FETCH {self._some()} (UID BODY.PEEK[])")
+        if self.kind.by_uid:
+            await self.run(b"UID FETCH", f"UID FETCH {self._some_uids()} (BODY.PEEK[])")
+        else:
+            await self.run(b"FETCH", f"FETCH {self._some()} (UID BODY.PEEK[])")
 
     async def mark(self) -> None:
         """Set or take away this session's own keyword."""
@@ -197,13 +225,17 @@ class Session:
         await self.run(b"UID STORE", f"UID STORE {uids} {'+' if on else '-'}FLAGS{silent} ({model.own})", done)
 
     async def delete(self) -> None:
-        await self.run(b"STORE", f"STORE {self._some()} {self.rng.choice('++-')}FLAGS (\\Deleted)")
+        change = f"{self.rng.choice('++-')}FLAGS (\\Deleted)"
+        if self.kind.by_uid:
+            await self.run(b"UID STORE", f"UID STORE {self._some_uids()} {change}")
+        else:
+            await self.run(b"STORE", f"STORE {self._some()} {change}")
 
     async def search(self) -> None:
         self._own_search = self.rng.random() < 0.5
         key = f"KEYWORD {self.model.own}" if self._own_search else self.rng.choice(("ALL", "UNDELETED", "SEEN"))
         options = self.rng.choice(("", "RETURN (ALL) "))
-        if self._own_search or self.rng.random() < 0.5:
+        if self._own_search or self.kind.by_uid or self.rng.random() < 0.5:
             await self.run(b"UID SEARCH", f"UID SEARCH {options}{key}")
         else:
             await self.run(b"SEARCH", f"SEARCH {options}{key}")
@@ -265,17 +297,38 @@ class Session:
         if tag in self._pending:
             await self._finish()
 
+    async def listen(self) -> None:
+        """Nothing is asked for a moment: what is told then is what NOTIFY has asked for."""
+        stop = asyncio.get_running_loop().time() + self.rng.uniform(0, 0.1)
+        while (left := stop - asyncio.get_running_loop().time()) > 0:
+            waiting = asyncio.ensure_future(self._line())
+            done, _ = await asyncio.wait((waiting,), timeout=left)
+            if not done:
+                self._send(b"NOOP", "NOOP")
+                self._untagged_or_end(*await waiting)
+                break
+            line, literals = waiting.result()
+            is_expunge = line.endswith(b" EXPUNGE") or line.startswith(b"* VANISHED ")
+            # RFC 5465 §6.1.2
+            self.model.check(self.kind.notify == "selected" or not is_expunge, f"{line!r} while no command runs")
+            self._untagged(line, literals)
+        if self._pending:
+            await self._finish()
+
     def _untagged_or_end(self, line: bytes, literals: list[bytes]) -> None:
         if line.startswith(b"* "):
             self._untagged(line, literals)
             return
         tag, _, rest = line.partition(b" ")
-        self.model.check(tag in self._pending and rest.startswith(b"OK"), f"IDLE ended with {line!r}")
+        self.model.check(tag in self._pending and rest.startswith(b"OK"), f"ended with {line!r}")
         del self._pending[tag]
         self._running()
 
     async def together(self) -> None:
         """Two commands in one write: what is allowed during the one must still be so during the other."""
-        self._send(b"FETCH", f"FETCH {self._some()} (UID FLAGS)")
-        self._send(b"FETCH", f"FETCH {self._some()} (UID)")
+        for items in ("(UID FLAGS)", "(UID)"):
+            if self.kind.by_uid:
+                self._send(b"UID FETCH", f"UID FETCH {self._some_uids()} {items}")
+            else:
+                self._send(b"FETCH", f"FETCH {self._some()} {items}")
         await self._finish()
