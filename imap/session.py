@@ -222,7 +222,7 @@ class Session:
                 self.out.close()
                 return
             if refused.condition == "NO" and entry.states is State.SELECTED:
-                await self._end_if_gone()
+                await self.end_if_gone()
             self._refuse(command.tag, refused)
             return
         finally:
@@ -551,9 +551,9 @@ class Session:
             # RFC 9208 §4.3.1: what others put there brought it above
             self.out.write(writer.untagged("NO", "The mailbox is over its quota now", "OVERQUOTA"))
 
-    async def _end_if_gone(self) -> None:
-        """After a refusal: the cause may be that the selected mailbox was deleted, which would refuse all that follows
-        (and makes COPY seem to lack its target)."""
+    async def end_if_gone(self) -> None:
+        """Say BYE where the selected mailbox was deleted, or may not be read any more: that would refuse all that
+        follows (and makes COPY seem to lack its target)."""
         if self.view is None:
             return
         try:

@@ -10,11 +10,11 @@ entries in it are read anew). A refusal changed nothing and is not kept: its rep
 **Rights.** The owner of a mailbox and SYSTEM may do everything. Other accounts may do what the mailbox's access control
 list gives them (``Grant``): a writing call checks ``op.actor``, a reading call the ref's ``actor``, in the same
 transaction and the same read. Who lacks a right is refused NO_PERMISSION where he may know of the mailbox (he has l or
-r), else NO_SUCH_MAILBOX, as if it were not there. Calls that name an account and no mailbox are its owner's alone.
-``read`` is asked by doors for an email that a permitted read has named. **Paging.** Reads that return many rows return
-pages of bounded rows and octets, each a short read of its own at one moment; nothing stays open between pages.
-**Errors.** Refused and Unavailable, nothing else; anything else that escapes is a bug. Cancelling the waiting task does
-not undo a write that has begun.
+r), else NO_SUCH_MAILBOX, as if it were not there, and so where there is no such account. Calls that name an account and
+no mailbox are its owner's alone. ``read`` is asked by doors for an email that a permitted read has named. **Paging.**
+Reads that return many rows return pages of bounded rows and octets, each a short read of its own at one moment; nothing
+stays open between pages. **Errors.** Refused and Unavailable, nothing else; anything else that escapes is a bug.
+Cancelling the waiting task does not undo a write that has begun.
 """
 
 from __future__ import annotations
@@ -215,10 +215,9 @@ class Storage(Protocol):
         """Of the same entries the flags alone, for a read of very many. NO_SUCH_MAILBOX."""
 
     async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
-        """Entries joined with stored forms, in uid order; At most ``limit`` rows
-        and about 1 MiB (at least one row while there is one): an empty page ends the read, else ask again from the
-        last uid + 1. Messages of the set that were expunged within the grace are not rows; see ``lost_rows``.
-        NO_SUCH_MAILBOX."""
+        """Entries joined with stored forms, in uid order: at most ``limit`` rows and about 1 MiB (at least one row
+        while there is one): an empty page ends the read, else ask again from the last uid + 1. Messages of the set that
+        were expunged within the grace are not rows; see ``lost_rows``. NO_SUCH_MAILBOX."""
 
     async def lost_rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
         """The same for messages of the set that were expunged or moved away but are still within the grace: a session
@@ -393,7 +392,8 @@ class Storage(Protocol):
 
     async def sweep(self, grace: float = 3600.0) -> SweepReport:
         """One bounded round: free emails without entries and blobs without emails that have been so for ``grace``
-        seconds, forgotten staged bodies, operations over an hour old, events over their age or number."""
+        seconds, forgotten staged bodies, operations over an hour old, results over SPOOL_RESULT_AGE, events over their
+        age or number."""
 
     async def scrub(self, after: str = "", limit: int = 100) -> tuple[str, tuple[str, ...]]:
         """Compare up to ``limit`` blobs after the id with their SHA-256: (last id looked at or "" at the end, ids of

@@ -117,10 +117,14 @@ def at_hand(section: Section) -> Callable[[Row], bytes | None]:
 
         return octets
     usual, wanted = from_usual(section), names(section)
-    choose = _chooser(wanted)
+    choose: Callable[[bytes], bytes] | None = None
 
     def lines(row: Row) -> bytes | None:
+        nonlocal choose
         if usual and row.headers is not None:
+            if choose is None:
+                # a pattern takes time to make, and there may be many sections
+                choose = _chooser(wanted)
             chosen = choose((row.prefix or b"") + row.headers)
             if section.partial is not None:
                 chosen = chosen[section.partial[0] : section.partial[0] + section.partial[1]]

@@ -99,7 +99,14 @@ class Monitor:
 
     async def _tell_selected(self, ask: bool, may_expunge: bool) -> None:
         view, wanted = self._session.view, self._wanted
-        if view is None or not wanted.selected or not await self._session.learn_news(ask):
+        if view is None:
+            return
+        if not wanted.selected:
+            if ask:
+                # nothing is told of it, but that it is gone, or may not be read any more
+                await self._session.end_if_gone()
+            return
+        if not await self._session.learn_news(ask):
             return
         if FLAGS not in wanted.selected:
             view.withhold_flags()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from smtp.outbound.notices import OWN
-from smtp.outbound.routetext import ANY
+from smtp.outbound.routetext import listed
 from smtp.outbound.transport import Letter, Unsigned
 from storage.model import INLINE_MAX, SpoolItem
 from storage.port import Storage
@@ -75,7 +75,7 @@ def _unsigned(item: SpoolItem, read: Read) -> Unsigned:
 
 def destination_of(item: SpoolItem, routes: Mapping[str, str]) -> str:
     """What is counted together: a relay for all the domains that go there, else the domain."""
-    route = item.route or routes.get(item.domain) or routes.get(ANY) or MX
+    route = item.route or listed(routes, item.sender, item.domain) or MX
     return item.domain if route == MX else route
 
 

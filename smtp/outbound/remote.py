@@ -84,7 +84,7 @@ class SmtpTransport:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            route = self._router.route(letter.domain, letter.route)
+            route = self._router.route(letter.domain, letter.route, letter.sender)
         except NoRoute as error:
             return _nowhere(letter, error, loop.time() - began)
         if route.kind == "connector":

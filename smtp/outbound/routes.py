@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 
 from runtime.dns import MX, Answer, DnsTemporary, NoSuchName, Resolver
 from runtime.limits import parse_address
-from smtp.outbound.routetext import ANY, MX_ROUTE, Route, read_route
+from smtp.outbound.routetext import MX_ROUTE, Route, listed, read_route
 from smtp.outbound.transport import Status
 
 HOSTS_MAX = 10
@@ -40,7 +40,7 @@ class Way:
 
 
 class Router:
-    """table: route texts by domain key, ANY for all others. own: this server's names, lower case. rng: puts hosts of
+    """table: route texts by ``route_key``. own: this server's names, lower case. rng: puts hosts of
     the same preference in order. Raises ValueError for a route in the table that cannot be read."""
 
     def __init__(
@@ -51,14 +51,15 @@ class Router:
         self._own = frozenset(own)
         self._rng = rng or random.Random()
 
-    def route(self, domain: str, override: str | None) -> Route:
-        """override: the route of the message itself. Raises NoRoute where it cannot be read."""
+    def route(self, domain: str, override: str | None, sender: str = "") -> Route:
+        """sender: the reverse-path. override: the route of the message itself. Raises NoRoute where that cannot be
+        read."""
         if override is not None:
             try:
                 return read_route(override)
             except ValueError as error:
                 raise NoRoute(Status.DEFERRED, "4.3.5", f"The route of the message cannot be used: {error}") from None
-        return self._table.get(domain) or self._table.get(ANY) or MX_ROUTE
+        return listed(self._table, sender, domain) or MX_ROUTE
 
     async def hosts(self, domain: str) -> Way:
         """The hosts that take the domain's mail, the best first. Raises NoRoute."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
+
+from mail.address import AddressError, domain_key
+
+T = TypeVar("T")
 
 ANY = "*"
 """Stands in the table of routes for all domains without a route of their own."""
@@ -29,6 +33,30 @@ class Route:
 
 
 MX_ROUTE = Route("mx")
+
+
+def route_key(text: str) -> str:
+    """The key of a domain, of a sender's address, or of ANY in the table of routes. Raises AddressError."""
+    if text == ANY:
+        return ANY
+    local, at, domain = text.rpartition("@")
+    if at and not local:
+        raise AddressError("there is nothing before the @")
+    return f"{local.lower()}{at}{domain_key(domain)}"
+
+
+def listed(table: Mapping[str, T], sender: str, domain: str) -> T | None:
+    """What a table by ``route_key`` has for mail of the sender (the reverse-path) to the domain: first what is for that
+    sender, then what is for the domain."""
+    return table.get(_sender_key(sender)) or table.get(domain) or table.get(ANY)
+
+
+@lru_cache(maxsize=4096)
+def _sender_key(sender: str) -> str:
+    try:
+        return route_key(sender)
+    except AddressError:
+        return sender
 
 
 def no_connector(name: str, known: Collection[str]) -> str:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
-from mail.address import AddressError, domain_key
+from mail.address import AddressError
 from runtime.config import Group, OptionalPath, OptionalText, Port, Size, Words, setting
-from smtp.outbound.routetext import ANY, read_route
+from smtp.outbound.routetext import read_route, route_key
 
 DURATION_MAX = 90 * 86400.0
 
@@ -50,11 +50,10 @@ def _routes(value: tuple[str, ...]) -> tuple[str, ...]:
         if not equals or not route:
             # A route may have a password in it: it is not shown.
             raise ValueError(f'the route of {domain!r} is not written as "domain=route"')
-        if domain != ANY:
-            try:
-                domain_key(domain)
-            except AddressError:
-                raise ValueError(f"{domain!r} is not a domain, nor * for all") from None
+        try:
+            route_key(domain)
+        except AddressError:
+            raise ValueError(f"{domain!r} is not a domain, nor an address, nor * for all") from None
         try:
             read_route(route, secret=True)
         except ValueError as error:
@@ -133,7 +132,8 @@ class OutboundSettings(Group):
         "Ways other than MX records: pairs such as example.org=smtp+tls://relay.example.net:587 or *=mx, a table"
         " `[outbound.routes]` in the file. `smtp://host:port` takes TLS where it is offered, `smtp+tls://` requires it,"
         " `smtps://` begins with it; a name and a password may stand before the host (user:password@)."
-        " `connector:NAME` sends through the account `[connectors.NAME]`.",
+        " `connector:NAME` sends through the account `[connectors.NAME]`. An address before the = means what is sent"
+        " from it, wherever it goes.",
         secret=True,
     )
     dane: bool = setting(
@@ -171,9 +171,9 @@ class OutboundSettings(Group):
 
     @property
     def table(self) -> dict[str, str]:
-        """``routes`` by domain key; ANY for all others."""
+        """``routes`` by ``route_key``."""
         found: dict[str, str] = {}
         for pair in self.routes:
             domain, _, route = pair.partition("=")
-            found[domain if domain == ANY else domain_key(domain)] = route
+            found[route_key(domain)] = route
         return found

@@ -15,8 +15,8 @@ from runtime.dns import DnsTemporary, NoSuchName
 
 async def test_what_the_system_says() -> None:
     hosts = SystemHosts(5.0)
-    assert "127.0.0.1" in (await hosts.addresses("localhost")).records
-    assert (await hosts.addresses("127.0.0.1", v6=False)).records == ("127.0.0.1",)
+    assert "127.0.0.1" in (await hosts.addresses("localhost")).values
+    assert (await hosts.addresses("127.0.0.1", v6=False)).values == ("127.0.0.1",)
     for name in ("a" * 64 + ".example", "a..b"):
         with pytest.raises(NoSuchName):
             await hosts.addresses(name)

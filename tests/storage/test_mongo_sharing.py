@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from runtime.clock import ManualClock
-from storage.adapters.mongo import queries
+from storage.adapters.mongo import queries, state
 from storage.adapters.mongo.adapter import MongoStorage
 from storage.model import ALL_RIGHTS, ALL_UIDS, SYSTEM, MailboxRef, NewMessage, Operation, Rights
-from storage.port import Unavailable
+from storage.port import Reason, Refused, Unavailable
 from tests.mongomock_async import open_mock
 
 LR = Rights.LOOKUP | Rights.READ
@@ -93,6 +93,18 @@ async def test_who_reads_the_owner_writes_the_note_that_is_missing(store: MongoS
     assert await _notes(store) == []
     await store.list_mailboxes("ann")
     assert len(await _notes(store)) == 1
+
+
+async def test_who_has_too_many_entries_can_have_fewer(store: MongoStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an account may that was moved here from a store without that bound."""
+    ref = await _shared(store, LR)
+    monkeypatch.setattr(state, "ACCOUNT_OCTETS", 1)
+    with pytest.raises(Refused) as refused:
+        await store.set_acl(op(), ref, "carl", LR)
+    assert refused.value.reason is Reason.LIMIT
+    await store.set_acl(op(), ref, "bob", Rights.LOOKUP)
+    await store.set_acl(op(), ref, "bob", Rights.NONE)
+    assert await store.acl((await store.mailbox("ann", "INBOX")).ref) == ()
 
 
 async def test_a_purge_leaves_no_note(store: MongoStorage) -> None:

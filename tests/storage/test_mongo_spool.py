@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -220,6 +221,7 @@ async def test_who_does_not_find_a_task_finds_what_became_of_it(dropped: bool) -
             (claimed,) = await other.claim(9, 9, 60.0, queue=TASKS)
             item, stop = claimed.item.id, Stop(step)
             first = await there.store(stop)
+            ending: asyncio.Task[Any]
             if dropped:
                 there.clock.advance(61)
                 ending = asyncio.create_task(first.change_spool(operation(), [item], SpoolAction.DROP))

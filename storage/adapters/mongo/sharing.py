@@ -44,7 +44,8 @@ def change(
             raise Refused(Reason.LIMIT, f"A mailbox is shared in at most {GRANTS_PER_MAILBOX} entries.")
         draft.next_modseq()
         draft.change(ref.mailbox, acl=acl.packed(after))
-        draft.check_room()
+        if len(after) > len(before):
+            draft.check_room()
         if has_entry(draft.doc, identifier):
             item.share(identifier, ObjectId())
 

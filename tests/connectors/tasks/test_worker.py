@@ -294,6 +294,7 @@ class Slow:
     def __init__(self, queue: SpoolTasks, told: bool) -> None:
         self._queue = queue
         self._told = told
+        self._claimed = False
         self.read = asyncio.Event()
         self.go = asyncio.Event()
 
@@ -301,9 +302,13 @@ class Slow:
         return getattr(self._queue, name)
 
     async def claim(self, limit: int, lease: float, wait: float = 0.0) -> tuple[Claimed, ...]:
-        if self.read.is_set():
+        if self._claimed:
+            # The task is for the other one.
+            await self.go.wait()
             return await self._queue.claim(limit, lease, wait)
-        return tuple(replace(one, content=None) for one in await self._queue.claim(limit, 0.05, wait))
+        found = await self._queue.claim(limit, 0.05, wait)
+        self._claimed = bool(found)
+        return tuple(replace(one, content=None) for one in found)
 
     async def content(self, id: str) -> bytes:
         self.read.set()

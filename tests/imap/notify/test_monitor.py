@@ -257,3 +257,17 @@ async def test_new_messages_are_fetched_by_uid_where_there_are_no_numbers(two: t
     await a("x STORE 1 +FLAGS.SILENT (\\Deleted)")
     await a("x EXPUNGE")
     assert await told(b) == "* VANISHED 1\n"
+
+
+async def test_the_selected_mailbox_is_gone_whatever_is_wanted(two: tuple[Client, Client]) -> None:
+    a, b = two
+    for wanted in ("NONE", "SET (personal (MessageNew MessageExpunge))"):
+        await a("x CREATE mine")
+        await b("x SELECT mine")
+        await b(f"n NOTIFY {wanted}")
+        assert await b("b NOOP") == "b OK Done\n"
+        assert b.out.said_bye is None
+        await a("x DELETE mine")
+        await b("b NOOP")
+        assert b.out.said_bye == "The mailbox is no longer there"
+        b.out.said_bye = None

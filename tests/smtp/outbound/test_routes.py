@@ -8,10 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.dns import DnsTemporary, Resolver
+from smtp.outbound.letters import destination_of
+from smtp.outbound.remote import smtp_transport
 from smtp.outbound.routes import HOSTS_MAX, NoRoute, Router, literal_address
 from smtp.outbound.routetext import MX_ROUTE, Route, read_route
-from smtp.outbound.transport import Status
+from smtp.outbound.settings import OutboundSettings
+from smtp.outbound.tlspolicy import TlsPolicies
+from smtp.outbound.transport import Letter, Result, Status
+from storage.model import SpoolItem
 from tests.dnsserver import DnsServer
+from tests.smtp.outbound.letters import letter as mail
 
 
 @pytest.fixture
@@ -121,6 +127,52 @@ async def test_the_message_s_route_before_the_domain_s_before_that_of_all(dns: D
     assert routes.route("other.example", None).password == "p"
     assert routes.route("d.example", "mx") is MX_ROUTE
     assert router(dns).route("other.example", None) is MX_ROUTE
+
+
+async def test_an_account_sends_through_its_connector(dns: DnsServer) -> None:
+    went: list[str] = []
+
+    class Through:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        async def send(self, letter: Letter) -> Result:
+            went.append(self._name)
+            return Result({}, 0.0)
+
+        async def close(self) -> None:
+            return None
+
+    settings = OutboundSettings(routes=("alice@example.org=connector:gmail", "*=connector:all"))
+    policies = TlsPolicies(None, None, roots=None)
+    transport = smtp_transport(settings, Resolver([dns.where]), policies, "here.example", Through)
+    for sender in ("alice@example.org", "bob@example.org", ""):
+        await transport.send(mail("x@d.example", sender=sender))
+    await transport.close()
+    assert went == ["gmail", "all", "all"]
+
+
+def test_of_an_account_of_a_domain_and_of_all(dns: DnsServer) -> None:
+    settings = OutboundSettings(
+        routes=("Alice@Example.Org=connector:gmail", "d.example=smtp://one", "*=smtp://two", "bob@ü.example=mx")
+    )
+    routes = router(dns, settings.table)
+    for sender, domain, override, found in (
+        ("alice@example.org", "d.example", None, "gmail"),
+        ("ALICE@EXAMPLE.ORG", "other.example", None, "gmail"),
+        ("alice@example.org", "d.example", "smtp://three", "three"),
+        ("eve@example.org", "d.example", None, "one"),
+        ("eve@example.org", "other.example", None, "two"),
+        ("bob@xn--tda.example", "d.example", None, ""),
+        ("bob@ü.example", "d.example", None, ""),
+        ("", "d.example", None, "one"),
+    ):
+        assert routes.route(domain, override, sender).host == found, sender
+        item = SpoolItem("i", "t", None, sender, domain, (), 1, 0.0, 0.0, route=override)
+        assert destination_of(item, settings.table).endswith(found or domain)
+    for bad in ("@example.org=mx", "a@=mx", "a@b c=mx"):
+        with pytest.raises(ValueError, match="is not a domain, nor an address"):
+            OutboundSettings(routes=(bad,))
 
 
 async def test_a_message_s_route_that_cannot_be_read_waits(dns: DnsServer) -> None:
