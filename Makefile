@@ -64,7 +64,7 @@ format: $(VENV)/dev.stamp        ## let ruff format and fix what it can
 	@$(BIN)/ruff check --fix .
 
 test: $(VENV)/dev.stamp          ## the quick suite; lists what was not run
-	@$(BIN)/pytest -q $(PARALLEL) -m "not slow and not interop and not crash and not performance"
+	@$(BIN)/pytest -q $(PARALLEL) -m "not slow and not interop and not crash"
 
 test-servers: $(VENV)/dev.stamp  ## the quick suite with the two stand-ins for MongoDB (needs java, mvn, go)
 	@$(BIN)/python -m tests.servers.run -- $(MAKE) --no-print-directory test

@@ -33,7 +33,10 @@ LEFT_OUT = {
     "crash": "kill -9 of the running server: make test-all",
     "slow": "what takes more than ten seconds: make test-all",
     "performance": "how many messages a second are sent: pytest -m performance",
+    "desktop": "Thunderbird in a window under Xvfb: pytest -m desktop",
 }
+ASKED_FOR = ("performance", "desktop")
+"""What runs where its marker is asked for alone."""
 
 
 SERVERS = {
@@ -62,7 +65,9 @@ LONG = ("tests/homing/", "tests/integration/", "tests/smtp/outbound/test_runner"
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what proves nothing more here, and begin with what takes long."""
-    left = [item for item in items if _is_repeated(item)]
+    asked = [name for name in ASKED_FOR if name in config.option.markexpr]
+    waits = [name for name in ASKED_FOR if name not in asked]
+    left = [item for item in items if _is_repeated(item) or any(item.get_closest_marker(name) for name in waits)]
     if left:
         items[:] = [item for item in items if item not in set(left)]
         config.hook.pytest_deselected(items=left)
@@ -89,9 +94,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+def _left_out(name: str, chosen: str) -> bool:
+    return f"not {name}" in chosen or (name in ASKED_FOR and name not in chosen)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what this run has left out."""
-    left = [f"  {name}: {what}" for name, what in LEFT_OUT.items() if f"not {name}" in config.option.markexpr]
+    left = [f"  {name}: {what}" for name, what in LEFT_OUT.items() if _left_out(name, config.option.markexpr)]
     skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if report.longrepr]
     for name, what in SERVERS.items():
         if count := sum(name in why for why in skipped):

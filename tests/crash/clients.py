@@ -24,8 +24,9 @@ PATIENCE = 45.0
 """Seconds that a client waits for an answer: more than a door waits for its keepers."""
 SHARE = 8
 """Operations over one connection."""
-KEEP = 40
-"""Messages that the worker's mailboxes keep before some are expunged."""
+KEEP = 8
+"""Messages that the worker's mailboxes keep before some are expunged. Few, for all is to be done on a busy machine too:
+in twenty seconds of kills it may move no more than twenty."""
 BROKEN = (OSError, EOFError, smtplib.SMTPException, imaplib.IMAP4.error)
 
 

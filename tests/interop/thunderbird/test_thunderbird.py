@@ -19,7 +19,7 @@ from tests.interop.thunderbird.marionette import Marionette
 from tests.interop.trusted import Trusted
 from tests.live import DOMAIN, PASSWORD, free_ports, until
 
-pytestmark = [pytest.mark.interop, pytest.mark.slow]
+pytestmark = pytest.mark.desktop
 
 SECONDS = 60.0
 """How long it may take to start, and each step."""
