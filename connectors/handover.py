@@ -129,6 +129,8 @@ class Line:
         """A transaction was begun and not ended."""
         self.ended = False
         """The server has said that it closes, or the connection is closed."""
+        self.cause: BaseException | None = None
+        """The error of the socket or of smtplib that it was lost by."""
         self._deadline = time.monotonic() + timeout + SLACK
         self._socket = smtp.sock
         try:
@@ -242,6 +244,7 @@ class Line:
         below = error.__context__
         if isinstance(error, smtplib.SMTPServerDisconnected) and isinstance(below, OSError):
             error = below
+        self.cause = error
         if isinstance(error, TimeoutError):
             text = f"{self.host} {NO_ANSWER}."
         elif isinstance(error, OSError):

@@ -71,21 +71,14 @@ class Submitter:
         """
         if self._smtp is not None and self._smtp.sock is not None:
             try:
-                return self._transmit(self._smtp, sender, to, letter)
+                return submission.transmit(self._smtp, self.server, sender, to, letter)
             except Lost:
                 # Servers close idle connections; nothing of the message was handed over.
                 self._smtp = None
         self.connect()
         assert self._smtp is not None
         try:
-            return self._transmit(self._smtp, sender, to, letter)
+            return submission.transmit(self._smtp, self.server, sender, to, letter)
         except Lost as error:
             cause = error.__cause__ or error
-            below = cause.__context__
-            if isinstance(cause, smtplib.SMTPServerDisconnected) and isinstance(below, OSError):
-                cause = below
             raise failures.connection_error(cause, self.server.host, self.server.port, " Nothing was sent.") from cause
-
-    def _transmit(self, smtp: smtplib.SMTP, sender: Person, to: Sequence[Person], letter: Letter) -> SendResult:
-        with failures.smtp_failures(self.server.host, self.server.port):
-            return submission.transmit(smtp, self.server, sender, to, letter)

@@ -1,19 +1,20 @@
-"""The one place that sends: a connection to a submission server (RFC 6409), and messages over it."""
+"""A connection to a submission server (RFC 6409), and messages of ours over it; ``handover`` speaks, here it is told
+what came of it."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import smtplib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from connectors import failures
 from connectors.exceptions import ConfigurationError, ConnectionError, MessageError
+from connectors.handover import Broken, Line, Parcel, Said, Stage, hand_over
 from connectors.letter import Letter
 from connectors.recipients import Person
 from runtime.limits import Networks, parse_address
@@ -25,7 +26,26 @@ IMPLICIT_TLS_PORT = 465
 
 LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 
-_DOT = re.compile(rb"^\.", re.MULTILINE)
+BLOCK = 64 * 1024
+"""Octets of a message that are handed over at once."""
+LISTED_MAX = 2000
+"""Characters of what the recipients were told that go into one text."""
+
+_ENDED, _NEVER = 421, 553
+"""The codes (RFC 5321 §4.2.3) in the place of a reply that there is none of: where the connection ended before, and of
+an address that the server cannot be told."""
+_LATER = "Try again later."
+_REFUSED = {
+    Stage.MAIL: ("the sender {sender}, nothing was sent", "Check that the account may send as this address."),
+    Stage.DATA: ("the message, nothing was sent", "Change the message, or ask who runs the server."),
+    Stage.TEXT: ("the message, it was not sent", "Change the message, or ask who runs the server."),
+}
+"""What a server refused, by stage, and what to do about it."""
+_CANNOT = {
+    "5.3.4": "Attachments are counted encoded; send fewer or smaller files.",
+    "5.6.7": "It does not offer SMTPUTF8: use addresses that are ASCII before the @, or a server that offers it.",
+}
+"""What to do about a message that a server cannot be given, by enhanced code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +78,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What became of a message that the server took: who gets it, who was refused, its Message-ID, the reply."""
+    """What became of a message that the server took: who gets it, who does not, its Message-ID, the (first) reply.
+
+    refused: beside those that the server refused, those who had their turn in a later transaction of the message
+    (``handover.RECIPIENTS_MAX``) that it did not take, for whatever reason.
+    """
 
     message_id: str
     accepted: tuple[str, ...]
@@ -67,7 +91,7 @@ class SendResult:
 
     @property
     def complete(self) -> bool:
-        """Whether no recipient was refused."""
+        """Whether it was taken for every recipient."""
         return not self.refused
 
 
@@ -169,122 +193,99 @@ def alive(smtp: smtplib.SMTP) -> bool:
 
 
 def transmit(smtp: smtplib.SMTP, server: Server, sender: Person, to: Sequence[Person], letter: Letter) -> SendResult:
-    """Send a message on a connection that is signed in.
+    """Send a message on a connection that is signed in; it can be used for the next one then, or is closed.
 
     Lost when the connection ended before the message was begun: then it can be sent again. ConnectionError when it
     ended later; its may_have_been_sent is true when only the server's last answer was not seen. MessageError when the
     server refused the sender, all recipients or the message. Refused recipients beside accepted ones are in the result.
     """
-    _check(smtp, server, letter)
-    accepted: list[Person] = []
-    refused: dict[str, Refusal] = {}
+    line = Line(smtp, server.host, server.port, timeout=server.timeout, dot_timeout=server.timeout)
+    outcomes: dict[str, Said] = {}
+    broken: Broken | None = None
     try:
-        smtp.command_encoding = "utf-8" if letter.needs_utf8 else "ascii"
-        code, words = smtp.docmd("MAIL", _mail(smtp, sender, letter))
-        if code != 250:
-            _refused(smtp, server, code, f"the sender {sender.wire}", words)
-        for person in to:
-            code, words = smtp.docmd("RCPT", f"TO:<{person.wire}>")
-            if code in (250, 251):
-                accepted.append(person)
-            elif code == 421:
-                _refused(smtp, server, code, f"the recipient {person.wire}", words)
-            else:
-                refused[str(person.mailbox)] = Refusal(code, failures.said(words))
-        if not accepted:
-            smtp.rset()
-            listed = "; ".join(f"{name}: {why.code} {why.text}" for name, why in refused.items())
-            raise MessageError(
-                f"{server.host} refused every recipient, nothing was sent. {listed[:2000]}",
-                refused={name: (why.code, why.text) for name, why in refused.items()},
-            )
-        code, words = smtp.docmd("DATA")
-        if code != 354:
-            _refused(smtp, server, code, "the message", words)
-    except (smtplib.SMTPServerDisconnected, OSError) as error:
-        smtp.close()
-        raise Lost from error
-    reply = _data(smtp, server, letter)
+        hand_over(line, _parcel(sender, to, letter), outcomes)
+        if not line.ended:
+            line.reset()
+    except Broken as error:
+        broken = error
+    except BaseException:
+        # Where it stopped is not known: what is written next would be taken for a piece of this message.
+        line.close(quietly=True)
+        raise
+    if line.ended:
+        line.close()
+    told = [one.wire in outcomes for one in to]
+    if broken is not None:
+        outcomes |= {one.wire: broken.said for one, known in zip(to, told, strict=True) if not known}
+    said = {str(one.mailbox): outcomes[one.wire] for one in to}
+    if any(one.doubtful for one in said.values()):
+        raise _doubtful(letter, said) from line.cause
+    accepted = tuple(name for name, one in said.items() if one.taken)
+    if accepted:
+        return _result(server, letter, accepted, said)
+    if any(one.stage is Stage.TEXT and one.code is None for one in said.values()):
+        raise ConnectionError(
+            f"{server.host}:{server.port} ended the connection in the middle of the message. It was not sent: its end "
+            "was never handed over. Send it again."
+        ) from line.cause
+    if broken is not None and not all(told):
+        code = broken.said.code
+        raise Lost from line.cause or (smtplib.SMTPResponseException(code, broken.said.text) if code else broken)
+    raise _message_error(server, sender, said)
+
+
+def _parcel(sender: Person, to: Sequence[Person], letter: Letter) -> Parcel:
+    def blocks() -> Iterator[bytes]:
+        return (letter.raw[at : at + BLOCK] for at in range(0, len(letter.raw), BLOCK))
+
+    params = {"SMTPUTF8": ""} if letter.needs_utf8 else {}
+    return Parcel(sender.wire, {one.wire: {} for one in to}, len(letter.raw), blocks, params)
+
+
+def _doubtful(letter: Letter, said: Mapping[str, Said]) -> ConnectionError:
+    text = next(one.text for one in said.values() if one.doubtful).removesuffix(".")
+    taken = sum(one.taken for one in said.values())
+    if taken:
+        text += f". It was taken for {taken} of {len(said)} recipients before"
+    return ConnectionError(
+        f"{text}. The message {letter.message_id} may have been sent. Look whether it arrived before you send it "
+        "again.",
+        may_have_been_sent=True,
+    )
+
+
+def _result(server: Server, letter: Letter, accepted: tuple[str, ...], said: Mapping[str, Said]) -> SendResult:
+    refused = {name: _refusal(one) for name, one in said.items() if not one.taken}
     if refused:
         log.warning(
             "%s took the message %s but refused %d of %d recipients.",
             server.host,
             letter.message_id,
             len(refused),
-            len(to),
+            len(said),
         )
-    return SendResult(letter.message_id, tuple(str(person.mailbox) for person in accepted), refused, reply)
+    return SendResult(letter.message_id, accepted, refused, said[accepted[0]].text)
 
 
-def _check(smtp: smtplib.SMTP, server: Server, letter: Letter) -> None:
-    if letter.needs_utf8 and not smtp.has_extn("smtputf8"):
-        # RFC 6531 §3.1
-        raise MessageError(
-            f"An address of the message is not ASCII, and {server.host} does not offer SMTPUTF8. Use addresses "
-            "that are ASCII before the @, or a server that offers it."
+def _refusal(said: Said) -> Refusal:
+    return Refusal(said.code or (_NEVER if said.never else _ENDED), said.text)
+
+
+def _message_error(server: Server, sender: Person, said: Mapping[str, Said]) -> MessageError:
+    """Of a message that nobody gets, where everybody was told why."""
+    by_stage = {one.stage: one for one in said.values()}
+    # How far it came, of several transactions that which came furthest
+    one = next(by_stage[stage] for stage in (Stage.TEXT, Stage.DATA, Stage.RCPT, Stage.MAIL) if stage in by_stage)
+    if one.stage is Stage.RCPT:
+        refused = {name: _refusal(each) for name, each in said.items()}
+        listed = "; ".join(f"{name}: {why.code} {why.text}" for name, why in refused.items())
+        return MessageError(
+            f"{server.host} refused every recipient, nothing was sent. {listed[:LISTED_MAX]}",
+            refused={name: (why.code, why.text) for name, why in refused.items()},
         )
-    limit = smtp.esmtp_features.get("size", "")
-    # RFC 1870 §4: no number, or 0, is no limit that is told
-    if limit.isascii() and limit.isdigit() and 0 < int(limit) < len(letter.raw):
-        raise MessageError(
-            f"The message has {len(letter.raw)} bytes with its attachments encoded; {server.host} takes {int(limit)}. "
-            "Send fewer or smaller files."
-        )
-
-
-def _mail(smtp: smtplib.SMTP, sender: Person, letter: Letter) -> str:
-    options = [f"FROM:<{sender.wire}>"]
-    if smtp.has_extn("size"):
-        options.append(f"SIZE={len(letter.raw)}")
-    if letter.needs_utf8:
-        options += ["SMTPUTF8", "BODY=8BITMIME"] if smtp.has_extn("8bitmime") else ["SMTPUTF8"]
-    return " ".join(options)
-
-
-def _refused(smtp: smtplib.SMTP, server: Server, code: int, what: str, words: bytes) -> None:
-    said = failures.said(words)
-    if code == 421:
-        smtp.close()
-        raise Lost from smtplib.SMTPResponseException(code, said)
-    with contextlib.suppress(smtplib.SMTPException, OSError):
-        smtp.rset()
-    advice = "Try again later." if 400 <= code < 500 else "Check that the account may send as this address."
-    raise MessageError(f"{server.host} refused {what}, nothing was sent: {code} {said}. {advice}")
-
-
-def _data(smtp: smtplib.SMTP, server: Server, letter: Letter) -> str:
-    """Hand over the message behind a 354; the server's reply to it."""
-    body = _DOT.sub(b"..", letter.raw)
-    # RFC 5321 §4.1.1.4: the line end before the dot belongs to the message
-    body += b".\r\n" if body.endswith(b"\r\n") else b"\r\n.\r\n"
-    try:
-        smtp.send(body)
-    except (smtplib.SMTPServerDisconnected, OSError) as error:
-        smtp.close()
-        raise ConnectionError(
-            f"{server.host}:{server.port} ended the connection in the middle of the message. It was not sent: its end "
-            "was never handed over. Send it again."
-        ) from error
-    try:
-        code, words = smtp.getreply()
-    except (smtplib.SMTPException, OSError) as error:
-        smtp.close()
-        raise ConnectionError(
-            f"{server.host}:{server.port} took the whole message, but its answer was not seen: the message "
-            f"{letter.message_id} may have been sent. Look whether it arrived before you send it again.",
-            may_have_been_sent=True,
-        ) from error
-    if code == 250:
-        return failures.said(words)
-    said = failures.said(words)
-    if code == -1:
-        smtp.close()
-        raise ConnectionError(
-            f"{server.host}:{server.port} answered the message with something that is no reply: {said}. The message "
-            f"{letter.message_id} may have been sent. Look whether it arrived before you send it again.",
-            may_have_been_sent=True,
-        )
-    if code == 421:
-        smtp.close()
-    advice = "Try again later." if 400 <= code < 500 else "Change the message, or ask who runs the server."
-    raise MessageError(f"{server.host} refused the message, it was not sent: {code} {said}. {advice}")
+    if one.code is None:
+        advice = _CANNOT.get(one.enhanced, "Nothing was sent.")
+        return MessageError(f"{one.text}. {advice}")
+    what, advice = _REFUSED[one.stage]
+    what = what.format(sender=sender.wire)
+    return MessageError(f"{server.host} refused {what}: {one.code} {one.text}. {_LATER if one.code < 500 else advice}")
