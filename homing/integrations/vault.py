@@ -16,9 +16,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runtime.lifecycle import StartError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 KEY_OCTETS: Final = 32
 NONCE_OCTETS: Final = 12
@@ -180,7 +183,8 @@ def _made(file: Path) -> Key:
         raise SecretsUnreadable(f"No key for secrets can be kept in {file}: {error}.") from error
 
 
-def _cipher(key: Key):  # type: ignore[no-untyped-def]  # its type is imported late too: no start needs it
+def _cipher(key: Key) -> AESGCM:
+    # Imported late: no start needs it.
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(key.octets)
