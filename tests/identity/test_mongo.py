@@ -10,9 +10,10 @@ import bson
 import pytest
 from blockbuster import BlockBuster
 
+from identity.adapters.mongo.adapter import MongoIdentity
 from identity.adapters.mongo.database import Database
 from identity.connect import connect
-from identity.model import Alias, NewAccount, Origin, Role, Verdict
+from identity.model import Alias, Changes, NewAccount, Origin, Role, Verdict
 from identity.port import Reason, Refused, Unavailable
 from identity.shared_guesses import SharedGuesses
 from runtime.clock import ManualClock
@@ -121,6 +122,19 @@ class Stream:
         yield ask
 
 
+def looks_of(identity: MongoIdentity, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Where each look into the database stood, noted when it has ended."""
+    look, looks = identity._news._since, []
+
+    async def noted(seq: int) -> Changes:
+        changes = await look(seq)
+        looks.append(changes.seq)
+        return changes
+
+    monkeypatch.setattr(identity._news, "_since", noted)
+    return looks
+
+
 async def test_a_change_stream_wakes_and_when_it_ends_polling_does(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Database, "has_streams", True)
     one, two = await town.settled(), await town.process()
@@ -128,8 +142,11 @@ async def test_a_change_stream_wakes_and_when_it_ends_polling_does(town: Town, m
     stream = Stream()
     two._database.inserts = stream  # type: ignore[method-assign,assignment]  # a server's that is not here
     seq = (await two.changes_since(0, 0)).seq
+    looks = looks_of(two, monkeypatch)
     waiting = asyncio.create_task(two.changes_since(seq, 60))
-    await until(lambda: stream.opened == 1)
+    # One before it waits, one before the stream is open, and one for what was told until it was.
+    await until(lambda: len(looks) == 3)
+    assert stream.opened == 1
     await one.set_password(alice.id, "new")
     done, _ = await asyncio.wait([waiting], timeout=0.3)
     assert not done, "nobody asks the database while a stream is open"
