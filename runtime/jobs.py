@@ -49,7 +49,11 @@ class Job:
 
 
 class JobQueue:
-    """A bounded queue of jobs that refuses instead of waiting: while it is full, before `open` and after `close`."""
+    """A bounded queue of jobs that refuses instead of waiting: while it is full, before `open` and after `close`.
+
+    Of the threads that wait for a job the one that waits the shortest gets it: what it keeps (a database's pages) was
+    used last, and those that are not needed keep nothing.
+    """
 
     def __init__(self, limit: int, name: str) -> None:
         self._items: deque[Job] = deque()
@@ -57,18 +61,24 @@ class JobQueue:
         self._name = name
         self._opened = False
         self._closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._idle: list[threading.Lock] = []
 
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def idle(self) -> int:
+        """How many threads wait for a job."""
+        return len(self._idle)
+
     def open(self) -> None:
         """Somebody takes the jobs from now on."""
-        with self._changed:
+        with self._lock:
             self._opened = True
 
     def put(self, item: Job) -> None:
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise QueueRefused(f"{self._name} is closed")
             if not self._opened:
@@ -76,34 +86,41 @@ class JobQueue:
             if len(self._items) >= self._limit:
                 raise QueueRefused(f"{self._name}: {self._limit} jobs wait already")
             self._items.append(item)
-            self._changed.notify()
+            if self._idle:
+                self._idle.pop().release()
 
     def take(self) -> Job | None:
         """Wait for the next; None when the queue is closed and empty."""
-        with self._changed:
-            while not self._items:
+        while True:
+            with self._lock:
+                if self._items:
+                    return self._items.popleft()
                 if self._closed:
                     return None
-                self._changed.wait()
-            return self._items.popleft()
+                waiting = threading.Lock()
+                waiting.acquire()
+                self._idle.append(waiting)
+            # Until it is released: by then another thread may have taken the job.
+            waiting.acquire()
 
     def take_waiting(self, *, lasting: bool = True) -> Job | None:
         """The next, if one waits; with `lasting` false only one that need not last."""
-        with self._changed:
+        with self._lock:
             if not self._items or (self._items[0].lasting and not lasting):
                 return None
             return self._items.popleft()
 
     def take_all(self) -> list[Job]:
-        with self._changed:
+        with self._lock:
             items = list(self._items)
             self._items.clear()
             return items
 
     def close(self) -> None:
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            while self._idle:
+                self._idle.pop().release()
 
 
 def answer(batch: list[Job]) -> None:
