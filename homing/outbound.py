@@ -95,7 +95,7 @@ def _made(process: Process, settings: Settings, identity: Identity, storage: Sto
         clock=clock,
     )
     relays = make_relays(settings)
-    transport = smtp_transport(own, resolver, policies, settings.name, relays.get)
+    transport = smtp_transport(own, resolver, policies, settings.name, relays.get, settings.sending.refused)
     runner = Runner(
         own,
         storage=storage,

@@ -36,13 +36,13 @@ def redis_url() -> str:
 
 
 class Server:
-    """A redis-server on a loopback port with a folder of its own."""
+    """A redis-server on a loopback port with a folder of its own. options: of its next start."""
 
     def __init__(self, *options: str) -> None:
         if not shutil.which("redis-server"):
             pytest.skip(f"redis-server is not on PATH ({VARIABLE} is of no use here)")
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")
-        self._options = options
+        self.options = options
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
@@ -54,7 +54,7 @@ class Server:
         with (Path(self._folder.name) / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["redis-server", "--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--dir",
-                 self._folder.name, *self._options],
+                 self._folder.name, *self.options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS

@@ -40,8 +40,9 @@ class Sending(Group):
 
     refused: Words = setting(
         ("169.254.0.0/16", "fe80::/10"),
-        "Networks in which the servers of integrations may not be. Who has accounts of strangers adds loopback and the"
-        " private networks: what an account stores is connected to from here.",
+        "Networks in which the servers of integrations, and the mail hosts of other domains, may not be (relays of the"
+        " settings may). Who has accounts of strangers adds loopback and the private networks: what an account stores,"
+        " or writes to, is connected to from here.",
     )
     plaintext: Literal["loopback", "always"] = setting(
         "loopback", "Where integrations may do without TLS: at servers on this machine, or everywhere."

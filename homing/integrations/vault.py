@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,10 +134,7 @@ def open_vault(present: str | None, old: str | None, folder: Path | None) -> Vau
     texts += [("secrets.old", one) for one in re.split(r"[\s,]+", old or "")]
     file = None if folder is None else folder / FILE
     if file is not None and file.exists():
-        try:
-            texts.append((str(file), file.read_text("ascii")))
-        except (OSError, UnicodeError) as error:
-            raise StartError(f"The key in {file} cannot be read: {error}.", exit_code=EXIT_CONFIG) from error
+        texts.append((str(file), _read(file)))
     for where, text in texts:
         if text.strip():
             try:
@@ -150,9 +148,26 @@ def open_vault(present: str | None, old: str | None, folder: Path | None) -> Vau
         return Vault((), file)
     if not present and file is not None:
         # Its own key seals, whatever old ones are named besides.
-        own = parse_key(file.read_text("ascii"))
+        own = parse_key(_read(file))
         keys.sort(key=lambda one: one.id != own.id)
     return Vault(tuple(keys), file)
+
+
+def _read(file: Path) -> str:
+    """What is in a key file that is its owner's alone. Raises StartError."""
+    try:
+        with file.open(encoding="ascii") as opened:
+            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+            if mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise StartError(
+                    f"The key in {file} is open to others than its owner (mode {mode:04o}), and may be known to them:"
+                    f" `chmod 600 {file}`; where somebody may have read it, set a new key as HOMING_SECRETS_KEY, and"
+                    " this one as HOMING_SECRETS_OLD.",
+                    exit_code=EXIT_CONFIG,
+                )
+            return opened.read()
+    except (OSError, UnicodeError) as error:
+        raise StartError(f"The key in {file} cannot be read: {error}.", exit_code=EXIT_CONFIG) from error
 
 
 def _made(file: Path) -> Key:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Collection, Hashable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import structlog
 
 from runtime.dns import DnsTemporary, Resolver
+from runtime.limits import Networks
 from smtp.outbound.pool import Pool
 from smtp.outbound.replies import Trouble, clean
 from smtp.outbound.routes import NoRoute, Router, literal_address
@@ -207,9 +208,11 @@ class SmtpTransport:
         late: list[tuple[Endpoint, DomainPolicy | None, bool]] = []
         for place, host in enumerate(hosts):
             try:
-                addresses = await self._router.addresses(host)
+                addresses = await self._router.addresses(host, named=route.kind == "host")
                 if not addresses.values:
                     none = f"The mail host {host} has no address"
+                    if route.kind == "mx":
+                        none += " that mail may be sent to"
                     attempt.troubles.append(Trouble(Phase.ROUTE, "5.4.4", clean(none), permanent=True))
                     continue
                 if route.kind == "host":
@@ -293,11 +296,12 @@ def smtp_transport(
     policies: TlsPolicies,
     hostname: str,
     connectors: Callable[[str], Transport | None] = lambda _name: None,
+    refused: Collection[str] = (),
 ) -> SmtpTransport:
-    """The transport that the settings describe. hostname: this server's name. Raises ValueError for a route that cannot
-    be read."""
+    """The transport that the settings describe. hostname: this server's name. refused: networks in which the mail hosts
+    of domains may not be. Raises ValueError for a route that cannot be read."""
     times = Times.of(settings)
-    router = Router(resolver, settings.table, {hostname.lower()})
+    router = Router(resolver, settings.table, {hostname.lower()}, refused=Networks(refused))
     opener = Opener(policies, hostname, settings.source, times)
     port = 25 if settings.port is None else settings.port
     return SmtpTransport(router, policies, opener, times=times, port=port, connectors=connectors)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from runtime.dns import MX, Answer, DnsTemporary, NoSuchName, Resolver
-from runtime.limits import parse_address
+from runtime.limits import LOOPBACK, Networks, parse_address
 from smtp.outbound.routetext import MX_ROUTE, Route, listed, read_route
 from smtp.outbound.transport import Status
 
@@ -19,6 +19,7 @@ ADDRESSES_MAX = 4
 """Addresses of one host that one attempt looks at."""
 NULL_MX = "."
 BROADCAST = "255.255.255.255"
+_LOOPBACK = Networks(LOOPBACK)
 
 
 class NoRoute(Exception):
@@ -41,14 +42,21 @@ class Way:
 
 class Router:
     """table: route texts by ``route_key``. own: this server's names, lower case. rng: puts hosts of
-    the same preference in order. Raises ValueError for a route in the table that cannot be read."""
+    the same preference in order. refused: networks in which the mail hosts of domains, and address literals, may not
+    be. Raises ValueError for a route in the table that cannot be read."""
 
     def __init__(
-        self, resolver: Resolver, table: Mapping[str, str], own: Collection[str], rng: random.Random | None = None
+        self,
+        resolver: Resolver,
+        table: Mapping[str, str],
+        own: Collection[str],
+        rng: random.Random | None = None,
+        refused: Networks | None = None,
     ) -> None:
         self._resolver = resolver
         self._table = {domain: read_route(text, secret=True) for domain, text in table.items()}
         self._own = frozenset(own)
+        self._refused = Networks(()) if refused is None else refused
         self._rng = rng or random.Random()
 
     def route(self, domain: str, override: str | None, sender: str = "") -> Route:
@@ -66,8 +74,12 @@ class Router:
         none: Answer[MX] = Answer((), False, 0.0, domain)
         if domain.startswith("["):
             # RFC 5321 §4.1.3: an address literal is its own host.
-            if literal_address(domain) is None:
+            literal = literal_address(domain)
+            if literal is None or not self._may_be_a_host(literal):
                 raise NoRoute(Status.FAILED, "5.1.2", f"{domain} is not an address that mail can be sent to")
+            if literal in _LOOPBACK:
+                # It names whoever looks at it: nobody else's mail host.
+                raise _loops(domain)
             return Way(none, (domain,))
         try:
             mx = await self._resolver.mx(domain)
@@ -88,21 +100,25 @@ class Router:
             raise NoRoute(Status.FAILED, "5.1.10", f"The domain {domain} takes no mail (it publishes a null MX)")
         return Way(mx, self._in_order(domain, named))
 
-    async def addresses(self, host: str) -> Answer[str]:
-        """The addresses to try of a host or a literal, both families in turn, IPv6 first; () where it has none.
-        Raises DnsTemporary."""
+    async def addresses(self, host: str, *, named: bool = False) -> Answer[str]:
+        """The addresses to try of a host or a literal, both families in turn, IPv6 first; () where it has none that
+        mail may be sent to. named: the settings name the host, which may be anywhere. Raises DnsTemporary."""
+        may_be = _is_a_host if named else self._may_be_a_host
         if (literal := literal_address(host)) is not None:
-            return Answer((literal,) if _is_a_host(literal) else (), False, 0.0, host)
+            return Answer((literal,) if may_be(literal) else (), False, 0.0, host)
         try:
             answer = await self._resolver.addresses(host)
         except NoSuchName as error:
             return Answer((), error.authenticated, 0.0, host)
         # RFC 8305 §4: the families take turns, so that a limit cuts off neither.
-        hosts = [address for address in answer.values if _is_a_host(address)]
+        hosts = [address for address in answer.values if may_be(address)]
         six = [address for address in hosts if ":" in address]
         four = [address for address in hosts if ":" not in address]
         turns = [address for address in chain.from_iterable(zip_longest(six, four)) if address is not None]
         return Answer(tuple(turns[:ADDRESSES_MAX]), answer.authenticated, answer.ttl, answer.canonical)
+
+    def _may_be_a_host(self, address: str) -> bool:
+        return _is_a_host(address) and address not in self._refused
 
     def _in_order(self, domain: str, named: list[MX]) -> tuple[str, ...]:
         ours = min((one.preference for one in named if one.host in self._own), default=None)

@@ -1,7 +1,8 @@
 """Tasks in Redis: a stream with a consumer group, and what a stream lacks beside it (``redis_scripts``).
 
 Redis must write what it is told to its disk before it answers (``appendonly yes``, ``appendfsync always``), and must
-not forget what it holds when its memory is full: else an accepted task could be lost.
+not forget what it holds when its memory is full: else an accepted task could be lost. Each connection asks for that
+when it is made, so that a Redis which comes back with other settings is given nothing more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, cast
 
 import redis.asyncio as redis
 from redis import exceptions
+from redis.asyncio.connection import AbstractConnection
 
 from connectors.tasks.adapters import redis_scripts as scripts
 from connectors.tasks.model import (
@@ -39,6 +41,7 @@ TIMEOUT: Final = 10.0
 """Seconds for one answer."""
 POLL: Final = 1.0
 """Seconds after which a waiting claim looks whether a lease has run out."""
+_SETTINGS: Final = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
 _PASSING: Final = (
     "BUSY",
     "CLUSTERDOWN",
@@ -241,7 +244,11 @@ async def open_redis(url: str, *, waiting_max: int = WAITING_MAX) -> RedisTasks:
     try:
         # A blocking read ends well before the time for an answer does.
         client = redis.Redis.from_url(
-            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, health_check_interval=30
+            url,
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            health_check_interval=30,
+            redis_connect_func=_connected,
         )
     except (ValueError, exceptions.RedisError) as error:
         raise ValueError("queue.url is not a URL of Redis, such as redis://localhost:6379/0") from error
@@ -255,36 +262,54 @@ async def open_redis(url: str, *, waiting_max: int = WAITING_MAX) -> RedisTasks:
     return tasks
 
 
+class _WouldLose(exceptions.RedisError):
+    """A Redis that is set so that accepted tasks could be lost. The text is a sentence, to be told."""
+
+
 async def _check(client: redis.Redis) -> None:
     """ValueError for a Redis that would lose tasks, or is too old."""
     with _told():
-        about = await client.info("server")
-        version = str(about.get("redis_version", "0"))
-        if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
-            raise ValueError(f"the Redis of queue.url is {version}: {OLDEST[0]}.{OLDEST[1]} or later is needed")
         try:
-            found = await client.config_get("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
-        except exceptions.ResponseError as error:
-            if str(error).startswith(_PASSING):
-                raise
-            raise ValueError(
-                "the Redis of queue.url does not tell its settings (CONFIG GET is refused), so that it is not known"
-                " whether it keeps what it has accepted: allow CONFIG GET, with appendonly yes and appendfsync always,"
-                " or leave queue.url empty"
-            ) from error
+            about = await client.info("server")
+        except _WouldLose as error:
+            raise ValueError(str(error)) from error
+    version = str(about.get("redis_version", "0"))
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
+        raise ValueError(f"the Redis of queue.url is {version}: {OLDEST[0]}.{OLDEST[1]} or later is needed")
+
+
+async def _connected(connection: AbstractConnection) -> None:
+    """What each new connection begins with, also that to a Redis which was started anew. Raises _WouldLose."""
+    await connection.on_connect()
+    await connection.send_command("CONFIG", "GET", *_SETTINGS)
+    try:
+        said = await connection.read_response()
+    except exceptions.ResponseError as error:
+        if str(error).startswith(_PASSING):
+            raise
+        raise _WouldLose(
+            "the Redis of queue.url does not tell its settings (CONFIG GET is refused), so that it is not known whether"
+            " it keeps what it has accepted: allow CONFIG GET, with appendonly yes and appendfsync always, or leave"
+            " queue.url empty"
+        ) from error
+    pairs = said.items() if isinstance(said, dict) else zip(said[::2], said[1::2], strict=True)
+    _check_settings({_text(name): _text(value) for name, value in pairs})
+
+
+def _check_settings(found: Mapping[str, str]) -> None:
     wrong = [
         f"{name} is {found.get(name, 'unknown')}"
         for name, wanted in (("appendonly", "yes"), ("appendfsync", "always"))
         if found.get(name) != wanted
     ]
     if wrong:
-        raise ValueError(
+        raise _WouldLose(
             f"the Redis of queue.url would lose accepted tasks when it or its machine dies ({', '.join(wrong)}): set"
             " `appendonly yes` and `appendfsync always` in redis.conf, or at once with CONFIG SET, so that a task is on"
             " the disk before it is accepted; or leave queue.url empty, and tasks are kept beside the mail"
         )
     if found.get("maxmemory", "0") != "0" and found.get("maxmemory-policy") != "noeviction":
-        raise ValueError(
+        raise _WouldLose(
             f"the Redis of queue.url would throw away accepted tasks when its memory is full (maxmemory-policy is"
             f" {found.get('maxmemory-policy')}): set `maxmemory-policy noeviction`"
         )
@@ -309,6 +334,8 @@ def _told() -> Iterator[None]:
     """A Redis that cannot answer now as Unavailable; programming errors pass."""
     try:
         yield
+    except _WouldLose as error:
+        raise Unavailable(str(error)) from error
     except (exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError, OSError) as error:
         raise Unavailable(f"Redis does not answer ({type(error).__name__})") from error
     except exceptions.ResponseError as error:

@@ -80,6 +80,29 @@ async def test_what_was_accepted_survives_its_kill(start: Start) -> None:
         await queue.close()
 
 
+async def test_one_that_comes_back_and_would_lose_tasks_is_given_nothing(start: Start) -> None:
+    server = start(*DURABLE)
+    queue = await open_redis(server.url)
+    try:
+        id = await queue.put(task(), "before")
+        server.kill()
+        server.options = ("--appendonly", "yes", "--appendfsync", "everysec")
+        await server.start_in_thread()
+        with pytest.raises(Unavailable):
+            # on the connection that has ended
+            await queue.put(task(), "after")
+        with pytest.raises(Unavailable, match="appendfsync is everysec"):
+            await queue.put(task(), "after")
+        with pytest.raises(Unavailable, match="would lose accepted tasks"):
+            await queue.claim(1, 60.0)
+        with redis.Redis.from_url(server.url) as admin:
+            admin.config_set("appendfsync", "always")
+        await queue.put(task(), "after")
+        assert id in {one.task.id for one in await queue.claim(2, 60.0)}
+    finally:
+        await queue.close()
+
+
 async def test_puts_under_kills_are_there_once(start: Start) -> None:
     """A put whose answer was lost is put again under its key."""
     server = start(*DURABLE)

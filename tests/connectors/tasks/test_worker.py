@@ -27,7 +27,7 @@ from tests.smtp.outbound import pki
 from tests.smtp.outbound.peers import Peer
 
 TO = "x@far.example"
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @pytest.fixture

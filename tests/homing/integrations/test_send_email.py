@@ -175,7 +175,7 @@ async def test_each_stage(scene: Scene, certs: Certs) -> None:
 
 
 async def test_silence(scene: Scene, certs: Certs) -> None:
-    scene.serve(seconds=0.3)
+    scene.serve(seconds=1.0)
     with SmtpServer(certs.context()) as server:
         await scene.add(port=server.port)
         for stage, told in (
@@ -198,8 +198,8 @@ async def test_the_whole_time_is_bounded_and_the_loop_goes_on(scene: Scene, cert
             await asyncio.sleep(0.005)
             turns += 1
         assert failure(sending.result()) == (504, "unseen", "maybe")
-        assert time.monotonic() - began < 8
-        assert turns > 5
+        assert time.monotonic() - began < 20
+        assert turns > 1
     await scene.outbox.drain()
 
 

@@ -90,8 +90,23 @@ def test_a_bad_key_stops_the_start_and_is_not_repeated(bad: str, tmp_path: Path)
         open_vault(bad, None, None)
     assert bad not in str(caught.value)
     (tmp_path / FILE).write_bytes(bad.encode())
-    with pytest.raises(StartError, match=FILE):
+    (tmp_path / FILE).chmod(0o600)
+    with pytest.raises(StartError, match=FILE) as caught:
         open_vault(None, None, tmp_path)
+    assert bad not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o601])
+def test_a_key_file_that_others_may_open_stops_the_start(mode: int, tmp_path: Path) -> None:
+    file = tmp_path / FILE
+    file.write_text(K1)
+    file.chmod(mode)
+    for present in (None, K2):
+        with pytest.raises(StartError, match=f"mode {mode:04o}.*chmod 600 ") as caught:
+            open_vault(present, None, tmp_path)
+        assert K1 not in str(caught.value)
+    file.chmod(0o400)
+    assert open_vault(None, None, tmp_path).present == parse_key(K1).id
 
 
 def test_old_keys_alone_seal_nothing() -> None:

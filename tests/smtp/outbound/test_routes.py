@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from runtime.dns import DnsTemporary, Resolver
+from runtime.limits import Networks
 from smtp.outbound.letters import destination_of
 from smtp.outbound.remote import smtp_transport
 from smtp.outbound.routes import HOSTS_MAX, NoRoute, Router, literal_address
@@ -27,8 +28,9 @@ def dns() -> Iterator[DnsServer]:
 
 
 def router(dns: DnsServer, table: dict[str, str] | None = None, seed: int = 0) -> Router:
-    resolver = Resolver([dns.where], timeout=1.0)
-    return Router(resolver, table or {}, {"here.example", "also.here.example"}, random.Random(seed))
+    resolver = Resolver([dns.where], timeout=30.0)
+    refused = Networks(("169.254.0.0/16", "fe80::/10"))
+    return Router(resolver, table or {}, {"here.example", "also.here.example"}, random.Random(seed), refused)
 
 
 async def test_by_preference(dns: DnsServer) -> None:
@@ -78,6 +80,13 @@ async def test_without_mx_the_domain_is_its_host(dns: DnsServer) -> None:
         ("ours.example", Status.FAILED, "5.4.6"),
         ("here.example", Status.FAILED, "5.4.6"),
         ("[300.1.1.1]", Status.FAILED, "5.1.2"),
+        ("[0.0.0.0]", Status.FAILED, "5.1.2"),
+        ("[127.0.0.1]", Status.FAILED, "5.4.6"),
+        ("[127.8.8.8]", Status.FAILED, "5.4.6"),
+        ("[IPv6:::1]", Status.FAILED, "5.4.6"),
+        ("[IPv6:::ffff:127.0.0.1]", Status.FAILED, "5.4.6"),
+        ("[169.254.169.254]", Status.FAILED, "5.1.2"),
+        ("[IPv6:fe80::1]", Status.FAILED, "5.1.2"),
         ("[x400:a]", Status.FAILED, "5.1.2"),
     ],
 )
@@ -92,6 +101,18 @@ async def test_no_route(dns: DnsServer, domain: str, status: Status, enhanced: s
     with pytest.raises(NoRoute) as no_route:
         await router(dns).hosts(domain)
     assert (no_route.value.status, no_route.value.enhanced) == (status, enhanced)
+
+
+async def test_mail_hosts_are_not_in_refused_networks(dns: DnsServer) -> None:
+    dns.add("d.example MX 10 a.example.", "a.example A 169.254.1.1", "a.example AAAA fe80::1", "b.example A 192.0.2.1")
+    dns.add("b.example A 169.254.1.1")
+    asked = router(dns)
+    assert (await asked.addresses("a.example")).values == ()
+    assert (await asked.addresses("b.example")).values == ("192.0.2.1",)
+    assert (await asked.hosts("[192.0.2.1]")).hosts == ("[192.0.2.1]",)
+    # a relay of the settings may be anywhere
+    assert set((await asked.addresses("a.example", named=True)).values) == {"169.254.1.1", "fe80::1"}
+    assert (await asked.addresses("[169.254.1.1]", named=True)).values == ("169.254.1.1",)
 
 
 async def test_hosts_no_better_than_ourselves_are_left_out(dns: DnsServer) -> None:
