@@ -43,10 +43,12 @@ from storage.model import (
     NewMessage,
     Not,
     Operation,
+    Ranges,
     RemoteRecipient,
     TextContains,
     Want,
 )
+from storage.ranges import after
 from tests.corpus.make import messages as corpus
 
 ACCOUNTS = 200
@@ -209,9 +211,10 @@ async def calls(storage: MongoStorage, counted: Counted) -> list[tuple[str, Coun
         told.append((name, counted.commands, counted.octets))
 
     async def pages(want: Want) -> None:
-        after = 0
-        while rows := await storage.rows(ref, ((after + 1, 2**32 - 1),), want):
-            after = rows[-1].entry.uid
+        left: Ranges = ALL_UIDS
+        while left:
+            page = await storage.columns(ref, left, want)
+            left = after(left, page.uids[-1]) if page.more else ()
 
     def ones(number: int, accounts: Sequence[str]) -> list[Delivery]:
         return [
@@ -233,10 +236,10 @@ async def calls(storage: MongoStorage, counted: Counted) -> list[tuple[str, Coun
     await count("append: one message", lambda: storage.append(op(), ref, [NewMessage(next(source))], None))
     await count("stage: 10 MiB", lambda: storage.stage(body()))
     await count("open_mailbox: 10,000 messages", lambda: storage.open_mailbox(op(), ref, True))
-    await count("rows: ENVELOPE and BODYSTRUCTURE of 10,000", lambda: pages(Want.ENVELOPE | Want.BODYSTRUCTURE))
-    await count("rows: FLAGS and size of 10,000", lambda: pages(Want.SIZE))
-    await count("rows: one message, whole", lambda: storage.rows(ref, ((5, 5),), Want.PREFIX | Want.CONTENT))
-    email = (await storage.entries(ref, ((5, 5),)))[0].email
+    await count("columns: ENVELOPE and BODYSTRUCTURE of 10,000", lambda: pages(Want.ENVELOPE | Want.BODYSTRUCTURE))
+    await count("columns: FLAGS and size of 10,000", lambda: pages(Want.FLAGS | Want.SIZE))
+    await count("columns: one message, whole", lambda: storage.columns(ref, ((5, 5),), Want.PREFIX | Want.CONTENT))
+    email = (await storage.columns(ref, ((5, 5),), Want.EMAIL)).emails[0]
     await count("read: one range of 256 KiB", lambda: storage.read("listed", email, 0, INLINE_MAX))
     await count("changes: nothing new", lambda: storage.changes(ref, highest))
     await count("search: UNSEEN of 10,000", lambda: storage.search(ref, Not(HasFlags(1))))

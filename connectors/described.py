@@ -74,7 +74,8 @@ def _leaf(section: str, part: Sequence[Any], related: bool, texts: set[str]) -> 
     main, sub = _lower(part[0]) or b"application", _lower(part[1]) or b"octet-stream"
     kind = f"{main.decode('latin-1')}/{sub.decode('latin-1')}"
     # RFC 3501 §7.4.2: behind the basic fields come lines for text, envelope, body and lines for a message; then MD5
-    at = 7 + (1 if main == b"text" else 3 if kind == "message/rfc822" else 0)
+    encloses = main == b"message" and len(part) > 7 and isinstance(part[7], tuple)
+    at = 7 + (1 if main == b"text" else 3 if encloses else 0)
     disposition, details = _disposition(part[at + 1] if len(part) > at + 1 else None)
     own = params.decoded(_pairs(part[2]))
     name = params.decoded(details).get("filename") or own.get("name") or ""

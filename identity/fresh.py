@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from identity.arguments import address_name, check_display_name, check_quota
+from identity.arguments import address_name, check_display_name, check_quota, mask_names
 from identity.model import NewAccount
 from identity.names import Name
 from identity.passwords import Passwords, accepted_hash, check_acceptable, scram_forms
@@ -16,11 +16,13 @@ from identity.scram import NO_KEYS, ScramKeys, ScramRule
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A new account whose values are checked. hash: None while the password is still to be hashed."""
+    """A new account whose values are checked. hash: None while the password is still to be hashed. mask: as it is
+    kept."""
 
     new: NewAccount
     name: Name
     hash: str | None = field(repr=False)
+    mask: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,13 @@ def checked_row(new: NewAccount) -> Fresh:
     name = address_name(new.address)
     check_quota(new.quota)
     check_display_name(new.display_name)
+    mask = mask_names(new.mask)
     if (new.password is None) == (new.password_hash is None):
         raise Refused(Reason.BAD_PASSWORD, "an account has a password or a password hash")
     if new.password is not None:
         check_acceptable(new.password)
-        return Fresh(new, name, None)
-    return Fresh(new, name, accepted_hash(new.password_hash or ""))
+        return Fresh(new, name, None, mask)
+    return Fresh(new, name, accepted_hash(new.password_hash or ""), mask)
 
 
 async def checked_rows(rows: Sequence[NewAccount]) -> list[Fresh | str]:

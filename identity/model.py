@@ -269,7 +269,7 @@ class Changes:
 @dataclass(frozen=True, slots=True)
 class NewAccount:
     """One row of an import. password in clear, or password_hash (argon2id, bcrypt, sha512-crypt in modular crypt
-    format); exactly one of them. quota: octets or None."""
+    format); exactly one of them. quota: octets or None. mask: as an account's."""
 
     address: str
     password: str | None = field(default=None, repr=False)
@@ -277,6 +277,7 @@ class NewAccount:
     quota: int | None = None
     role: Role = Role.USER
     display_name: str = ""
+    mask: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +291,7 @@ class ImportOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ExportedAccount:
-    """What an import takes back: address, password hash, quota, role, display name."""
+    """What an import takes back: address, password hash, quota, role, display name, mask."""
 
     address: str
     password_hash: str = field(repr=False)
@@ -298,6 +299,7 @@ class ExportedAccount:
     role: Role = Role.USER
     display_name: str = ""
     enabled: bool = True
+    mask: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""What a connection does between two commands: it hears that there is news, and has them told (RFC 5465 §3.1)."""
+"""What a connection does between two commands: it has open answers given before it waits for the client, and news told
+that it hears of (RFC 5465 §3.1)."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 from imap.dialogue import Dialogue
+from imap.wire.framer import Event
 
 
 class News:
@@ -27,6 +29,8 @@ class _Connection(Protocol):
 
     def _serve(self, dialogue: Dialogue, event: News) -> Coroutine[Any, Any, None]: ...
 
+    def _take_event(self) -> Event | None: ...
+
     def _tell_between(self) -> None: ...
 
     def _wake(self) -> None: ...
@@ -38,6 +42,13 @@ class Between:
     __slots__ = ()
 
     _task: asyncio.Task[None] | None
+
+    async def _event_or_settled(self: _Connection) -> Event | None:
+        """The next event; where none is here, the one that has come when the open answers are given."""
+        event = self._take_event()
+        if event is None and self._dialogue is not None and await self._dialogue.settle():
+            event = self._take_event()
+        return event
 
     def notify(self: _Connection) -> None:
         """There is news."""

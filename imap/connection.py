@@ -376,7 +376,8 @@ class ImapConnection(Between, asyncio.Protocol):
                 ran += 1
                 if self._writing_paused or ran % _FAIRNESS == 0:
                     await self.drain()
-                event = None if self._ending else self._take_event()
+                event = None if self._ending else await self._event_or_settled()
+            await dialogue.settle()
         except Gone:
             self._ending = True
         except Exception as error:
@@ -453,7 +454,7 @@ class ImapConnection(Between, asyncio.Protocol):
         """The next event of the running command; its octets may be still to come."""
         while True:
             self._check()
-            event = self._take_event()
+            event = await self._event_or_settled()
             if isinstance(event, Fatal):
                 self._fatal(event)
                 raise Gone

@@ -137,8 +137,13 @@ class Dialogue(Protocol):
     async def run(self, command: Command | BadSyntax) -> None:
         """Answer one command, tagged line included. BadSyntax: write the tagged (or, tag "*", untagged) refusal.
 
+        The answer may be left open until `settle`.
         An exception other than Gone is a bug: the connection reports it and ends with BYE [SERVERBUG].
         """
+
+    async def settle(self) -> bool:
+        """Write the answers that are open: False where none was. Called before the connection waits for the client,
+        in a running command too. Raises Gone."""
 
     async def news(self) -> None:
         """There may be news, while no command runs; only for who has called `Out.listen`."""

@@ -65,10 +65,12 @@ class Places:
         self._storage = storage
         self._clock = clock
         self._addresses: dict[str, tuple[str, float]] = {}
+        self._last: tuple[str, Mailbox] | None = None
 
     async def of(self, me: str, name: str) -> Place:
         """Where the name leads. Raises storage's Refused: NO_SUCH_MAILBOX, for names below OTHERS alone; and identity's
         Unavailable."""
+        self._last = None
         name = canonical(name)
         if name != OTHERS and not name.startswith(PREFIX):
             return Place(me, name)
@@ -85,6 +87,17 @@ class Places:
         mailbox = await self._storage.mailbox(place.account, place.name, place.actor)
         check(mailbox.rights, needed)
         return mailbox if place.actor is None else await self._shown(mailbox)
+
+    async def find_again(self, me: str, name: str, needed: Rights) -> tuple[Mailbox, str | None]:
+        """As `find`. Of one's own mailbox it may be what was found the last time, if no other name was asked for since:
+        then it comes with its name, and who uses it sees to it that it has that still."""
+        if self._last is not None and self._last[0] == name and self._last[1].ref.account == me:
+            mailbox = self._last[1]
+            return mailbox, mailbox.name
+        mailbox = await self.find(me, name, needed)
+        if mailbox.ref.account == me:
+            self._last = name, mailbox
+        return mailbox, None
 
     async def listed(self, me: str, patterns: Iterable[str]) -> MailboxList:
         """One's own mailboxes, and those of others that one may look up where a pattern could match their names."""

@@ -61,15 +61,15 @@ class Readings(Backlog[Reading]):
             if one.ref == ref:
                 mine.setdefault(one.uid, []).append(one)
         try:
-            rows = await self._storage.rows(ref, ranges.union([(uid, uid) for uid in mine]), Want.KEYS)
+            wanted = ranges.union([(uid, uid) for uid in mine])
+            page = await self._storage.columns(ref, wanted, Want.KEYS | Want.EMAIL)
         except Refused:
             # The mailbox is gone, and with it who would ask.
             return []
         found: list[Event] = []
-        for row in rows:
-            message_id = row.keys.message_id if row.keys is not None else ""
-            trace = await self._trace_of(ref.account, row.entry.email, message_id) if message_id else ""
-            for one in mine[row.entry.uid] if trace else ():
+        for uid, email, keys in zip(page.uids, page.emails, page.keys, strict=True):
+            trace = await self._trace_of(ref.account, email, keys.message_id) if keys.message_id else ""
+            for one in mine[uid] if trace else ():
                 detail: dict[str, str | int] = {"uid": one.uid, "mailbox": ref.mailbox}
                 found.append(
                     Event(trace, one.at, "read", ref.account, detail | ({"client": one.client} if one.client else {}))

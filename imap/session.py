@@ -24,6 +24,7 @@ from imap.dialogue import Gone, Out
 from imap.errors import SERVERBUG, Bad, No, Refusal, refusal
 from imap.figures import Figures
 from imap.hub import Hub
+from imap.later import Later, Open
 from imap.masking import OWN_RIGHT, Mask
 from imap.notify.listening import Listening
 from imap.places import Places
@@ -40,7 +41,6 @@ from imap.wire.forms import Command, Form
 from imap.wire.numset import NumSet
 from runtime.clock import Clock
 from runtime.limits import is_loopback
-from storage.model import Entry as Message
 from storage.model import Mailbox, Operation, Rights
 from storage.port import Refused as StorageRefused
 from storage.port import Storage, Unavailable
@@ -86,16 +86,18 @@ class Entry(Generic[F]):
     states: where it is allowed. form: what its arguments are parsed to. run: does it, and returns how it ends (None: it
     has written its last line itself); raises No, Bad and the ports' errors. news: whether storage is asked for changes
     at its end (IF_ANY: where the hub has heard of some). may_expunge: whether EXPUNGE may be sent before its completion
-    (RFC 3501 §7.4.1, §5.5). capability: the extension that it belongs to.
+    (RFC 3501 §7.4.1, §5.5). capability: the extension that it belongs to. joins: it may begin while earlier ones of its
+    kind are open (`imap.later`).
     """
 
     name: str
     states: State
     form: type[F]
-    run: Callable[[Session, F], Awaitable[Reply | None]]
+    run: Callable[[Session, F], Awaitable[Reply | Later | None]]
     news: News = News.NEVER
     may_expunge: bool = False
     capability: str | None = None
+    joins: bool = False
 
 
 Table = Mapping[str, Entry[Any]]
@@ -112,8 +114,7 @@ class PlainSignIn(Enum):
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one session may ask for. message: octets of a message in APPEND. messages: that one command works on (RFC
-    9738), None for no limit. bad_commands: in a row, before the end.
-    failed_sign_ins: on one connection, before the end."""
+    9738), None for no limit. bad_commands: in a row, failed_sign_ins: on one connection, before the end."""
 
     message: int = 50 * 1024 * 1024
     messages: int | None = None
@@ -161,6 +162,7 @@ class Session:
         self.in_line = False
         self.progress = Progress(out, house.clock, lambda: self.in_line)
         self._principal: Principal | None = None
+        self._open = Open()
         self._asked = 0
         # ids of messages whose being read was noted
         self._read: set[str] = set()
@@ -197,17 +199,40 @@ class Session:
 
     async def run(self, command: Command | BadSyntax) -> None:
         if isinstance(command, BadSyntax):
+            await self.settle()
             self._refuse(command.tag, Refusal(command.condition, command.text, command.code))
             return
-        self.tag = command.tag
         entry = self.house.table[command.name]
-        if not (entry.states & State.NOT_AUTHENTICATED or self.mask.hides("INPROGRESS")):
-            self.progress.begin(command.tag)
+        if not entry.joins or self._open.is_full:
+            await self.settle()
+        await self._answer(command, entry, self._begun(command, entry))
+
+    async def _begun(self, command: Command, entry: Entry[Any]) -> Reply | Later | None:
         try:
             if not self.state & entry.states:
                 raise Bad(_misplaced(entry, self.state))
             self._check_allowed(entry, command.form)
-            reply = await entry.run(self, command.form)
+            return await entry.run(self, command.form)
+        except Exception:
+            # its refusal comes behind the answers to those before it
+            await self.settle()
+            raise
+
+    async def settle(self) -> bool:
+        found = bool(self._open)
+        while self._open:
+            await self._answer(*self._open.take())
+        return found
+
+    async def _answer(self, command: Command, entry: Entry[Any], work: Awaitable[Reply | Later | None]) -> None:
+        self.tag = command.tag
+        if not (entry.states & State.NOT_AUTHENTICATED or self.mask.hides("INPROGRESS")):
+            self.progress.begin(command.tag)
+        try:
+            reply = await work
+            if isinstance(reply, Later):
+                self._open.add(command, entry, reply)
+                return
             if entry.news is not News.NEVER:
                 await self.listening.tell(entry.news is News.ASK, entry.may_expunge, command)
         except Gone:
@@ -257,6 +282,7 @@ class Session:
         await self.listening.between()
 
     def closed(self) -> None:
+        self._open.close()
         self.progress.close()
         self.listening.close()
         self.forget_mailbox()
@@ -265,10 +291,8 @@ class Session:
             self._principal = None
 
     def _refuse(self, tag: str, refused: Refusal) -> None:
-        if tag == "*":
-            self.out.write(writer.untagged(refused.condition, refused.text, refused.code))
-        else:
-            self.out.write(writer.tagged(tag, refused.condition, refused.text, refused.code))
+        said = (refused.condition, refused.text, refused.code)
+        self.out.write(writer.untagged(*said) if tag == "*" else writer.tagged(tag, *said))
         if refused.condition == "BAD":
             self._bad_commands += 1
             if self._bad_commands >= self.house.limits.bad_commands:
@@ -489,16 +513,17 @@ class Session:
             raise Bad("There is no message of that number")
         return slices
 
-    def note_read(self, view: View, messages: Iterable[Message]) -> None:
-        """These were sent to the client with their text: where that is recorded, let it be, once for each."""
+    def note_read(self, view: View, messages: Iterable[tuple[int, str]]) -> None:
+        """These (uid, email) were sent to the client with their text: where that is recorded, let it be, once for
+        each."""
         readings = self.house.readings
         if readings is None:
             return
         now = self.house.clock.now()
-        for message in messages:
-            if message.email not in self._read and len(self._read) < READ_MAX:
-                self._read.add(message.email)
-                readings.add([Reading(view.ref, message.uid, message.email, now, self.device)])
+        for uid, email in messages:
+            if email not in self._read and len(self._read) < READ_MAX:
+                self._read.add(email)
+                readings.add([Reading(view.ref, uid, email, now, self.device)])
 
     async def find(self, name: str, needed: Rights = Rights.NONE) -> Mailbox:
         """The mailbox of a name, one's own or another's, for one who may do that with it. Raises storage's Refused."""
@@ -552,8 +577,7 @@ class Session:
             self.out.write(writer.untagged("NO", "The mailbox is over its quota now", "OVERQUOTA"))
 
     async def end_if_gone(self) -> None:
-        """Say BYE where the selected mailbox was deleted, or may not be read any more: that would refuse all that
-        follows (and makes COPY seem to lack its target)."""
+        """Say BYE where the selected mailbox is gone or may not be read any more: all that follows would be refused."""
         if self.view is None:
             return
         try:

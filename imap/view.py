@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from imap.wire import writer
 from imap.wire.numset import NumSet, Ranges
@@ -133,6 +133,10 @@ class View:
         """Whether this session alone was the first to be told of the message (RFC 3501 §2.3.2), and is told so."""
         return not self.rev2 and uid in self.recent
 
+    def recent_of(self, uids: Sequence[int]) -> Iterable[tuple[int, int]]:
+        """The (start, stop) indices into ascending UIDs at which they are so."""
+        return () if self.rev2 else self.recent.slices(uids)
+
     def save(self, positions: Iterable[int]) -> None:
         """Messages, by their indices into `uids`, that ``$`` stands for from now on. Kept by UID: what is expunged
         later is left out by itself (RFC 5182 §2.1)."""
@@ -149,12 +153,6 @@ class View:
         self.through = max(self.through, modseq)
         self._told.clear()
         return True
-
-    def missing(self, slices: Slices) -> bool:
-        """Whether the set names a message that is known to be expunged, the client not having been told yet."""
-        return any(
-            bisect_left(self._gone, high + 1) > bisect_left(self._gone, low) for low, high in self.ranges(slices)
-        )
 
     # -- news
 

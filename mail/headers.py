@@ -127,7 +127,7 @@ def parse(
 
 
 def lines(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each (upper-case name, field verbatim) of a whole block up to its blank line; junk has its whole line for a name.
+    """Each (upper-case name, field verbatim) of a whole block up to its blank line; junk has the empty name.
 
     Walks line by line, so a block of any size never holds the interpreter for long.
     """
@@ -139,7 +139,7 @@ def lines(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         while end < size and block[end] in b" \t":
             end = block.find(b"\n", end) + 1 or size
         colon = block.find(b":", start, end)
-        name = block[start : end if colon < 0 else colon].rstrip().upper()
+        name = b"" if colon < 0 else block[start:colon].rstrip().upper()
         yield name, block[start:end]
         start = end
 

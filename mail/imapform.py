@@ -135,7 +135,7 @@ def _write(part: Part, out: list[bytes], extended: bool) -> None:
             b"%b %b %b %b %b %b %d"
             % (
                 b'"message"' if part.is_message else string(part.media[0]),
-                b'"rfc822"' if part.is_message else string(part.media[1]),
+                string(part.subtype.encode("ascii") if part.is_message else part.media[1]),
                 _params(part.params, default_charset=is_text),
                 nstring(part.content_id),
                 nstring(part.description),

@@ -183,6 +183,7 @@ def _slow_param(value: bytes, start: int) -> tuple[tuple[bytes, bytes] | None, i
 
 def _join(found: list[tuple[bytes, bytes]]) -> Pairs:
     # RFC 2231 §3: name*0, name*1 ... in any order are one value; a gap leaves them as they were written
+    # RFC 2231 §6: that is what IMAP clients are to be told; charset, language and %XX are theirs to decode
     plain: list[tuple[bytes, bytes]] = []
     groups: dict[bytes, list[tuple[int, bool, bytes, bytes]]] = {}
     for name, value in found:

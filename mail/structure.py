@@ -45,8 +45,9 @@ class Part:
 
     type and subtype are lower-case, `media` has them as written. Parameters, encoding, id and so on are bytes as
     BODYSTRUCTURE shows them; `mail.params.decoded` makes text of parameters. lines counts the LFs of the body.
-    A multipart has its parts as children (perhaps none), a message/rfc822 exactly one: the message in it.
-    `fields` is the parsed header of a message (the root, or the child of a message/rfc822), None for a MIME part.
+    A multipart has its parts as children (perhaps none), an enclosed message (message/rfc822, message/global) exactly
+    one: the message in it. `fields` is the parsed header of a message (the root, or the child of an enclosed one), None
+    for a MIME part.
     """
 
     header_start: int
@@ -74,7 +75,7 @@ class Part:
 
     @property
     def is_message(self) -> bool:
-        return self.type == "message" and self.subtype == "rfc822"
+        return (self.type, self.subtype) in _MESSAGES
 
     @property
     def size(self) -> int:
@@ -85,6 +86,8 @@ class Part:
 _TEXT = (b"text", b"plain")
 _MESSAGE = (b"message", b"rfc822")
 _OPAQUE = (b"application", b"octet-stream")
+# RFC 9051 §9 (media-message), RFC 6532 §3.7
+_MESSAGES = frozenset({("message", "rfc822"), ("message", "global")})
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 
@@ -227,7 +230,7 @@ class _Parser:
         hit = self._open(0)
         while True:
             node = self._stack[-1]
-            if hit is None and node.kind == ("message", "rfc822") and not node.children:
+            if hit is None and node.kind in _MESSAGES and not node.children:
                 hit = self._open(node.body_start)
                 continue
             if hit is None:
@@ -268,12 +271,12 @@ class _Parser:
         if node.boundary is not None:
             if complete:
                 self._boundaries.push(node.boundary, len(self._stack) - 1)
-        elif hit is not None and node.kind == ("message", "rfc822"):
+        elif hit is not None and node.kind in _MESSAGES:
             self._append_empty(end)
         return hit
 
     def _append_empty(self, at: int) -> None:
-        """Opens the message in a message/rfc822 whose own header was cut short: nothing is in it."""
+        """Opens the message in an enclosed message whose own header was cut short: nothing is in it."""
         self._parts += 1
         node = _Open(at)
         node.fields = Headers(self._raw, [])
@@ -319,7 +322,7 @@ class _Parser:
         kind = (main.decode("latin-1").lower(), sub.decode("latin-1").lower())
         if content_type is not None or in_multipart or b"MIME-VERSION" in fields:
             node.values = _values(fields, pairs)
-        container = kind[0] == "multipart" or kind == ("message", "rfc822")
+        container = kind[0] == "multipart" or kind in _MESSAGES
         if container and (len(self._stack) + 1 >= limits.max_depth or self._parts >= limits.max_parts):
             main, sub = _OPAQUE
             kind, container = ("application", "octet-stream"), False

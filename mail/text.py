@@ -165,10 +165,16 @@ def _plain_preview(text: str, limit: int) -> str:
 
 
 def _one_line(text: str, limit: int) -> str:
-    line = " ".join(text.split())
-    if not line.isprintable():
-        line = _UNSHOWN.sub(" ", line).strip()
+    # the first words nearly always are enough
+    line = _shown(text[: limit * 4])
+    if len(line) <= limit < len(text):
+        line = _shown(text)
     return line[:limit].rstrip()
+
+
+def _shown(text: str) -> str:
+    line = " ".join(text.split())
+    return line if line.isprintable() else _UNSHOWN.sub(" ", line).strip()
 
 
 def strip_tags(text: str) -> str:

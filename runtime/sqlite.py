@@ -193,7 +193,11 @@ class Database:
         their order). For what nobody is told of before such a write follows. Raises what the job raises, or
         `DatabaseUnavailable`.
         """
-        return await self._ask(self._writes, job, lasting=lasting)
+        return await self.begin_write(job, lasting=lasting)
+
+    def begin_write(self, job: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> asyncio.Future[T]:
+        """`write`, whose value or error comes with the future: the job is handed in when this returns."""
+        return self._ask(self._writes, job, lasting=lasting)
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run `job` on a reader: one short transaction, one snapshot. A write inside it fails.
@@ -220,11 +224,13 @@ class Database:
         """Counters for metrics and health; `failure` is None once a batch has committed again."""
         return DatabaseStats(len(self._writes), self._batches, self._jobs, self._failure)
 
-    async def _ask(self, queue: JobQueue, job: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> T:
+    def _ask(
+        self, queue: JobQueue, job: Callable[[sqlite3.Connection], T], *, lasting: bool = True
+    ) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
         _put(queue, Job(job, waiter, loop, lasting=lasting))
-        return await waiter
+        return waiter
 
     def _submit(self, queue: JobQueue, job: Callable[[sqlite3.Connection], T]) -> concurrent.futures.Future[T]:
         waiter: concurrent.futures.Future[T] = concurrent.futures.Future()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,9 +45,17 @@ class Forms:
 
 def describe(raw: bytes) -> tuple[Forms, Part]:
     """The forms of any bytes, and their structure. Linear in their length; holds the GIL for short stretches only."""
-    found = ingestform.describe(raw)
+    return describe_all([raw])[0]
+
+
+def describe_all(raws: Sequence[bytes]) -> list[tuple[Forms, Part]]:
+    """`describe` for each, which takes less time than one by one (`mail.ingestform`)."""
+    return [(_forms(found), found.part) for found in ingestform.describe_all(raws)]
+
+
+def _forms(found: ingestform.Described) -> Forms:
     keys = found.keys
-    forms = Forms(
+    return Forms(
         version=VERSION,
         sent=keys.sent,
         sent_day=None if keys.sent_day is None else keys.sent_day * _DAY,
@@ -60,7 +69,6 @@ def describe(raw: bytes) -> tuple[Forms, Part]:
         keys=keys_json(keys),
         message_id=keys.message_id or "",
     )
-    return forms, found.part
 
 
 def named(raw: bytes) -> Forms:

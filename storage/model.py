@@ -8,15 +8,19 @@ non-adjacent ``(first, last)`` pairs, both ends included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, IntFlag
-from typing import NamedTuple
+from enum import Enum
 
 from storage.access import ALL_RIGHTS as ALL_RIGHTS
 from storage.access import ANYONE as ANYONE
 from storage.access import Grant as Grant
 from storage.access import Rights as Rights
+from storage.columns import Columns as Columns
+from storage.columns import Entry as Entry
+from storage.columns import Keys as Keys
+from storage.columns import Row as Row
+from storage.columns import Want as Want
 from storage.criteria import All as All
 from storage.criteria import And as And
 from storage.criteria import BodyContains as BodyContains
@@ -187,90 +191,6 @@ class Opened:
     recent: Ranges
     first_unseen_uid: int | None
     keywords: tuple[str, ...]
-
-
-class Entry(NamedTuple):
-    """One message in one mailbox. flags: bits of mail.flags. keywords: sorted. internaldate, savedate: Unix seconds."""
-
-    uid: int
-    modseq: int
-    flags: int
-    keywords: tuple[str, ...]
-    email: str
-    internaldate: int
-    savedate: int
-
-
-class FlagPage(NamedTuple):
-    """Flags of messages as columns of the same length, in uid order. flags: bits of mail.flags. keywords: of the
-    messages that have any: uid, names sorted."""
-
-    uids: tuple[int, ...]
-    modseqs: tuple[int, ...]
-    flags: tuple[int, ...]
-    keywords: tuple[tuple[int, tuple[str, ...]], ...]
-
-    @classmethod
-    def of(cls, entries: Sequence[Entry]) -> FlagPage:
-        """The same told by entries."""
-        return cls(
-            tuple([entry.uid for entry in entries]),
-            tuple([entry.modseq for entry in entries]),
-            tuple([entry.flags for entry in entries]),
-            tuple([(entry.uid, entry.keywords) for entry in entries if entry.keywords]),
-        )
-
-
-class Want(IntFlag):
-    """Which parts of an email a read of rows brings; the others are None in the row."""
-
-    SIZE = 1
-    PREFIX = 2
-    ENVELOPE = 4
-    BODY = 8
-    BODYSTRUCTURE = 16
-    PARTS = 32
-    HEADERS = 64
-    PREVIEW = 128
-    KEYS = 256
-    CONTENT = 512
-
-
-class Row(NamedTuple):
-    """One message with the stored forms asked for; what was not asked for is None.
-
-    size: RFC822.SIZE = len(prefix) + octets of the blob. prefix: this account's own trace headers. envelope, body,
-    bodystructure: RFC 3501 §7.4.2 forms, ready to send. parts: ``mail.parts`` table; its offsets count from the
-    blob's start. headers: the usual header lines verbatim (``mail.headers.usual``), or None where they were over
-    the bound: read the blob then. content: the whole blob when it has at most INLINE_MAX octets, else None: use
-    ``read``. keys: sort and thread keys.
-    """
-
-    entry: Entry
-    size: int | None
-    prefix: bytes | None
-    envelope: bytes | None
-    body: bytes | None
-    bodystructure: bytes | None
-    parts: bytes | None
-    headers: bytes | None
-    preview: str | None
-    keys: Keys | None
-    content: bytes | None
-
-
-class Keys(NamedTuple):
-    """What SORT and THREAD compare (RFC 5256 §2): base subject, first mailboxes, sent date, message ids."""
-
-    subject: str
-    from_mailbox: str
-    to_mailbox: str
-    cc_mailbox: str
-    from_display: str
-    to_display: str
-    sent: int
-    message_id: str
-    references: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,14 +30,13 @@ from storage.model import (
     Appended,
     Changes,
     Claimed,
+    Columns,
     Copied,
     Delivery,
     Depth,
-    Entry,
     Event,
     Expunged,
     FlagMode,
-    FlagPage,
     FlagsStored,
     Found,
     Grant,
@@ -50,7 +49,6 @@ from storage.model import (
     Query,
     Ranges,
     Rights,
-    Row,
     Settlement,
     SpoolAction,
     SpoolDomain,
@@ -136,8 +134,8 @@ class Storage(Protocol):
         """RFC 3501 §6.3.3. Superior names are made too. Each gets the access control list of the mailbox above it
         (RFC 4314 §4). Another than the owner needs k on the nearest mailbox above, and gives no special use
         (NO_PERMISSION). ALREADY_EXISTS, BAD_NAME (empty level, control characters,
-        over 1024 octets of UTF-8 or 64 levels), LIMIT (mailboxes per account). special_use is taken by one mailbox
-        at a time: CANNOT when another has it."""
+        over 1024 octets of UTF-8 or 64 levels), LIMIT (mailboxes per account, entries of its lists). special_use is
+        taken by one mailbox at a time: CANNOT when another has it."""
 
     async def delete_mailbox(self, op: Operation, account: str, name: str) -> None:
         """RFC 3501 §6.3.4: messages go with it; inferior names stay (their superior is then a name without a
@@ -175,9 +173,10 @@ class Storage(Protocol):
         negative: bool = False,
     ) -> None:
         """Change the entry of an identifier (RFC 4314 §3.1); one that is left without rights is gone (§3.2). Needs a.
-        The account's modseq rises, so that ``watch`` and ``changes`` tell whoever has the mailbox open. CANNOT for the
-        owner's own id, LIMIT (entries of a mailbox), NO_SUCH_MAILBOX. That the identifier is an account's is the
-        caller's to know."""
+        The account's modseq rises, so that ``watch`` and ``changes`` tell whoever has the mailbox open, and that of the
+        account which the entry is about (not those of all for ANYONE), so that it hears of it. CANNOT for the owner's
+        own id, LIMIT (entries of a mailbox, of an account), NO_SUCH_MAILBOX. That the identifier is an
+        account's is the caller's to know."""
 
     async def shared_with(self, account: str) -> tuple[Mailbox, ...]:
         """The mailboxes of other accounts that this one may look up (l), with its rights and its id in the refs, by
@@ -207,21 +206,11 @@ class Storage(Protocol):
 
     # -- reading messages
 
-    async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
-        """The first ``limit`` (at most 16,384) entries of the set in uid order; ask again from the last uid + 1 until
-        fewer come. NO_SUCH_MAILBOX."""
-
-    async def flags(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> FlagPage:
-        """Of the same entries the flags alone, for a read of very many. NO_SUCH_MAILBOX."""
-
-    async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
-        """Entries joined with stored forms, in uid order: at most ``limit`` rows and about 1 MiB (at least one row
-        while there is one): an empty page ends the read, else ask again from the last uid + 1. Messages of the set that
-        were expunged within the grace are not rows; see ``lost_rows``. NO_SUCH_MAILBOX."""
-
-    async def lost_rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
-        """The same for messages of the set that were expunged or moved away but are still within the grace: a session
-        that was not told yet may still fetch them (RFC 2180 §4.1.2). Their flags are those they last had."""
+    async def columns(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512, lost: bool = False) -> Columns:
+        """The first messages of the set in uid order: at most ``limit`` (16,384; with stored forms 2,048) and of stored
+        forms about 1 MiB, at least one message while there is one. While the page says ``more``, ask again from its
+        last uid + 1. lost: of those that were expunged or moved away but are still within the grace: a session that was
+        not told yet may still fetch them (RFC 2180 §4.1.2); their flags are those they last had. NO_SUCH_MAILBOX."""
 
     async def read(self, account: str, email: str, start: int, end: int) -> bytes:
         """Octets [start, end) of the email's blob (without the prefix), at most INLINE_MAX of them, fewer only at
@@ -255,12 +244,19 @@ class Storage(Protocol):
         NO_SUCH_BLOB."""
 
     async def append(
-        self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        messages: Sequence[NewMessage],
+        quota: int | None,
+        name: str | None = None,
     ) -> Appended:
-        """RFC 3501 §6.3.11, RFC 3502: all of them or none. quota: octets the account may use, None for no limit.
+        """RFC 3501 §6.3.11, RFC 3502: all of them or none. quota: octets the account may use, None for no limit. name:
+        NO_SUCH_MAILBOX unless the mailbox has it still.
         OVER_QUOTA, NO_SUCH_MAILBOX, NO_SUCH_BLOB, UNKNOWN_CTE (content with NUL), TOO_BIG (content over INLINE_MAX
         that was not staged), LIMIT (keywords), BAD_NAME (a keyword that is no atom). Another than the owner needs i;
-        flags for which it lacks s, t or w are left out."""
+        flags for which it lacks s, t or w are left out. Calls for one mailbox that are begun one after the other,
+        without waiting, take place in that order."""
 
     async def replace(
         self, op: Operation, ref: MailboxRef, uid: int, target: MailboxRef, message: NewMessage, quota: int | None
@@ -287,13 +283,21 @@ class Storage(Protocol):
         that the flags named (with REPLACE: that any flag) would need."""
 
     async def copy(
-        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None = None
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None,
+        to: str | None = None,
+        messages: int | None = None,
     ) -> Copied:
         """RFC 3501 §6.4.7: all or none, with flags, keywords and INTERNALDATE; the email is shared within an account,
         the body always. ``target`` is a mailbox name of the account ``to``, None for the source's own, whose quota
         is given. NO_SUCH_MAILBOX when the target is missing, OVER_QUOTA. Uids that are gone are left out; () when none
-        is left (uidvalidity still the target's). Another than the owner needs r on the source and i on the target;
-        flags for which it lacks s, t or w there are left out."""
+        is left (uidvalidity still the target's): where ``messages`` says how many there are to be, any other number is
+        NO_SUCH_MESSAGE instead. Another than the owner needs r on the source and i on the target; flags for which it
+        lacks s, t or w there are left out."""
 
     async def move(
         self,
@@ -303,11 +307,12 @@ class Storage(Protocol):
         target: str,
         quota: int | None = None,
         to: str | None = None,
+        messages: int | None = None,
     ) -> Copied:
-        """RFC 6851: copy and expunge in one change. CANNOT when the target is the source. As ``copy``; the quota is
-        that of ``to``, within an account it is not looked at. Another than the owner of the source needs t and e on
-        it as well. Between accounts in MongoDB it is two changes, first the copy; who repeats an operation that was
-        broken off between them finishes it."""
+        """RFC 6851: copy and expunge in one change; the target may be the source, where the messages get new uids. As
+        ``copy``; the quota is that of ``to``, within an account it is not looked at. Another than the owner of the
+        source needs t and e on it as well. Between accounts in MongoDB it is two changes, first the copy; who repeats
+        an operation that was broken off between them finishes it."""
 
     async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
         """Remove the messages of the set that are flagged \\Deleted (RFC 3501 §6.4.3, RFC 4315 §2.1). Another than

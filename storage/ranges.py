@@ -64,6 +64,11 @@ def outside(ranges: Ranges, end: int) -> Ranges:
     return tuple(found)
 
 
+def after(ranges: Ranges, uid: int) -> Ranges:
+    """What of the set is above the uid."""
+    return tuple((max(first, uid + 1), last) for first, last in ranges if last > uid)
+
+
 def intersect(one: Ranges, other: Ranges) -> Ranges:
     """The uids in both."""
     found: list[tuple[int, int]] = []

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mail.flags import ALL, DELETED, SEEN
+from storage.limits import GRANTS_PER_ACCOUNT, GRANTS_PER_MAILBOX
 from storage.model import ALL_RIGHTS, ANYONE, SYSTEM, FlagMode, Grant, MailboxRef, Operation, Rights
 from storage.port import Reason, Refused
 
@@ -80,6 +81,17 @@ def check_flags(have: Rights, mode: FlagMode, flags: int, keywords: bool) -> Non
     asked = mode is FlagMode.REPLACE or bool(flags & ALL) or keywords
     if asked and not (allowed if mode is FlagMode.REPLACE else flags & allowed) and not (words and keywords):
         raise lacking(have)
+
+
+def check_entries(before: int, after: int, account: int) -> None:
+    """LIMIT where a list grows from ``before`` to ``after`` entries, ``account`` in all lists of its account then, and
+    has too many. What has too many already may be changed."""
+    if after <= before:
+        return
+    if after > GRANTS_PER_MAILBOX:
+        raise Refused(Reason.LIMIT, f"A mailbox is shared in at most {GRANTS_PER_MAILBOX} entries.")
+    if account > GRANTS_PER_ACCOUNT:
+        raise Refused(Reason.LIMIT, f"The mailboxes of an account are shared in at most {GRANTS_PER_ACCOUNT} entries.")
 
 
 def changed(

@@ -17,7 +17,7 @@ from identity.model import NewAccount, Role
 from runtime.config import size
 from runtime.lifecycle import StartError
 
-COLUMNS = ("address", "password", "quota", "role", "display_name", "enabled")
+COLUMNS = ("address", "password", "quota", "role", "display_name", "enabled", "mask")
 BATCH = 200
 PROBLEMS = 1000
 # What looks like a hash is never taken for a password: identity says no to one that it cannot check.
@@ -140,6 +140,7 @@ def _account(values: dict[str, str]) -> NewAccount:
         quota if isinstance(quota, int) else None,
         Role(role),
         values.get("display_name", ""),
+        tuple(values.get("mask", "").split()),
     )
 
 
@@ -161,7 +162,10 @@ async def export_file(access: Access, file: Path) -> int:
             for one in page:
                 quota = "" if one.quota is None else one.quota
                 enabled = "true" if one.enabled else "false"
-                writer.writerow((one.address, one.password_hash, quota, one.role.value, one.display_name, enabled))
+                mask = " ".join(one.mask)
+                writer.writerow(
+                    (one.address, one.password_hash, quota, one.role.value, one.display_name, enabled, mask)
+                )
             number, last = number + len(page), page[-1].address
     return number
 

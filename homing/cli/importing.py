@@ -69,6 +69,7 @@ def bring(
     again = "run it again, it goes on where it stopped"
     with told():
         from connectors.pull.places import open_source
+        from homing.exporting.index import IndexRefused
 
         try:
             source = open_source(place, lambda: _password(password_stdin), more=more)
@@ -82,6 +83,8 @@ def bring(
             fail(str(error))
         except ConnectionError as error:
             fail(f"{error} Then {again}", UNAVAILABLE)
+        except IndexRefused as error:
+            fail(str(error))
         except Refused as error:
             more_room = " (`homing user quota` gives it more room)" if error.reason is Reason.OVER_QUOTA else ""
             fail(f"{error.text}{more_room}: mend that, and {again}")
@@ -108,6 +111,7 @@ def _password(stdin: bool) -> str:
 async def _run(address: str, source: Source, dry_run: bool) -> bool:
     """Whether anything is not as it should be."""
     from homing.access import reach_mail
+    from homing.exporting.index import noted_annotations
     from homing.importing.bring import Import
     from homing.importing.check import check
     from homing.importing.ledger import open_ledger, there_is
@@ -122,7 +126,9 @@ async def _run(address: str, source: Source, dry_run: bool) -> bool:
             ledger = await open_ledger(data, account.id, source.name) if known or not dry_run else None
             try:
                 await storage.open_account(operation(), account.id)
-                work = Import(storage, account.id, account.quota, source, ledger, show)
+                kind, _, path = source.name.partition(":")
+                noted = noted_annotations(Path(path)) if kind in ("maildir", "mbox") else {}
+                work = Import(storage, account.id, account.quota, source, ledger, show, noted)
                 plan = await work.plan()
                 for sentence in source.notes:
                     show.say(sentence)

@@ -79,9 +79,9 @@ def add(
 @app.command(
     "import",
     epilog="The file has a line for each account: address,password[,quota]; or a first line that names the columns"
-    " (address, password, quota, role, display_name, enabled), as `homing user export` writes it. A password that is"
-    " an argon2id, bcrypt or sha512-crypt hash is taken as it is, also with Dovecot's {SCHEME} in front; other hashes"
-    " are refused; {PLAIN} before a password that looks like a hash. Example: homing user import people.csv",
+    " (address, password, quota, role, display_name, enabled, mask), as `homing user export` writes it. A password that"
+    " is an argon2id, bcrypt or sha512-crypt hash is taken as it is, also with Dovecot's {SCHEME} in front; others are"
+    " refused; {PLAIN} before a password that looks like a hash. Example: homing user import people.csv",
 )
 def import_accounts(
     file: Annotated[Path, typer.Argument(help='A CSV file in UTF-8; "-" for standard input.')],

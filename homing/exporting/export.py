@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from homing.exporting.forms import FORMS, Message, Written
-from homing.exporting.index import Index, open_index
+from homing.exporting.index import Index, open_index, told
 from homing.importing.bring import Show, patiently
 from mail import flags
-from storage.model import INLINE_MAX, Mailbox, Row, Want
+from storage import ranges
+from storage.model import INLINE_MAX, Mailbox, MailboxList, MailboxRef, Ranges, Row, Want
 from storage.port import Storage
 
-_WANT = Want.SIZE | Want.PREFIX | Want.KEYS | Want.CONTENT
+_WANT = Want.ENTRY | Want.SIZE | Want.PREFIX | Want.KEYS | Want.CONTENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +29,22 @@ class Summary:
 
 
 async def export(storage: Storage, account: str, address: str, form: str, folder: Path, show: Show) -> Summary:
-    """Export, or go on with it. Errors: IndexRefused, OSError, storage's."""
+    """Export, or go on with it; annotations as they are when it begins. Errors: IndexRefused, OSError, storage's."""
     listed = await patiently(lambda: storage.list_mailboxes(account), show)
-    heads = [
-        {"name": one.name, "special_use": one.special_use, "subscribed": one.name in listed.subscriptions}
-        for one in listed.mailboxes
-    ]
-    index = open_index(folder, account, address, form, heads)
+    writer = FORMS[form](folder)
+    heads: list[dict[str, Any]] = []
+    for one in listed.mailboxes:
+        head: dict[str, Any] = {"name": one.name, "folder": writer.place(one.name).relative_to(folder).as_posix()}
+        head |= {"special_use": one.special_use, "subscribed": one.name in listed.subscriptions}
+        heads.append(head | {"annotations": await _annotations(storage, one.ref, listed, show)})
+    own = await _annotations(storage, MailboxRef(account, ""), listed, show)
+    index = open_index(folder, account, address, form, {"annotations": own, "mailboxes": heads})
     try:
         before = index.before
         messages, octets, lost = before.messages, before.octets, 0
         count = sum(one.messages for one in listed.mailboxes)
         show.begin("Mail", "messages", count, sum(one.size for one in listed.mailboxes))
         show.at(messages, octets)
-        writer = FORMS[form](folder)
         for mailbox in listed.mailboxes:
             writer.open(mailbox, before.ends.get(mailbox.ref.mailbox, 0))
             async for row in _rows(storage, mailbox, before.uids.get(mailbox.ref.mailbox, 0), show):
@@ -58,15 +61,20 @@ async def export(storage: Storage, account: str, address: str, form: str, folder
     return Summary(len(listed.mailboxes), messages, octets, lost)
 
 
+async def _annotations(storage: Storage, ref: MailboxRef, listed: MailboxList, show: Show) -> dict[str, Any]:
+    if not listed.annotated:
+        return {}
+    found = await patiently(lambda: storage.annotations([ref]), show)
+    return told({one.entry: one.value or b"" for one in found})
+
+
 async def _rows(storage: Storage, mailbox: Mailbox, after: int, show: Show) -> AsyncIterator[Row]:
-    while True:
-        left = ((after + 1, 0xFFFF_FFFF),)
-        page = await patiently(lambda left=left: storage.rows(mailbox.ref, left, _WANT), show)  # type: ignore[misc]
-        if not page:
-            return
-        for row in page:
+    left: Ranges = ((after + 1, 0xFFFF_FFFF),)
+    while left:
+        page = await patiently(lambda left=left: storage.columns(mailbox.ref, left, _WANT), show)  # type: ignore[misc]
+        for row in page.rows():
             yield row
-        after = page[-1].entry.uid
+        left = ranges.after(left, page.uids[-1]) if page.more else ()
 
 
 async def _pieces(storage: Storage, account: str, row: Row) -> AsyncIterator[bytes]:

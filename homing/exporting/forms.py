@@ -41,6 +41,9 @@ class Written:
 class Form(Protocol):
     """Writes into a folder. Errors: OSError."""
 
+    def place(self, name: str) -> Path:
+        """Where the mailbox of that name is: its directory, or the file of all of it."""
+
     def open(self, mailbox: Mailbox, end: int) -> None:
         """What comes now is of this mailbox; end: octets of its file that are whole, where the form has one file for
         all."""
@@ -61,8 +64,11 @@ class MaildirForm:
         self._validity = 0
         self._keywords: list[str] = []
 
+    def place(self, name: str) -> Path:
+        return self._root if name == "INBOX" else self._root / f".{_dotted(name)}"
+
     def open(self, mailbox: Mailbox, end: int) -> None:
-        self._path = self._root if mailbox.name == "INBOX" else self._root / f".{_dotted(mailbox.name)}"
+        self._path = self.place(mailbox.name)
         for part in ("cur", "new", "tmp"):
             (self._path / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._path != self._root:
@@ -102,8 +108,11 @@ class EmlForm:
         self._root = root
         self._path = root
 
+    def place(self, name: str) -> Path:
+        return self._root.joinpath(*map(_safe, name.split("/")))
+
     def open(self, mailbox: Mailbox, end: int) -> None:
-        self._path = self._root.joinpath(*map(_safe, mailbox.name.split("/")))
+        self._path = self.place(mailbox.name)
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def write(self, message: Message) -> Written:
@@ -123,10 +132,13 @@ class MboxForm:
         self._path = root
         self._file: BinaryIO | None = None
 
+    def place(self, name: str) -> Path:
+        *above, last = map(_safe, name.split("/"))
+        return self._root.joinpath(*(f"{one}.sbd" for one in above), f"{last}.mbox")
+
     def open(self, mailbox: Mailbox, end: int) -> None:
         self._shut()
-        *above, last = map(_safe, mailbox.name.split("/"))
-        self._path = self._root.joinpath(*(f"{one}.sbd" for one in above), f"{last}.mbox")
+        self._path = self.place(mailbox.name)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = open(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")  # noqa: SIM115
         # What a run that was killed has left of a message.

@@ -1,19 +1,23 @@
 """The index of an export: ``index.jsonl``, one JSON object a line.
 
-    {"export": 1, "account": …, "address": …, "form": …, "mailboxes": [{"name", "special_use", "subscribed"}, …]}
+    {"export": 1, "account": …, "address": …, "form": …, "annotations": {…}, "mailboxes": [{"name", "folder",
+     "special_use", "subscribed", "annotations"}, …]}
     {"mailbox", "id", "uidvalidity", "uid", "file", "offset", "head", "length", "octets", "sha256", "flags", "keywords",
      "internaldate", "message_id"}                                        a message each, in the order of writing
     {"end": true, "messages": …, "octets": …}                             the last line of an export that is whole
 
 offset, head and length are there for mbox alone: where the message's From_ line is in the file, how many octets stand
-before what is in it, and how many octets all of it has there. A line is written when its message is.
+before what is in it, and how many octets all of it has there. A line is written when its message is. folder: where the
+mailbox is, below the export's. annotations (METADATA of IMAP): by entry, a text, or {"base64": …} where it is none;
+those that all see and those of the account itself. Outside of the mailboxes: of the account.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -68,8 +72,9 @@ class Index:
         self._file.close()
 
 
-def open_index(folder: Path, account: str, address: str, form: str, mailboxes: Sequence[dict[str, Any]]) -> Index:
-    """Begin, or go on with what was begun for the same account and form. Raises IndexRefused, OSError."""
+def open_index(folder: Path, account: str, address: str, form: str, head: Mapping[str, Any]) -> Index:
+    """Begin, or go on with what was begun for the same account and form. head: what else the first line says. Raises
+    IndexRefused, OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / NAME
     if not path.exists() and any(folder.iterdir()):
@@ -82,9 +87,40 @@ def open_index(folder: Path, account: str, address: str, form: str, mailboxes: S
         raise
     index = Index(file, before)
     if file.tell() == 0:
-        head = {"export": VERSION, "account": account, "address": address, "form": form}
-        index.add({**head, "mailboxes": list(mailboxes)})
+        index.add({"export": VERSION, "account": account, "address": address, "form": form, **head})
     return index
+
+
+def told(values: Mapping[str, bytes]) -> dict[str, str | dict[str, str]]:
+    """Annotations as the first line has them."""
+    return {entry: _told(value) for entry, value in values.items()}
+
+
+def _told(value: bytes) -> str | dict[str, str]:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode("ascii")}
+
+
+def noted_annotations(folder: Path) -> dict[str, dict[str, bytes]]:
+    """The annotations that an export has, by the mailbox's directory or file, "" for the account's own; none where the
+    folder is no export. Raises IndexRefused, OSError."""
+    path = folder / NAME
+    try:
+        with path.open("rb") as file:
+            head = json.loads(file.readline())
+        found = {"": head.get("annotations", {})}
+        found |= {os.fspath(folder / one["folder"]): one["annotations"] for one in head["mailboxes"] if "folder" in one}
+        return {place: {entry: _value(one) for entry, one in values.items()} for place, values in found.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IndexRefused(f"{path} is not the index of an export.") from error
+
+
+def _value(told: str | dict[str, str]) -> bytes:
+    return told.encode("utf-8") if isinstance(told, str) else base64.b64decode(told["base64"], validate=True)
 
 
 def _before(file: BinaryIO, folder: Path, account: str, form: str) -> Before:

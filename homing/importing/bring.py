@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
 
 from connectors.pull.source import Folder, Item, Source
@@ -26,6 +27,7 @@ from storage.model import (
     MailboxRef,
     NewMessage,
     Operation,
+    Ranges,
     StagedBlob,
     Want,
 )
@@ -84,12 +86,20 @@ class Done:
 
 class Import:
     """One run. ledger: None for a look alone, where nothing was ever brought. quota: octets, None for no limit.
+    annotations: by a folder's place ("" for the account's own), what is set where nothing is set here.
 
     Errors: those of the source; storage's Unavailable, and Refused where the account or its quota is in the way.
     """
 
     def __init__(
-        self, storage: Storage, account: str, quota: int | None, source: Source, ledger: Ledger | None, show: Show
+        self,
+        storage: Storage,
+        account: str,
+        quota: int | None,
+        source: Source,
+        ledger: Ledger | None,
+        show: Show,
+        annotations: Mapping[str, Mapping[str, bytes]] = MappingProxyType({}),
     ) -> None:
         self._storage = storage
         self._account = account
@@ -97,6 +107,7 @@ class Import:
         self._source = source
         self._ledger = ledger
         self._show = show
+        self._annotations = annotations
 
     async def plan(self) -> list[Planned]:
         """Look through the source. Nothing is changed."""
@@ -141,8 +152,10 @@ class Import:
         done = Done()
         count, octets = sum(one.new for one in plan), sum(one.new_octets for one in plan)
         self._show.begin("Mail", "messages", count, octets)
+        await self._annotate(MailboxRef(self._account, ""), "", "The account")
         for planned in plan:
             there = await self._mailbox(planned)
+            await self._annotate(there.ref, planned.folder.place, planned.folder.name)
             noted = await self._ledger.note(planned.folder.place, planned.folder.validity, there.ref.mailbox)
             bringing = _Bringing(
                 self._storage,
@@ -177,6 +190,21 @@ class Import:
         if first and folder.subscribed is not False and there.name not in listed.subscriptions:
             await self._storage.subscribe(_operation(), self._account, there.name, True)
         return there
+
+    async def _annotate(self, ref: MailboxRef, place: str, name: str) -> None:
+        """Set what the source has; what was set here stays."""
+        values = self._annotations.get(place)
+        if not values:
+            return
+        here = {one.entry for one in await self._storage.annotations([ref], values=False)}
+        new: dict[str, bytes | None] = {entry: value for entry, value in values.items() if entry not in here}
+        if not new:
+            return
+        try:
+            # Private ones are the account's, which nobody else can set for it.
+            await self._storage.set_annotations(Operation(new_id(), self._account), ref, new)
+        except Refused as refusal:
+            self._show.say(f"{name}: its annotations are not brought. {refusal.text}")
 
 
 class _Bringing:
@@ -335,15 +363,16 @@ async def _found(storage: Storage, ref: MailboxRef, pending: Pending) -> list[in
     """The uids of a batch that the store has, which it gave them in one go; None where it has not."""
     wanted = [(one.size, one.internaldate) for one in pending.batch]
     seen: deque[tuple[int, str, tuple[int, int | None]]] = deque(maxlen=len(wanted))
-    after = pending.above - 1
-    while rows := await storage.rows(ref, ((after + 1, 0xFFFF_FFFF),), Want.SIZE):
-        for row in rows:
-            seen.append((row.entry.uid, row.entry.email, (row.size or 0, row.entry.internaldate)))
+    left: Ranges = ((pending.above, 0xFFFF_FFFF),)
+    while left:
+        page = await storage.columns(ref, left, Want.EMAIL | Want.SIZE | Want.INTERNALDATE)
+        for uid, email, size, date in zip(page.uids, page.emails, page.sizes, page.internaldates, strict=True):
+            seen.append((uid, email, (size, date)))
             if len(seen) < len(wanted) or not all(map(_alike, (one[2] for one in seen), wanted)):
                 continue
             if await _same(storage, ref, [one[1] for one in seen], pending.batch):
                 return [one[0] for one in seen]
-        after = rows[-1].entry.uid
+        left = ranges.after(left, page.uids[-1]) if page.more else ()
     return None
 
 

@@ -113,7 +113,8 @@ def _compare(row: Compared, item: Item, known: Known | None, there: dict[int, Ro
 async def _rows(storage: Storage, ref: MailboxRef, uids: Sequence[int]) -> dict[int, Row]:
     found: dict[int, Row] = {}
     left = ranges.of(sorted(uids))
-    while left and (rows := await storage.rows(ref, left, Want.SIZE | Want.KEYS)):
-        found |= {row.entry.uid: row for row in rows}
-        left = ranges.intersect(left, ((rows[-1].entry.uid + 1, 0xFFFF_FFFF),))
+    while left:
+        page = await storage.columns(ref, left, Want.ENTRY | Want.SIZE | Want.KEYS)
+        found |= {row.entry.uid: row for row in page.rows()}
+        left = ranges.after(left, page.uids[-1]) if page.more else ()
     return found

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Sequence
+from functools import partial
+
 from imap import messagelimit
 from imap.commands import announce
 from imap.commands.incoming import Incoming
 from imap.errors import Bad, No, try_create
+from imap.later import Later
 from imap.session import SIGNED_IN, Entry, News, Reply, Session
 from imap.wire import writer
 from imap.wire.forms import Append, AppendPart
-from storage.model import NewMessage, Rights
-from storage.port import Refused
+from storage.model import Appended, Mailbox, MailboxRef, NewMessage, Rights
+from storage.port import Reason, Refused
 
 MESSAGES = 1000
 """Messages in one APPEND."""
 
 
-async def append(session: Session, form: Append) -> Reply:
+async def append(session: Session, form: Append) -> Later:
     """All of the messages or none: RFC 3502 §6.3.11, RFC 4315 §3."""
     incoming = Incoming(session)
     incoming.check(form.first)
     try:
-        mailbox = await session.find(form.mailbox, Rights.INSERT)
+        mailbox, known = await session.places.find_again(session.account, form.mailbox, Rights.INSERT)
     except Refused as error:
         raise try_create(error) from error
     ref = mailbox.ref
@@ -39,15 +44,36 @@ async def append(session: Session, form: Append) -> Reply:
             raise No(f"One APPEND has at most {MESSAGES} messages", "LIMIT")
         messages.append(await incoming.take(part))
         part = incoming.next(part)
+    storing = asyncio.create_task(_store(session, form.mailbox, ref, messages, quota, known))
+    return Later(storing, partial(_appended, session, form.mailbox, mailbox), incoming.held)
+
+
+async def _store(
+    session: Session, name: str, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None, known: str | None
+) -> Appended:
+    """known: the mailbox's name when it was found, for a command before this one."""
     try:
-        done = await session.storage.append(session.operation(), ref, messages, quota)
+        return await session.storage.append(session.operation(), ref, messages, quota, known)
+    except Refused as error:
+        if known is None or error.reason is not Reason.NO_SUCH_MAILBOX:
+            raise
+    # another session has deleted or renamed it meanwhile
+    found = await session.find(name, Rights.INSERT)
+    return await session.storage.append(session.operation(), found.ref, messages, quota)
+
+
+async def _appended(session: Session, name: str, mailbox: Mailbox, storing: Awaitable[Appended]) -> Reply:
+    try:
+        done = await storing
     except Refused as error:
         raise try_create(error) from error
-    session.wrote(done.modseq, owner=ref.account)
-    await announce.named(session, form.mailbox)
+    session.wrote(done.modseq, owner=mailbox.ref.account)
+    await announce.named(session, name)
     # RFC 9051 §6.3.12: who may not look into the mailbox is told nothing of it
     readable = bool(mailbox.rights & Rights.READ)
     return Reply("Appended", writer.code_appenduid(done.uidvalidity, done.uids) if readable else None)
 
 
-ENTRIES = (Entry("APPEND", SIGNED_IN, Append, append, News.IF_ANY, may_expunge=True, capability="MULTIAPPEND"),)
+ENTRIES = (
+    Entry("APPEND", SIGNED_IN, Append, append, News.IF_ANY, may_expunge=True, capability="MULTIAPPEND", joins=True),
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imap import messagelimit
-from imap.errors import No, try_create
+from imap.errors import try_create
 from imap.places import Place
 from imap.session import Entry, News, Reply, Session, State
 from imap.view import Slices, View
@@ -18,7 +18,7 @@ from storage.port import Refused
 async def copy(session: Session, form: Copy) -> Reply:
     """All of the messages or none: RFC 3501 §6.4.7, RFC 4315 §3."""
     view = session.selected
-    slices = await _named(session, view, form)
+    slices = session.messages(form.numset, form.uid)
     messagelimit.check_all(view, slices, session.house.limits.messages)
     ranges = view.ranges(slices)
     if not ranges:
@@ -27,7 +27,9 @@ async def copy(session: Session, form: Copy) -> Reply:
         to = await session.places.of(session.account, form.mailbox)
         readable = await _is_readable(session, form, to)
         quota = await session.quota(to.account)
-        copied = await session.storage.copy(session.operation(), view.ref, ranges, to.name, quota, to.account)
+        copied = await session.storage.copy(
+            session.operation(), view.ref, ranges, to.name, quota, to.account, _count(form, slices)
+        )
     except Refused as error:
         raise try_create(error) from error
     session.wrote(copied.modseq, owner=to.account)
@@ -37,7 +39,7 @@ async def copy(session: Session, form: Copy) -> Reply:
 async def move(session: Session, form: Copy) -> Reply:
     """Copy and expunge in one change: RFC 6851 §3.1, RFC 6851 §4.3."""
     view = session.writable
-    slices, limited = messagelimit.highest(view, await _named(session, view, form), session.house.limits.messages)
+    slices, limited = messagelimit.highest(view, session.messages(form.numset, form.uid), session.house.limits.messages)
     ranges = view.ranges(slices)
     if not ranges:
         return await _nothing(session, form)
@@ -45,7 +47,9 @@ async def move(session: Session, form: Copy) -> Reply:
         to = await session.places.of(session.account, form.mailbox)
         readable = await _is_readable(session, form, to)
         quota = await session.quota(to.account)
-        moved = await session.storage.move(session.operation(), view.ref, ranges, to.name, quota, to.account)
+        moved = await session.storage.move(
+            session.operation(), view.ref, ranges, to.name, quota, to.account, _count(form, slices)
+        )
     except Refused as error:
         raise try_create(error) from error
     session.wrote(moved.modseq)
@@ -93,17 +97,11 @@ def _ended(session: Session, text: str, code: str | None, limited: str | None) -
     return Reply(text, code)
 
 
-async def _named(session: Session, view: View, form: Copy) -> Slices:
-    if not form.uid:
-        # RFC 9051 §6.4.7: what others have expunged meanwhile must be known, or but a part would be copied
-        await session.listening.tell(ask=False, may_expunge=False)
-        if session.view is None:
-            raise No("The mailbox is no longer there")
-    slices = session.messages(form.numset, form.uid)
-    if not form.uid and view.missing(slices):
-        # RFC 2180 §4.4.1: all of them or none
-        raise No("Some of the messages have been expunged", "EXPUNGEISSUED")
-    return slices
+def _count(form: Copy, slices: Slices) -> int | None:
+    """How many messages there must be when they are copied: of those that others have expunged the client may not have
+    been told yet."""
+    # RFC 9051 §6.4.7, RFC 2180 §4.4.1: all of them or none; of UIDs those that are there (RFC 9051 §6.4.9)
+    return None if form.uid else messagelimit.count(slices)
 
 
 async def _nothing(session: Session, form: Copy) -> Reply:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import repeat
 
 from imap import messagelimit
-from imap.commands import binary, results, resync, sections
+from imap.commands import binary, fetchlines, results, resync, sections
 from imap.commands.blobs import octets_of
+from imap.commands.fetchlines import WRITE
 from imap.commands.fetchplan import Plan, item_format
 from imap.commands.sections import Place
 from imap.errors import Bad, No
@@ -19,16 +19,9 @@ from imap.wire import writer
 from imap.wire.forms import Attribute, Binary, BinarySize, Fetch, FetchItem, Section
 from mail.flags import SEEN
 from mail.headers import MAX_BYTES
-from storage.model import Entry as Message
-from storage.model import FlagMode, FlagPage, Ranges, Row, Want
+from storage.model import Columns, FlagMode, Ranges, Row, Want
 from storage.port import Reason, Refused
-
-WRITE = 64 * 1024
-"""Octets of answers that are joined into one write."""
-NARROW_PAGE = 4096
-"""Entries that are read in one go where flags and dates are all that was asked for."""
-WIDE_PAGE = 2048
-"""Rows that are read in one go, where they are small."""
+from storage.ranges import after, of
 
 
 async def fetch(session: Session, form: Fetch) -> Reply:
@@ -55,9 +48,9 @@ async def fetch(session: Session, form: Fetch) -> Reply:
     if view.uid_only and not form.asks_uid:
         # RFC 9586 §3.3: the UID is at the head of the line
         items = tuple(item for item in items if item != Attribute("UID"))
-    plan = Plan(items, view)
+    plan = Plan(items, view, session.house.readings is not None)
     run = _Run(session, plan, slices)
-    await (run.narrow() if plan.narrow else run.wide())
+    await run.through()
     if limited is not None and (run.undecodable or run.unreadable):
         session.out.write(messagelimit.untold(limited))
     if run.undecodable:
@@ -71,9 +64,9 @@ async def fetch(session: Session, form: Fetch) -> Reply:
 
 async def fetch_items(session: Session, items: Sequence[FetchItem], slices: Slices) -> None:
     """FETCH responses that no command asked for (RFC 5465 §5.2). What cannot be read of a message is left out."""
-    plan = Plan(items, session.selected)
+    plan = Plan(items, session.selected, session.house.readings is not None)
     run = _Run(session, plan, slices)
-    await (run.narrow() if plan.narrow else run.wide())
+    await run.through()
 
 
 class _Run:
@@ -99,38 +92,30 @@ class _Run:
 
     # -- from storage
 
-    async def narrow(self) -> None:
-        """Flags and dates, from entries."""
-        storage, ranges = self.session.storage, self.ranges
+    async def through(self) -> None:
+        """All of the set, page by page."""
+        ranges = self.ranges
         while ranges:
-            if self.plan.flags_only:
-                page = await storage.flags(self.view.ref, ranges, NARROW_PAGE)
-                uids: Sequence[int] = page.uids
-                await self._flags(page)
-            else:
-                entries = await storage.entries(self.view.ref, ranges, NARROW_PAGE)
-                uids = [entry[0] for entry in entries]
-                await self._rows([_narrow_row(entry) for entry in entries])
-            self._page_is_done(len(uids))
-            ranges = after(ranges, uids[-1]) if len(uids) == NARROW_PAGE else ()
+            page = await self._read(ranges, lost=False)
+            changed: frozenset[int] = frozenset()
+            if self.plan.sets_seen:
+                page, changed = await self._set_seen(page)
+            await self._page(page, False, changed)
+            if self.plan.reads:
+                self.session.note_read(self.view, zip(page.uids, page.emails, strict=True))
+            self._page_is_done(len(page.uids))
+            ranges = after(ranges, page.uids[-1]) if page.more else ()
             await self._lost(all_of_them=not ranges)
         await self._flush()
 
-    async def wide(self) -> None:
-        """Anything else, from rows."""
-        storage, ranges = self.session.storage, self.ranges
-        while ranges:
-            rows = await storage.rows(self.view.ref, ranges, self.plan.want, WIDE_PAGE)
-            if self.plan.sets_seen:
-                await self._rows(*await self._set_seen(rows))
-            else:
-                await self._rows(rows)
-            if self.plan.reads:
-                self.session.note_read(self.view, [row.entry for row in rows])
-            self._page_is_done(len(rows))
-            ranges = after(ranges, rows[-1].entry.uid) if rows else ()
-            await self._lost(all_of_them=not ranges)
-        await self._flush()
+    async def _read(self, ranges: Ranges, lost: bool) -> Columns:
+        storage, plan = self.session.storage, self.plan
+        page = await storage.columns(self.view.ref, ranges, plan.want, plan.page, lost)
+        if plan.has_flags and page.through > self.view.through and not plan.want & Want.MODSEQ:
+            # changes that the client was not told of yet: with their modification sequences they are not told again
+            plan.want |= Want.MODSEQ
+            page = await storage.columns(self.view.ref, ranges, plan.want, plan.page, lost)
+        return page
 
     def _page_is_done(self, count: int) -> None:
         self._passed += count
@@ -149,18 +134,18 @@ class _Run:
         self._positions, kept = iter(missing), (self._positions, self._next)
         self._next = next(self._positions)
         while ranges:
-            rows = await self.session.storage.lost_rows(self.view.ref, ranges, self.plan.want)
-            await self._rows(rows)
-            ranges = after(ranges, rows[-1].entry.uid) if rows else ()
+            page = await self._read(ranges, lost=True)
+            await self._page(page, True)
+            ranges = after(ranges, page.uids[-1]) if page.more else ()
         if self._missing or self._next >= 0:
             self.unreadable = True
             self._missing.clear()
         self._positions, self._next = kept
 
-    async def _set_seen(self, rows: tuple[Row, ...]) -> tuple[Sequence[Row], frozenset[int]]:
-        unseen = [row.entry.uid for row in rows if not row.entry.flags & SEEN]
+    async def _set_seen(self, page: Columns) -> tuple[Columns, frozenset[int]]:
+        unseen = [uid for uid, flags in zip(page.uids, page.flags, strict=True) if not flags & SEEN]
         if not unseen:
-            return rows, frozenset()
+            return page, frozenset()
         session = self.session
         try:
             done = await session.storage.store_flags(
@@ -171,11 +156,15 @@ class _Run:
                 raise
             # RFC 4314 §4: who has lost the right to it may read on
             self.plan.sets_seen = False
-            return rows, frozenset()
+            return page, frozenset()
         session.wrote(done.modseq)
         now = {entry.uid: entry for entry in done.entries}
-        changed = frozenset(unseen)
-        return [row._replace(entry=now.get(row.entry.uid, row.entry)) for row in rows], changed
+        entries = [now.get(entry.uid, entry) for entry in page.entries()]
+        return page._replace(
+            flags=[entry.flags for entry in entries],
+            modseqs=[entry.modseq for entry in entries],
+            keywords=[(entry.uid, entry.keywords) for entry in entries if entry.keywords],
+        ), frozenset(unseen)
 
     # -- to the client
 
@@ -192,36 +181,23 @@ class _Run:
         self._next = next(self._positions, -1)
         return at + 1
 
-    async def _flags(self, page: FlagPage) -> None:
-        view, (uids, modseqs, flags, pairs) = self.view, page
-        words = dict(pairs)
-        if modseqs and max(modseqs) > view.through:
-            for uid, modseq in zip(uids, modseqs, strict=True):
-                if modseq > view.through:
-                    view.told(uid, modseq)
-        known = view.new_keywords({keyword for keywords in set(words.values()) for keyword in keywords})
-        numbers = self._numbers(uids)
-        keywords = map(words.get, uids, repeat(())) if words else repeat(())
-        recent = map(view.is_recent, uids) if view.recent else repeat(False)
-        # as many as there are numbers; 0 is of a message that was not asked for
-        if self.plan.with_modseq:
-            six = zip(numbers, uids, flags, keywords, recent, modseqs, strict=False)
-            lines = writer.fetch_flags_modseq((row for row in six if row[0]), self.plan.with_uid, view.uid_only)
-        else:
-            five = zip(numbers, uids, flags, keywords, recent, strict=False)
-            lines = writer.fetch_flags((row for row in five if row[0]), self.plan.with_uid, view.uid_only)
-        await self._add(known + lines)
-
     def _numbers(self, uids: Sequence[int]) -> Sequence[int]:
         """The sequence numbers of a page; 0 for what was not asked for."""
         at, count = self._next, len(uids)
-        there = array("I", uids)
-        if at >= 0 and self._whole and self.view.uids[at : at + count] == there:
+        if at >= 0 and self._whole and self._is_run(at, uids):
             # one run without gaps, which is nearly always so
             self._next = at + count if at + count < self._stop else -1
             return range(at + 1, at + count + 1)
         self._one_by_one()
-        return [self._number(uid) for uid in there]
+        return [self._number(uid) for uid in uids]
+
+    def _is_run(self, at: int, uids: Sequence[int]) -> bool:
+        """Whether these are the UIDs that the client knows from an index on."""
+        known, count = self.view.uids, len(uids)
+        if isinstance(uids, range) and count and at + count <= len(known):
+            # both rise: where they agree at both ends, they agree between
+            return known[at] == uids[0] and known[at + count - 1] == uids[-1]
+        return known[at : at + count] == array("I", uids)
 
     def _one_by_one(self) -> None:
         """Numbers are no longer counted as one run."""
@@ -229,60 +205,77 @@ class _Run:
             self._whole = False
             self._positions = iter(range(self._next + 1, self._stop)) if self._next >= 0 else iter(())
 
-    async def _rows(self, rows: Sequence[Row], changed: frozenset[int] = frozenset()) -> None:
+    async def _page(self, page: Columns, lost: bool, changed: frozenset[int] = frozenset()) -> None:
         plan, view = self.plan, self.view
         if plan.has_flags or changed:
-            known = view.new_keywords({keyword for row in rows if row[0][3] for keyword in row[0][3]})
+            known = view.new_keywords({keyword for words in {pair[1] for pair in page.keywords} for keyword in words})
             if known:
                 await self._add(known)
-        if plan.columns and not changed and (values := plan.values(rows)) is not None:
-            if plan.has_flags:
-                for row in rows:
-                    if row[0][1] > view.through:
-                        view.told(row[0][0], row[0][1])
-            uids = [row[0][0] for row in rows]
-            numbers = self._numbers(uids)
-            if view.uid_only:
-                numbers = [uid if number else 0 for number, uid in zip(numbers, uids, strict=True)]
-            await self._add(b"".join(plan.lines(numbers, values)))
+        if plan.columns and not changed:
+            await self._columns(page, lost)
             return
         self._one_by_one()
-        for row in rows:
-            entry = row.entry
-            number = self._number(entry.uid)
-            if not number:
-                continue
-            number = entry.uid if view.uid_only else number
-            tell_flags = not plan.has_flags and entry.uid in changed
-            try:
-                if plan.many:
-                    plan.check(row)
-                    line = None
-                else:
-                    line = plan.line(number, row, tell_flags)
-            except binary.UnknownEncoding:
-                self.undecodable = True
-                continue
-            if plan.decodes:
-                # others have their turn after each message
-                await asyncio.sleep(0)
-            if (plan.has_flags or tell_flags) and entry.modseq > view.through:
-                view.told(entry.uid, entry.modseq)
-            if line is None:
-                await self._message(number, row, tell_flags)
-                continue
-            self._lines.append(line)
-            self._size += len(line)
-            if self._size >= WRITE:
-                await self._flush()
+        for row, given in zip(page.rows(), plan.given(page), strict=True):
+            await self._row(row, given, row.entry.uid in changed)
 
-    async def _message(self, number: int, row: Row, tell_flags: bool) -> None:
+    async def _columns(self, page: Columns, lost: bool) -> None:
+        """All that is at hand of a page, and what is not as rows between."""
+        plan, view, uids = self.plan, self.view, page.uids
+        values = plan.values(page)
+        if plan.has_flags and page.through > view.through:
+            for uid, modseq in zip(uids, page.modseqs, strict=True):
+                if modseq > view.through:
+                    view.told(uid, modseq)
+        start = 0
+        for gap in fetchlines.gaps(values):
+            await self._lines_of(uids[start:gap], fetchlines.between(values, start, gap))
+            self._one_by_one()
+            one = await self.session.storage.columns(view.ref, of(uids[gap : gap + 1]), plan.want | Want.ENTRY, 1, lost)
+            for row, given in zip(one.rows(), plan.given(one), strict=True):
+                await self._row(row, given, False)
+            start = gap + 1
+        await self._lines_of(uids[start:], fetchlines.between(values, start, len(uids)) if start else values)
+
+    async def _lines_of(self, uids: Sequence[int], values: fetchlines.Values) -> None:
+        numbers = self._numbers(uids)
+        if self.view.uid_only:
+            numbers = [uid if number else 0 for number, uid in zip(numbers, uids, strict=True)]
+        for lines in self.plan.lines.of(numbers, values):
+            await self._add(lines)
+
+    async def _row(self, row: Row, given: Sequence[object], changed: bool) -> None:
+        plan, view, entry = self.plan, self.view, row.entry
+        number = self._number(entry.uid)
+        if not number:
+            return
+        number = entry.uid if view.uid_only else number
+        tell_flags = not plan.has_flags and changed
+        try:
+            if plan.many:
+                plan.check(row)
+                line = None
+            else:
+                line = plan.line(number, row, given, tell_flags)
+        except binary.UnknownEncoding:
+            self.undecodable = True
+            return
+        if plan.decodes:
+            # others have their turn after each message
+            await asyncio.sleep(0)
+        if (plan.has_flags or tell_flags) and entry.modseq > view.through:
+            view.told(entry.uid, entry.modseq)
+        if line is None:
+            await self._message(number, row, given, tell_flags)
+        else:
+            await self._add(line)
+
+    async def _message(self, number: int, row: Row, given: Sequence[object], tell_flags: bool) -> None:
         """One line with sections that are not all at hand, bit by bit."""
         plan = self.plan
         done = [plan.head % number]
         space = b""
-        for item, piece in plan.pieces:
-            value = piece(row)
+        for item, piece, attribute in zip(plan.items, plan.pieces, given, strict=True):
+            value = attribute if piece is None else piece(row)
             if value is not None or isinstance(item, Attribute):
                 done.append(space + item_format(item) % (value,))
             elif isinstance(item, Binary | BinarySize):
@@ -319,10 +312,13 @@ class _Run:
         if sections.from_usual(section):
             want = Want.SIZE | Want.PREFIX | Want.PARTS
             one = ((row.entry.uid, row.entry.uid),)
-            found = await storage.rows(ref, one, want) or await storage.lost_rows(ref, one, want)
-            if not found:
+            for lost in (False, True):
+                found = (await storage.columns(ref, one, want | Want.ENTRY, lost=lost)).rows()
+                if found:
+                    row = found[0]
+                    break
+            else:
                 return writer.NIL
-            row = found[0]
         place = sections.place(section, row)
         if place is None:
             return writer.NIL
@@ -381,11 +377,6 @@ class _Run:
             await self.session.out.drain()
 
 
-def after(ranges: Ranges, uid: int) -> Ranges:
-    """What of a set is above a UID."""
-    return tuple((max(low, uid + 1), high) for low, high in ranges if high > uid)
-
-
 def _positions(slices: Slices) -> Iterator[int]:
     for start, stop in slices:
         yield from range(start, stop)
@@ -400,10 +391,6 @@ def _slices(positions: Sequence[int]) -> Slices:
         else:
             found.append((at, at + 1))
     return tuple(found)
-
-
-def _narrow_row(entry: Message) -> Row:
-    return Row(entry, *(None,) * 10)
 
 
 ENTRIES = (

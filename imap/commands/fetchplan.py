@@ -2,91 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import repeat
 
 from imap.commands import binary, sections
+from imap.commands.fetchlines import Lines, Literals, Values
 from imap.view import View
 from imap.wire import writer
 from imap.wire.forms import Attribute, Binary, BinarySize, FetchItem, Section
 from mail.dates import format_date_time
 from mail.threadid import thread_id
-from storage.model import Rights, Row, Want
+from storage.model import Columns, Rights, Row, Want
 
 MANY = 16
 """Sections and parts of each message, beyond which a line is written bit by bit."""
+NARROW_PAGE = 8192
+"""Messages that are read in one go where flags, dates and sizes are all that is asked for."""
+WIDE_PAGE = 2048
+"""And with what is stored beside them."""
+CONTENT_PAGE = 256
+"""And with their contents: so many mostly have more octets than a page may, and to look beyond them takes time."""
 
+Column = Callable[[Columns], Sequence[object]]
+"""One item's values of a page; None where one is not at hand and must be read."""
 Piece = Callable[[Row], object]
-"""One item's value of a row; None where it is not at hand and must be read."""
+"""The same of one message. A value that is sent is bytes, or a number where the item's format has %d."""
 
 _WANT = {
+    "UID": Want(0),
+    "FLAGS": Want.FLAGS,
+    "MODSEQ": Want.MODSEQ,
+    "EMAILID": Want.EMAIL,
+    "INTERNALDATE": Want.INTERNALDATE,
+    "SAVEDATE": Want.SAVEDATE,
     "RFC822.SIZE": Want.SIZE,
     "ENVELOPE": Want.ENVELOPE,
     "BODY": Want.BODY,
     "BODYSTRUCTURE": Want.BODYSTRUCTURE,
     "PREVIEW": Want.PREVIEW,
-    "THREADID": Want.KEYS,
+    "THREADID": Want.KEYS | Want.EMAIL,
 }
-_NARROW = frozenset(("UID", "FLAGS", "INTERNALDATE", "SAVEDATE", "MODSEQ", "EMAILID"))
+_IN_HOUR = tuple(b'%02d:%02d +0000"' % divmod(second, 60) for second in range(3600))
 
 
 class Plan:
     """What a FETCH asks of each message, worked out once.
 
-    want: what rows must bring. narrow: entries alone will do. columns: attributes and usual header lines alone, so that
-    ``values`` and ``lines`` will do. sets_seen: \\Seen is set where it is not. reads: text of the message is asked for,
-    and not its header alone. decodes: transfer encodings are to be undone, which takes time. many: so much is asked for
-    that the items of one message are not to be held together.
+    recorded: whether it is to be recorded that a message was read. want: what pages must bring. page: how many messages
+    are read in one go. columns: attributes, usual header lines and whole messages alone, so that ``values`` and
+    ``lines`` will do, without rows. sets_seen: \\Seen is set where it is not. reads: text of the message is asked for,
+    and not its header alone, which is to be recorded. decodes: transfer encodings are to be undone, which takes time.
+    many: so much is asked for that the items of one message are not to be held together.
     """
 
-    def __init__(self, items: Sequence[FetchItem], view: View) -> None:
+    def __init__(self, items: Sequence[FetchItem], view: View, recorded: bool) -> None:
         if view.with_modseq and Attribute("FLAGS") in items and Attribute("MODSEQ") not in items:
             # RFC 7162 §3.1: with all flags. (Told without them, it would let the client believe that it has them.)
             items = (*items, Attribute("MODSEQ"))
         self.items = items
         self.view = view
         self.want = Want(0)
+        for item in items:
+            self.want |= _wants(item)
         bodies = [item for item in items if isinstance(item, Section | Binary)]
-        self.narrow = all(isinstance(item, Attribute) and item.name in _NARROW for item in items)
         self.many = sum(not isinstance(item, Attribute) for item in items) > MANY
+        # a column takes time to make
+        self._sections = [
+            sections.column(item) if isinstance(item, Section) and not self.many else None for item in items
+        ]
         self.columns = not self.many and all(
-            sections.from_usual(item) if isinstance(item, Section) else isinstance(item, Attribute) for item in items
+            section is not None or isinstance(item, Attribute)
+            for section, item in zip(self._sections, items, strict=True)
         )
-        self.flags_only = set(items) - {Attribute("UID"), Attribute("MODSEQ")} == {Attribute("FLAGS")}
-        self.with_modseq = Attribute("MODSEQ") in items
-        self.with_uid = Attribute("UID") in items
+        self.page = WIDE_PAGE if self.want & ~(Want.ENTRY | Want.SIZE) else NARROW_PAGE
+        if self.want & Want.CONTENT:
+            self.page = CONTENT_PAGE
         # RFC 3501 §6.4.5: BODY[…], RFC822 and RFC822.TEXT set \Seen, where flags can be changed at all
         # RFC 4314 §4
         may_set = not view.read_only and bool(view.rights & Rights.SEEN)
         self.sets_seen = may_set and any(not body.peek for body in bodies)
         self.decodes = any(isinstance(item, Binary | BinarySize) for item in items)
-        self.reads = any(isinstance(body, Binary) or body.text in ("", "TEXT") for body in bodies)
-        self._days: dict[int, bytes] = {}
-        self._recent = view.is_recent if view.recent else never
-        for item in items:
-            self.want |= _wants(item)
+        self.reads = recorded and any(isinstance(body, Binary) or body.text in ("", "TEXT") for body in bodies)
+        if self.reads:
+            self.want |= Want.EMAIL
+        if self.sets_seen or not self.columns:
+            self.want |= Want.ENTRY
         self.has_flags = Attribute("FLAGS") in items
+        self._has_modseq = Attribute("MODSEQ") in items
+        self._days: dict[int, bytes] = {}
+        self._known_flags: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
         names = b" ".join(item_format(item) for item in items)
         self.head = writer.fetch_head(view.uid_only)
+        forms = [section and section.form for section in self._sections]
+        self.lines = Lines(self.head, [form or item_format(item) for form, item in zip(forms, items, strict=True)])
         self._template = self.head + names + b")\r\n"
         # RFC 3501 §6.4.5: flags that change by the fetch are told with it
-        self.flags_seen = b" FLAGS %b MODSEQ (%d)" if view.with_modseq and not self.with_modseq else b" FLAGS %b"
+        self.flags_seen = b" FLAGS %b MODSEQ (%d)" if view.with_modseq and not self._has_modseq else b" FLAGS %b"
         self._template_seen = self.head + names + self.flags_seen + b")\r\n"
-        self.pieces = [(item, self._piece(item)) for item in items]
+        self._attributes = [self._attribute(item) if isinstance(item, Attribute) else None for item in items]
+        self.pieces = [_piece(item) for item in items]
 
-    def values(self, rows: Sequence[Row]) -> list[list[object]] | None:
-        """The items of many rows, a list for each item; None where some of one row must be read first."""
-        columns = [list(map(piece, rows)) for _, piece in self.pieces]
-        return None if any(None in column for column in columns) else columns
+    def values(self, page: Columns) -> Values:
+        """The items of a page for ``lines``, where ``columns``."""
+        found: list[Sequence[object] | Literals] = []
+        for attribute, section in zip(self._attributes, self._sections, strict=True):
+            made = attribute if section is None else section.of
+            assert made is not None, "there are columns of attributes and of sections alone"
+            found.append(made(page))
+        return found
 
-    def lines(self, numbers: Iterable[int], values: Sequence[Sequence[object]]) -> list[bytes]:
-        """The response lines of many rows from their ``values``; a number of 0 leaves one out."""
-        template = self._template
-        return [template % line for line in zip(numbers, *values, strict=True) if line[0]]
+    def given(self, page: Columns) -> list[list[object]]:
+        """For each message of a page the values of the items that are attributes, None for the others."""
+        columns = [repeat(None) if attribute is None else attribute(page) for attribute in self._attributes]
+        return [values for *values, _ in zip(*columns, page.uids, strict=False)]
 
-    def line(self, number: int, row: Row, tell_flags: bool) -> bytes | None:
-        """The whole response line; None where some of it must be read first. Raises `binary.UnknownEncoding`."""
-        values = [piece(row) for _, piece in self.pieces]
+    def line(self, number: int, row: Row, given: Sequence[object], tell_flags: bool) -> bytes | None:
+        """The whole response line of a message; None where some of it must be read first. Raises
+        `binary.UnknownEncoding`."""
+        values = [value if piece is None else piece(row) for piece, value in zip(self.pieces, given, strict=True)]
         if None in values:
             return None
         if tell_flags:
@@ -99,106 +134,76 @@ class Plan:
             if isinstance(item, Binary | BinarySize):
                 binary.find(item.path, row)
 
-    def _piece(self, item: FetchItem) -> Piece:
-        if isinstance(item, Section):
-            return sections.at_hand(item)
-        if isinstance(item, Binary | BinarySize):
-            return partial(binary.at_hand, item)
+    def _attribute(self, item: Attribute) -> Column:
         match item.name:
-            case "UID":
-                return _uid
             case "FLAGS":
-                return self.flags
+                return self._flags
             case "INTERNALDATE":
-                return self._internaldate
+                return lambda page: self._date_times(page.internaldates)
             case "SAVEDATE":
-                return self._savedate
-            case "RFC822.SIZE":
-                return _size
-            case "ENVELOPE":
-                return _envelope
-            case "BODY":
-                return _body
-            case "BODYSTRUCTURE":
-                return _bodystructure
-            case "MODSEQ":
-                return _modseq
-            case "EMAILID":
-                return _email
-            case "THREADID":
-                return _thread
-            case "PREVIEW":
-                return _preview
-        raise AssertionError(f"no FETCH item {item.name}")
+                return lambda page: self._date_times(page.savedates)
+        return _ATTRIBUTES[item.name]
 
     def seen(self, row: Row) -> tuple[object, ...]:
         """The values of `flags_seen`."""
-        flags = self.flags(row)
-        return (flags, row[0][1]) if b"MODSEQ" in self.flags_seen else (flags,)
+        entry = row.entry
+        flags = writer.flags(entry.flags, entry.keywords, self.view.is_recent(entry.uid))
+        return (flags, entry.modseq) if b"MODSEQ" in self.flags_seen else (flags,)
 
-    def flags(self, row: Row) -> bytes:
-        entry = row[0]
-        return writer.flags(entry[2], entry[3], self._recent(entry[0]))
+    def _flags(self, page: Columns) -> Sequence[bytes]:
+        view, uids, bits = self.view, page.uids, page.flags
+        found = writer.flags_of_many(bits, view.recent_of(uids))
+        known = self._known_flags
+        for uid, words in page.keywords:
+            at = bisect_left(uids, uid)
+            key = (bits[at], words, view.is_recent(uid))
+            found[at] = known.get(key) or known.setdefault(key, writer.flags(*key))
+        return found
 
-    def _internaldate(self, row: Row) -> bytes:
-        return self._date_time(row[0][5])
-
-    def _savedate(self, row: Row) -> bytes:
-        return self._date_time(row[0][6])
-
-    def _date_time(self, seconds: int) -> bytes:
-        day, second = divmod(seconds, 86400)
-        date = self._days.get(day)
-        if date is None:
-            date = self._days[day] = format_date_time(day * 86400)[: len("dd-Mon-yyyy ")].encode()
-        return b'"%b%02d:%02d:%02d +0000"' % (date, second // 3600, second // 60 % 60, second % 60)
+    def _date_times(self, times: Sequence[int]) -> Sequence[bytes]:
+        hours: dict[int, bytes] = {}
+        for hour in {seconds // 3600 for seconds in times}:
+            day = hour // 24
+            date = self._days.get(day)
+            if date is None:
+                date = self._days[day] = format_date_time(day * 86400)[: len("dd-Mon-yyyy ")].encode()
+            hours[hour] = b'"%b%02d:' % (date, hour % 24)
+        return [hours[seconds // 3600] + _IN_HOUR[seconds % 3600] for seconds in times]
 
 
 def _wants(item: FetchItem) -> Want:
-    """What a row must bring for the item."""
+    """What a page must bring for the item."""
     if isinstance(item, Section):
         return sections.wants(item)
-    return _WANT.get(item.name, Want(0)) if isinstance(item, Attribute) else binary.WANT
+    return _WANT[item.name] if isinstance(item, Attribute) else binary.WANT
 
 
-def _uid(row: Row) -> object:
-    return row[0][0]
+def _piece(item: FetchItem) -> Piece | None:
+    """What is not an attribute, of one message."""
+    if isinstance(item, Section):
+        return sections.at_hand(item)
+    return None if isinstance(item, Attribute) else partial(binary.at_hand, item)
 
 
-def _size(row: Row) -> object:
-    return row[1]
+def _threads(page: Columns) -> Sequence[object]:
+    return [
+        thread_id(keys.message_id, keys.references, email).encode()
+        for keys, email in zip(page.keys, page.emails, strict=True)
+    ]
 
 
-def _envelope(row: Row) -> object:
-    return row[3]
-
-
-def _body(row: Row) -> object:
-    return row[4]
-
-
-def _bodystructure(row: Row) -> object:
-    return row[5]
-
-
-def _modseq(row: Row) -> object:
-    return row[0][1]
-
-
-def _email(row: Row) -> object:
-    return row[0][4].encode()
-
-
-def _thread(row: Row) -> object:
-    keys = row[9]
-    # a row has what was wanted of it
-    assert keys is not None
-    return thread_id(keys.message_id, keys.references, row[0][4]).encode()
-
-
-def _preview(row: Row) -> object:
+_ATTRIBUTES: dict[str, Column] = {
+    "UID": lambda page: page.uids,
+    "RFC822.SIZE": lambda page: page.sizes,
+    "MODSEQ": lambda page: page.modseqs,
+    "EMAILID": lambda page: [email.encode() for email in page.emails],
+    "THREADID": _threads,
+    "ENVELOPE": lambda page: page.envelopes,
+    "BODY": lambda page: page.bodies,
+    "BODYSTRUCTURE": lambda page: page.bodystructures,
     # RFC 8970 §3.1: "" for a message of which there is nothing to show
-    return writer.string(row[8] or "")
+    "PREVIEW": lambda page: [writer.string(preview) for preview in page.previews],
+}
 
 
 def item_format(item: FetchItem) -> bytes:
@@ -215,8 +220,3 @@ def item_format(item: FetchItem) -> bytes:
         # RFC 8474 §5.2
         return b"THREADID (%b)"
     return item.name.encode() + (b" %d" if item.name in ("UID", "RFC822.SIZE") else b" %b")
-
-
-def never(uid: int) -> bool:
-    """Stands for `View.is_recent` where no message is."""
-    return False

@@ -26,20 +26,21 @@ HELD = 2 * 1024 * 1024
 """Octets of a command's messages that are held here until all have come; what comes beyond is staged."""
 
 
-_WANT = Want.SIZE | Want.PREFIX | Want.PARTS | Want.CONTENT
+_WANT = Want.ENTRY | Want.SIZE | Want.PREFIX | Want.PARTS | Want.CONTENT
 
 
 class Incoming:
     """The messages of one command. What can be refused is so before the client is asked for the octets.
 
     room: octets that they may have together by the quota, None for no limit; to be set before the first is taken.
+    held: octets of those taken that are in memory.
     """
 
     def __init__(self, session: Session) -> None:
         self.room: int | None = None
         self._session = session
         self._rest = b""
-        self._held = 0
+        self.held = 0
         self._octets = 0
         # of the message that is being put together
         self._size = 0
@@ -80,9 +81,9 @@ class Incoming:
         out = self._session.out
         literal = unwrapped(out.literal()) if "UTF8=ACCEPT" in self._session.enabled else out.literal()
         content: bytes | StagedBlob
-        if size <= INLINE_MAX and self._held + size <= HELD:
+        if size <= INLINE_MAX and self.held + size <= HELD:
             content = b"".join([chunk async for chunk in literal])
-            self._held += size
+            self.held += size
         else:
             content = await self._session.storage.stage(literal)
         self._octets += size
@@ -109,14 +110,14 @@ class Incoming:
         content: bytes | StagedBlob | None = None
         async for piece in octets:
             begun.append(piece)
-            if self._size > INLINE_MAX or self._held + self._size > HELD:
+            if self._size > INLINE_MAX or self.held + self._size > HELD:
                 content = await self._session.storage.stage(_behind(begun, octets))
                 break
         if not self._size:
             raise No("A message without octets is none")
         if content is None:
             content = b"".join(begun)
-            self._held += self._size
+            self.held += self._size
         self._octets += self._size
         return content
 
@@ -166,7 +167,8 @@ class Incoming:
             if isinstance(error, Refused) and error.reason not in (Reason.NO_SUCH_MAILBOX, Reason.NO_PERMISSION):
                 raise
             raise _bad(url) from None
-        rows = () if ref is None else await self._session.storage.rows(ref, ((found.uid, found.uid),), _WANT)
+        one = ((found.uid, found.uid),)
+        rows = () if ref is None else (await self._session.storage.columns(ref, one, _WANT)).rows()
         place = sections.place(found.section, rows[0]) if rows else None
         if ref is None or place is None:
             raise _bad(url)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import islice
 
 from imap import messagelimit
 from imap.commands import results
-from imap.commands.fetch import after
 from imap.commands.search import find, found, searched
 from imap.errors import No
 from imap.session import Entry, News, Reply, Session, State
 from imap.sorting import Sorter, TooMuch
 from imap.threads import Forest, OrderedSubject, References
-from imap.view import Slices, View
+from imap.view import Slices
 from imap.wire import forms, writer
 from imap.wire.errors import BadSyntax
 from imap.wire.tokens import Scanner
 from mail import words
 from mail.sortkeys import base_subject
 from storage.model import Ranges, Row, Want
+from storage.ranges import after
 
 ENTRIES_PAGE = 4096
 """Messages that are read in one go where their entries have all that is compared."""
@@ -108,9 +108,11 @@ async def _replies(session: Session, places: list[int]) -> frozenset[int]:
     found: set[int] = set()
     ranges: Ranges = view.ranges_of(view.uids[place] for place in sorted(places))
     while ranges:
-        rows = await session.storage.rows(view.ref, ranges, Want.ENVELOPE, ROWS_PAGE)
-        found.update(place for place, row in _placed(view, rows) if row.envelope and _is_reply(row.envelope))
-        ranges = after(ranges, rows[-1].entry.uid) if rows else ()
+        page = await session.storage.columns(view.ref, ranges, Want.ENVELOPE, ROWS_PAGE)
+        for uid, envelope in zip(page.uids, page.envelopes, strict=True):
+            if (number := view.number(uid)) and _is_reply(envelope):
+                found.add(number - 1)
+        ranges = after(ranges, page.uids[-1]) if page.more else ()
     return frozenset(found)
 
 
@@ -134,23 +136,12 @@ async def _pages(session: Session, slices: Slices, want: Want) -> AsyncIterator[
     session.progress.of(sum(stop - start for start, stop in slices))
     passed = 0
     while ranges:
-        rows: tuple[Row, ...]
-        if want:
-            rows = await storage.rows(view.ref, ranges, want, ROWS_PAGE)
-        else:
-            entries = await storage.entries(view.ref, ranges, ENTRIES_PAGE)
-            rows = tuple([Row(entry, *(None,) * 10) for entry in entries])
-        passed += len(rows)
+        page = await storage.columns(view.ref, ranges, Want.ENTRY | want, ROWS_PAGE if want else ENTRIES_PAGE)
+        passed += len(page.uids)
         session.progress.reached(passed)
-        placed = list(_placed(view, rows))
+        placed = [(number - 1, row) for row in page.rows() if (number := view.number(row.entry.uid))]
         yield [place for place, _ in placed], [row for _, row in placed]
-        ranges = after(ranges, rows[-1].entry.uid) if rows else ()
-
-
-def _placed(view: View, rows: tuple[Row, ...]) -> Iterator[tuple[int, Row]]:
-    for row in rows:
-        if number := view.number(row.entry.uid):
-            yield number - 1, row
+        ranges = after(ranges, page.uids[-1]) if page.more else ()
 
 
 def _too_much() -> No:

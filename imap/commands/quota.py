@@ -13,6 +13,7 @@ from imap.wire import writer
 from imap.wire.forms import GetQuota, OnMailbox, SetQuota
 from mail.flags import DELETED
 from storage.model import HasFlags, Mailbox, Ranges, Rights, Want
+from storage.ranges import after
 
 UNIT = 1024
 """Octets that STORAGE counts in (RFC 9208 §5.1)."""
@@ -33,8 +34,11 @@ async def get_quota(session: Session, form: GetQuota) -> Reply:
 
 async def get_quota_root(session: Session, form: OnMailbox) -> Reply:
     """The root of a mailbox, and what it says: RFC 9208 §4.1.2."""
-    mailbox = await session.find(form.mailbox, Rights.READ)
-    account = await session.house.identity.account(mailbox.ref.account)
+    place = await session.places.of(session.account, form.mailbox)
+    # RFC 9208 §4.1.2: the mailbox need not be there; another's has to be, and to be one that may be read
+    if place.actor is not None:
+        await session.find(form.mailbox, Rights.READ)
+    account = await session.house.identity.account(place.account)
     roots = [] if account.quota is None else [account.address]
     session.out.write(writer.quota_root(form.mailbox, roots, session.utf8))
     if roots:
@@ -94,12 +98,9 @@ async def deleted_storage(session: Session, mailbox: Mailbox) -> int:
     left: Ranges = (await session.storage.search(mailbox.ref, HasFlags(DELETED))).uids
     size = 0
     while left:
-        rows = await session.storage.rows(mailbox.ref, left, Want.SIZE, ROWS_PAGE)
-        if not rows:
-            break
-        size += sum(row.size or 0 for row in rows)
-        last = rows[-1].entry.uid
-        left = tuple((max(low, last + 1), high) for low, high in left if high > last)
+        page = await session.storage.columns(mailbox.ref, left, Want.SIZE, ROWS_PAGE)
+        size += sum(page.sizes)
+        left = after(left, page.uids[-1]) if page.more else ()
         await session.out.drain()
     return size
 

@@ -23,13 +23,13 @@ async def replace(session: Session, form: Replace) -> Reply:
     except Refused as error:
         raise try_create(error) from error
     target = mailbox.ref
-    old = await session.storage.rows(view.ref, ((uid, uid),), Want.SIZE)
-    if not old:
+    old = await session.storage.columns(view.ref, ((uid, uid),), Want.SIZE)
+    if not old.uids:
         # RFC 5530 §3
         raise No("The message has been expunged", "EXPUNGEISSUED")
     quota = await session.quota(target.account)
     if quota is not None:
-        incoming.room = max(quota - (await session.storage.usage(target.account)).size, 0) + (old[0].size or 0)
+        incoming.room = max(quota - (await session.storage.usage(target.account)).size, 0) + old.sizes[0]
     message = await incoming.take(form.part)
     if incoming.next(form.part) is not None:
         # RFC 8508 §4: MULTIAPPEND has no part in it

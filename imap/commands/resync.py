@@ -12,7 +12,7 @@ from imap.wire import writer
 from imap.wire.forms import Resync
 from imap.wire.numset import Ranges as NumRanges
 from storage import ranges
-from storage.model import Ranges
+from storage.model import Ranges, Want
 
 PAGE = 2048
 """FETCH lines that are formatted and written in one go."""
@@ -73,14 +73,15 @@ async def resync(session: Session, view: View, known: Resync) -> None:
     slices = happened.changed_of(tuple(uids.slices(view.uids)))
     wanted = view.ranges(slices)
     while wanted:
-        entries = await session.storage.entries(view.ref, wanted, PAGE)
+        found = await session.storage.columns(view.ref, wanted, Want.ENTRY, PAGE)
+        entries = found.entries()
         page = [(view.number(entry.uid), entry) for entry in entries]
         for _, entry in page:
             view.told(entry.uid, entry.modseq)
         known_flags = view.new_keywords({keyword for entry in entries for keyword in entry.keywords})
         session.out.write(known_flags + view.flag_fetches([pair for pair in page if pair[0]], with_uid=True))
         await session.out.drain()
-        wanted = ranges.intersect(wanted, ((entries[-1].uid + 1, view.last),)) if len(entries) == PAGE else ()
+        wanted = ranges.after(wanted, entries[-1].uid) if found.more else ()
 
 
 def matched(view: View, known: Resync) -> int:

@@ -11,6 +11,7 @@ from imap.wire.numset import Ranges as NumRanges
 from imap.wire.parse_search import inner
 from mail.threadid import thread_id
 from storage.model import Ranges, Want
+from storage.ranges import after
 
 PAGE = 4096
 """Entries or rows that are read in one go."""
@@ -32,20 +33,19 @@ async def resolved(session: Session, key: SearchKey) -> SearchKey:
     whole: Ranges = ((view.uids[0], view.uids[-1]),) if view.uids else ()
     left = whole if emails else ()
     while left:
-        entries = await session.storage.entries(view.ref, left, PAGE)
-        for entry in entries:
-            if entry.email in emails:
-                uids.setdefault(EmailId(entry.email), []).append(entry.uid)
-        left = ((entries[-1].uid + 1, left[0][1]),) if len(entries) == PAGE and entries[-1].uid < left[0][1] else ()
+        page = await session.storage.columns(view.ref, left, Want.EMAIL, PAGE)
+        for uid, email in zip(page.uids, page.emails, strict=True):
+            if email in emails:
+                uids.setdefault(EmailId(email), []).append(uid)
+        left = after(left, page.uids[-1]) if page.more else ()
     left = whole if threads else ()
-    while left and (rows := await session.storage.rows(view.ref, left, Want.KEYS, PAGE)):
-        for row in rows:
-            assert row.keys is not None
-            thread = thread_id(row.keys.message_id, row.keys.references, row.entry.email)
+    while left:
+        page = await session.storage.columns(view.ref, left, Want.KEYS | Want.EMAIL, PAGE)
+        for uid, email, keys in zip(page.uids, page.emails, page.keys, strict=True):
+            thread = thread_id(keys.message_id, keys.references, email)
             if thread in threads:
-                uids.setdefault(ThreadId(thread), []).append(row.entry.uid)
-        last = rows[-1].entry.uid
-        left = ((last + 1, left[0][1]),) if last < left[0][1] else ()
+                uids.setdefault(ThreadId(thread), []).append(uid)
+        left = after(left, page.uids[-1]) if page.more else ()
     return _replaced(key, uids)
 
 
@@ -70,10 +70,7 @@ async def highest(session: Session, positions: array[int]) -> int | None:
     most = 0
     left = view.ranges_of([view.uids[at] for at in sorted(positions)])
     while left:
-        entries = await session.storage.entries(view.ref, left, PAGE)
-        most = max((most, *(entry.modseq for entry in entries)))
-        if len(entries) < PAGE:
-            break
-        last = entries[-1].uid
-        left = tuple((max(low, last + 1), high) for low, high in left if high > last)
+        page = await session.storage.columns(view.ref, left, Want.MODSEQ, PAGE)
+        most = max(most, max(page.modseqs, default=0))
+        left = after(left, page.uids[-1]) if page.more else ()
     return most or None

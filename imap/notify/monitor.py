@@ -7,7 +7,7 @@ others it tells what differs between two snapshots. It is asked at the end of co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -22,7 +22,7 @@ from imap.wire import write_metadata, writer
 from imap.wire.forms import Attribute, Binary, Create, FetchItem, Form, OnMailbox, Rename, Section
 from imap.wire.forms_metadata import SetMetadata
 from imap.wire.forms_notify import FLAGS, METADATA, NAME, OF_MESSAGES, SUBSCRIPTION
-from storage.model import DELIMITER, Entry, Mailbox, Ranges, Rights
+from storage.model import DELIMITER, Columns, Mailbox, Ranges, Rights, Want
 from storage.names import canonical, superiors
 from storage.port import Refused, Unavailable
 
@@ -120,19 +120,20 @@ class Monitor:
         session = self._session
         ranges: Ranges = ((last + 1, view.last),)
         try:
-            entries = await session.storage.entries(view.ref, ranges, NEW_MAX + 1)
-            if len(entries) > NEW_MAX:
+            new = await session.storage.columns(view.ref, ranges, Want.MODSEQ, NEW_MAX)
+            if new.more:
                 self._overflow()
             else:
-                await self._fetch(view, entries, since)
+                await self._fetch(view, new, since)
         except (Refused, Unavailable):
             # the client knows the number, and may ask itself; but not where half a line has been written
             if session.in_line:
                 raise
 
-    async def _fetch(self, view: View, entries: Sequence[Entry], since: int) -> None:
+    async def _fetch(self, view: View, new: Columns, since: int) -> None:
         own = {modseq for account, modseq in self._own if account == view.ref.account and modseq > since}
-        positions = [view.number(entry.uid) - 1 for entry in entries if entry.modseq not in own]
+        there = zip(new.uids, new.modseqs, strict=True)
+        positions = [view.number(uid) - 1 for uid, modseq in there if modseq not in own]
         slices = tuple((at, at + 1) for at in positions if at >= 0)
         if slices:
             await fetch_items(self._session, _quietly(self._wanted.items, view.uid_only), slices)

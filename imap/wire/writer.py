@@ -274,6 +274,14 @@ def flags(bits: int, keywords: Sequence[str] = (), recent: bool = False) -> byte
     return b"(%b)" % ((names + b" " if names else b"") + " ".join(keywords).encode("ascii", "replace"))
 
 
+def flags_of_many(bits: Sequence[int], recent: Iterable[tuple[int, int]] = ()) -> list[bytes]:
+    """The same of many messages without keywords. recent: (start, stop) indices of those that are."""
+    found = list(map(_BARE_FLAGS.__getitem__, bits))
+    for start, stop in recent:
+        found[start:stop] = map(_BARE_FLAGS[_RECENT:].__getitem__, bits[start:stop])
+    return found
+
+
 # --- FETCH ---------------------------------------------------------------------------------------
 
 

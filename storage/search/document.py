@@ -72,15 +72,20 @@ def field_mark(name: str) -> bytes | None:
     return b"\n" + folded + b":"
 
 
-def in_field(header: bytes, mark: bytes, needle: bytes) -> bool:
-    """Whether a field with this mark holds the needle, in time linear in the header text."""
+def bodies(header: bytes, mark: bytes) -> list[bytes]:
+    """What all fields with this mark hold, in time linear in the header text."""
+    found = []
     at = header.find(mark)
     while at >= 0:
         end = header.find(b"\n", at + len(mark))
-        if header.find(needle, at + len(mark), end) >= 0:
-            return True
+        found.append(header[at + len(mark) : end])
         at = header.find(mark, end)
-    return False
+    return found
+
+
+def in_field(header: bytes, mark: bytes, needle: bytes) -> bool:
+    """Whether a field with this mark holds the needle."""
+    return any(needle in body for body in bodies(header, mark))
 
 
 def body_pieces(raw: bytes, part: Part) -> Iterator[bytes]:

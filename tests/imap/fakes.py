@@ -33,12 +33,12 @@ from storage.model import (
     Annotation,
     Appended,
     Changes,
+    Columns,
     Copied,
     Depth,
     Entry,
     Expunged,
     FlagMode,
-    FlagPage,
     FlagsStored,
     Found,
     Grant,
@@ -304,18 +304,27 @@ class FakeStorage:
     def pick(self, entries: Mapping[int, Entry], uids: Ranges) -> list[Entry]:
         return [entries[u] for u in sorted(entries) if any(low <= u <= high for low, high in uids)]
 
-    async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
-        return tuple(self.pick(self.by(ref).entries, uids)[:limit])
-
-    async def flags(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> FlagPage:
-        return FlagPage.of(self.pick(self.by(ref).entries, uids)[:limit])
-
-    async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
-        return tuple(self._row(e, want) for e in self.pick(self.by(ref).entries, uids)[: min(limit, 7)])
-
-    async def lost_rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
-        lost = self.pick(self.by(ref).lost, uids)
-        return tuple(self._row(e, want) for e in lost if e.email in self.emails)[:limit]
+    async def columns(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512, lost: bool = False) -> Columns:
+        box = self.by(ref)
+        there = [e for e in self.pick(box.lost if lost else box.entries, uids) if e.email in self.emails]
+        page = there[: min(limit, 7)]
+        rows = [self._row(e, Want(1023)) for e in page]
+        found: dict[Want, dict[str, list[Any]]] = {
+            Want.FLAGS: {
+                "flags": [e.flags for e in page],
+                "keywords": [(e.uid, e.keywords) for e in page if e.keywords],
+            },
+            Want.MODSEQ: {"modseqs": [e.modseq for e in page]},
+            Want.EMAIL: {"emails": [e.email for e in page]},
+            Want.INTERNALDATE: {"internaldates": [e.internaldate for e in page]},
+            Want.SAVEDATE: {"savedates": [e.savedate for e in page]},
+        }
+        names = Columns._fields[Columns._fields.index("sizes") :]
+        for part, name, place in zip(Want, names, range(1, 11), strict=False):
+            found[part] = {name: [row[place] for row in rows]}
+        wanted = {name: column for part in Want if want & part for name, column in found[part].items()}
+        through = max([e.modseq for e in page], default=0)
+        return Columns([e.uid for e in page], len(there) > len(page), through, **wanted)
 
     def _row(self, entry: Entry, want: Want) -> Row:
         email = self.emails[entry.email]
@@ -433,9 +442,16 @@ class FakeStorage:
         return blob
 
     async def append(
-        self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        messages: Sequence[NewMessage],
+        quota: int | None,
+        name: str | None = None,
     ) -> Appended:
         box = self.by(ref)
+        if name not in (None, box.name):
+            raise Refused(Reason.NO_SUCH_MAILBOX)
         contents = [m.content if isinstance(m.content, bytes) else self.staged.pop(m.content.id) for m in messages]
         if any(b"\0" in content for content in contents):
             raise Refused(Reason.UNKNOWN_CTE)
@@ -494,12 +510,21 @@ class FakeStorage:
         return FlagsStored(tuple(box.entries[e.uid] for e in chosen), ranges.of(modified), modseq)
 
     async def copy(
-        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None = None
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None,
+        to: str | None = None,
+        messages: int | None = None,
     ) -> Copied:
-        return self._copy(self.by(ref), uids, self.find(to or ref.account, target))
+        return self._copy(self.by(ref), uids, self.find(to or ref.account, target), messages)
 
-    def _copy(self, box: Box, uids: Ranges, to: Box) -> Copied:
+    def _copy(self, box: Box, uids: Ranges, to: Box, messages: int | None = None) -> Copied:
         chosen = self.pick(box.entries, uids)
+        if messages is not None and len(chosen) != messages:
+            raise Refused(Reason.NO_SUCH_MESSAGE, "Some of the messages have been expunged.")
         modseq = self.bump(box.ref.account)
         new = [self.add(to, self.emails[e.email], e.flags, e.keywords, e.internaldate, modseq) for e in chosen]
         return Copied(to.uidvalidity, ranges.of(e.uid for e in chosen), ranges.of(new), modseq)
@@ -512,14 +537,13 @@ class FakeStorage:
         target: str,
         quota: int | None = None,
         to: str | None = None,
+        messages: int | None = None,
     ) -> Copied:
         box, place = self.by(ref), self.find(to or ref.account, target)
-        if box is place:
-            raise Refused(Reason.CANNOT)
-        return self._move(box, tuple(e.uid for e in self.pick(box.entries, uids)), place)
+        return self._move(box, tuple(e.uid for e in self.pick(box.entries, uids)), place, messages)
 
-    def _move(self, box: Box, uids: tuple[int, ...], to: Box) -> Copied:
-        copied = self._copy(box, ranges.of(uids), to)
+    def _move(self, box: Box, uids: tuple[int, ...], to: Box, messages: int | None = None) -> Copied:
+        copied = self._copy(box, ranges.of(uids), to, messages)
         self.vanish(box, uids, copied.modseq)
         return copied
 
@@ -561,6 +585,9 @@ class FakeIdentity:
         user = name.partition("@")[0]
         if user not in self.passwords or self.passwords[user] != password:
             raise identity.port.Refused(identity.port.Reason.BAD_CREDENTIALS)
+        return self._principal(user)
+
+    def _principal(self, user: str) -> Principal:
         return Principal(
             user,
             f"{user}@example.org",
@@ -572,7 +599,10 @@ class FakeIdentity:
         )
 
     async def authenticate_token(self, name: str, access: str, origin: Origin) -> Principal:
-        raise identity.port.Refused(identity.port.Reason.BAD_CREDENTIALS)
+        user = name.partition("@")[0]
+        if user not in self.passwords or access != f"token-of-{user}":
+            raise identity.port.Refused(identity.port.Reason.BAD_CREDENTIALS)
+        return self._principal(user)
 
     async def account(self, account: str) -> Account:
         if account not in self.passwords:
@@ -603,6 +633,9 @@ class FakeIdentity:
 
         self._changes.append(Change(self.seq, user, ChangeKind.CREDENTIALS, ("password",)))
         self._news.set()
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
     async def changes_since(self, seq: int, wait: float) -> IdentityChanges:
         if seq and not any(c.seq > seq for c in self._changes):
@@ -706,7 +739,7 @@ class FakeOut:
         self.is_closed = True
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until the condition holds; TimeoutError after the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -734,6 +767,7 @@ class Client:
         self.out.literal_octets = literal
         self.out.literal_taken = False
         await self.session.run(parsed(data, utf8=self.session.utf8))
+        await self.session.settle()
 
     def take(self) -> str:
         said = self.out.sent.decode("utf-8", "surrogateescape")

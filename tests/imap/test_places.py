@@ -15,7 +15,7 @@ from imap.rights import letters_of, rights_of
 from runtime.clock import ManualClock
 from storage.model import ALL_RIGHTS, Mailbox, MailboxRef, Rights
 from storage.port import Reason, Refused
-from tests.imap.fakes import FakeIdentity, FakeStorage
+from tests.imap.fakes import Client, FakeIdentity, FakeStorage, make_house
 
 
 @given(st.text())
@@ -71,6 +71,30 @@ async def test_where_names_lead(places: Places) -> None:
         with pytest.raises(Refused) as refused:
             await places.of("alice", name)
         assert refused.value.reason is Reason.NO_SUCH_MAILBOX
+
+
+@pytest.mark.parametrize(
+    ("identifier", "resolved"),
+    [
+        ("zoe@example.org", Resolution(Verdict.UNKNOWN)),
+        ("zoe@elsewhere.example", Resolution(Verdict.NOT_OURS)),
+        # an alias of several
+        ("team@example.org", Resolution(Verdict.LOCAL, (Target("alice", "", None), Target("bob", "", None)))),
+        # what but a catch-all takes
+        ("any@example.org", Resolution(Verdict.LOCAL, (Target("bob", "", None),))),
+        ("-zoe@example.org", Resolution(Verdict.UNKNOWN)),
+    ],
+)
+async def test_all_that_is_no_account_is_told_alike(
+    who: FakeIdentity, monkeypatch: pytest.MonkeyPatch, identifier: str, resolved: Resolution
+) -> None:
+    monkeypatch.setattr(FakeIdentity, "resolve", AsyncMock(return_value=resolved))
+    monkeypatch.setattr(FakeIdentity, "may_send_as", AsyncMock(return_value=False), raising=False)
+    storage = FakeStorage()
+    client = await Client(make_house(storage, who)).signed_in(password="x")
+    for command in (f"SETACL INBOX {identifier} lr", f"DELETEACL INBOX {identifier}", f"LISTRIGHTS INBOX {identifier}"):
+        assert await client(f"a {command}") == "a NO There is no account of that address\n"
+    assert storage.find("alice", "INBOX").acl == ()
 
 
 async def test_names_as_they_are_told(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ def test_limits() -> None:
 def test_select() -> None:
     assert headers.select(BLOCK, {b"SUBJECT"}) == b"Subject: one\r\n two\r\nsubject: again\r\n\r\n"
     assert headers.select(BLOCK, [b"SUBJECT", b"FROM", b"LIST-ID"], invert=True) == b"junk\r\nX-Odd:tight\r\n\r\n"
+    assert headers.select(BLOCK, [b"JUNK"]) == b"\r\n"
     assert headers.select(BLOCK, {b"NONE"}) == b"\r\n"
     assert headers.select(b"A: b", {b"A"}) == b"A: b\r\n\r\n"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mail import imapform
+from mail import imapform, parts
 from mail.headers import parse as parse_headers
 from mail.structure import parse
 from tests.hurry import examples
@@ -113,6 +113,26 @@ def test_a_message_in_a_message() -> None:
         b'("message" "rfc822" NIL NIL NIL "7bit" 25 (NIL "in" NIL NIL NIL NIL NIL NIL NIL NIL)'
         b' ("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 10 2) 4)'
     )
+
+
+def test_an_international_message_in_a_message() -> None:
+    # RFC 9051 §9: body-type-msg for MESSAGE/GLOBAL too
+    raw = "Content-Type: Message/Global\r\n\r\nSubject: ü\r\n\r\none\r\ntwo\r\n".encode()
+    part = parse(raw)
+    assert part.is_message
+    assert (
+        imapform.body(part)
+        == (
+            '("message" "global" NIL NIL NIL "7bit" 25 (NIL {2}\r\nü NIL NIL NIL NIL NIL NIL NIL NIL)'
+            ' ("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 10 2) 4)'
+        ).encode()
+    )
+    rows = parts.table(part)
+    assert [row.kind for row in rows] == [parts.MESSAGE, parts.LEAF]
+    assert raw[slice(*parts.locate(rows, (1,), "HEADER") or (0, 0))] == "Subject: ü\r\n\r\n".encode()
+    assert raw[slice(*parts.locate(rows, (1, 1)) or (0, 0))] == b"one\r\ntwo\r\n"
+    basic = b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n"
+    assert imapform.body(parse(basic)) == b'("message" "delivery-status" NIL NIL NIL "7bit" 23)'
 
 
 def test_a_multipart_without_parts_has_one_empty_text() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail import parts
-from mail.ingestform import describe
+from mail.ingestform import describe, describe_all
 from tests.corpus import make
 from tests.hurry import examples
 
@@ -40,3 +40,9 @@ def test_any_bytes_are_described(raw: bytes) -> None:
     assert found.part.body_end == len(raw)
     assert found.envelope.startswith(b"(")
     list(found.search_text())
+
+
+def test_many_are_described_as_each_alone(corpus: list[tuple[str, bytes]]) -> None:
+    raws = [raw for _, raw in corpus[:200]]
+    assert describe_all(raws) == [describe(raw) for raw in raws]
+    assert describe_all([]) == []

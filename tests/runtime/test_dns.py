@@ -20,7 +20,7 @@ def server() -> Iterator[DnsServer]:
         yield server
 
 
-def resolver(*servers: DnsServer, timeout: float = 5.0, trusted: tuple[str, ...] = ("127.0.0.0/8",)) -> Resolver:
+def resolver(*servers: DnsServer, timeout: float = 30.0, trusted: tuple[str, ...] = ("127.0.0.0/8",)) -> Resolver:
     return Resolver([server.where for server in servers], trusted, timeout)
 
 
@@ -111,8 +111,9 @@ async def test_a_server_that_is_down_costs_nothing_and_is_then_asked_last(server
     down = DnsServer().start()
     down.stop()
     server.add("example.org A 192.0.2.1", "example.net A 192.0.2.2")
-    asks = resolver(down, server)
-    async with asyncio.timeout(1.0):
+    # Waiting for the one that is down would take a quarter of that.
+    asks = resolver(down, server, timeout=120.0)
+    async with asyncio.timeout(20.0):
         await asks.a("example.org")
         await asks.a("example.net")
 
@@ -120,12 +121,11 @@ async def test_a_server_that_is_down_costs_nothing_and_is_then_asked_last(server
 async def test_no_answer_at_all_is_temporary_within_the_time(server: DnsServer) -> None:
     server.fault("slow.example", "drop")
     server.fault("broken.example", "servfail")
-    asks = resolver(server, timeout=1.0)
-    async with asyncio.timeout(3.0):
+    async with asyncio.timeout(20.0):
         with pytest.raises(DnsTemporary, match="no answer in time"):
-            await asks.a("slow.example")
+            await resolver(server, timeout=1.0).a("slow.example")
         with pytest.raises(DnsTemporary, match="SERVFAIL"):
-            await asks.a("broken.example")
+            await resolver(server).a("broken.example")
 
 
 async def test_a_server_without_edns_is_asked_without(server: DnsServer) -> None:
@@ -137,7 +137,7 @@ async def test_a_server_without_edns_is_asked_without(server: DnsServer) -> None
 async def test_one_family_out_of_order_leaves_the_other(server: DnsServer) -> None:
     server.add("half.example A 192.0.2.1")
     server.fault("half.example", "servfail", "AAAA")
-    answer = await resolver(server, timeout=1.0).addresses("half.example")
+    answer = await resolver(server).addresses("half.example")
     assert (answer.values, answer.authenticated) == (("192.0.2.1",), True)
 
 
@@ -145,7 +145,7 @@ async def test_none_in_one_family_and_no_answer_in_the_other_is_temporary(server
     server.add("half.example MX 0 .")
     server.fault("half.example", "servfail", "A")
     with pytest.raises(DnsTemporary):
-        await resolver(server, timeout=1.0).addresses("half.example")
+        await resolver(server).addresses("half.example")
 
 
 async def test_answers_are_kept_for_their_time(server: DnsServer) -> None:

@@ -341,7 +341,7 @@ async def test_a_server_stopped_and_continued_is_had_again() -> None:
                 begun = monotonic()
                 with pytest.raises(MongoUnavailable), told_unavailable(MongoUnavailable):
                     await work({"_id": 2})
-                assert monotonic() - begun < OPERATION_SECONDS + 2
+                assert monotonic() - begun < OPERATION_SECONDS + 10
         await answers_again(client)
         assert await client.database.c.find_one({"_id": 1}) == {"_id": 1}
         await client.close()

@@ -203,7 +203,8 @@ async def test_calls_in_hand_share_a_bounded_memory(toy: RealToy, monkeypatch: p
         # Each fits alone; together they wait for their turn.
         boxes = await asyncio.gather(*(client.call("box", [b"x" * 9_000]) for _ in range(20)))
         assert len(boxes) == 20
-        hasty = client_of(keeper.url, timeout=0.3)
+        monkeypatch.setattr(portclient, "TRIES_MAX", 2)
+        hasty = client_of(keeper.url)
         with pytest.raises(Away, match=r"503 .*Too much"):
             await hasty.call("box", [b"x" * 10_000])
         await hasty.close()

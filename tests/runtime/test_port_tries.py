@@ -139,29 +139,45 @@ async def test_after_its_time_a_call_is_unavailable() -> None:
         start = loop.time()
         with pytest.raises(Away, match=r"toy is away: (?!.*not known)"):
             await client.call("hold")
-        assert 0.4 < loop.time() - start < 3
+        assert 0.4 < loop.time() - start < 30
         await client.close()
 
 
 async def test_a_call_that_takes_too_long_is_not_sent_again(keeper: Keeper, toy: RealToy) -> None:
-    client = client_of(keeper.url, timeout=0.3)
-    with pytest.raises(Away, match=r"no answer within 0\.3 seconds; it is not known"):
-        await client.call("hold")
+    for seconds in (0.3, 3.0, 30.0):
+        client = client_of(keeper.url, timeout=seconds)
+        with pytest.raises(Away) as told:
+            await client.call("hold")
+        await client.close()
+        # Where it has not come there in the time, on a machine that stands still now and then, it gets more.
+        if toy.held:
+            break
+    assert f"no answer within {seconds:g} seconds; it is not known" in str(told.value)
     assert (toy.held, toy.held_most) == (1, 1)
-    await client.close()
 
 
-async def test_several_places_take_turns_and_stand_in_for_each_other(toy: RealToy) -> None:
+async def test_several_places_take_turns_and_stand_in_for_each_other(
+    toy: RealToy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Keeper(app_of(toy)) as one:
         async with Keeper(app_of(toy)) as other:
             client = client_of(f"{one.url},{other.url.removeprefix('http://')}")
             for _ in range(10):
                 await client.call("add", 1)
             assert one.app.figures()["calls"] == other.app.figures()["calls"] == 5
-        start = asyncio.get_running_loop().time()
+        begun: list[str] = []
+        attempt = client._try
+
+        async def counted(session: object, place: str, *call: object) -> object:
+            begun.append(place)
+            return await attempt(session, place, *call)
+
+        monkeypatch.setattr(client, "_try", counted)
+        monkeypatch.setattr("runtime.portclient.AWAY_SECONDS", 600.0)
         for _ in range(50):
             await client.call("add", 1)
-        assert asyncio.get_running_loop().time() - start < 2
+        # The one that is away is passed over once that is known.
+        assert begun.count(other.url) <= 1
         await client.close()
 
 
@@ -214,7 +230,7 @@ async def test_closing_ends_polls_with_nothing_new(keeper: Keeper, toy: RealToy,
     await until(lambda: toy.waiting == 2 and toy.held)
     await client.close()
     assert await poll == "nothing"
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         for call in calls:
             with pytest.raises(Away):
                 await call
@@ -231,7 +247,7 @@ async def test_a_drain_ends_polls_and_they_go_elsewhere(toy: RealToy) -> None:
         client = client_of(f"{ending.url},{other.url.removeprefix('http://')}")
         polls = [asyncio.create_task(client.poll("wait", 30.0, wait=30.0, idle=None)) for _ in range(4)]
         await until(lambda: toy.waiting == 4)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await ending.app.drain()
             await ending.rest.drain()
         await until(lambda: toy.waiting == 4)
@@ -241,10 +257,9 @@ async def test_a_drain_ends_polls_and_they_go_elsewhere(toy: RealToy) -> None:
 
 
 async def test_both_ends_send_without_delay(keeper: Keeper, client: PortClient[Toy]) -> None:
+    """With Nagle's algorithm each call would wait 40 ms for an acknowledgement."""
     await client.call("add", 1)
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    for _ in range(30):
-        await client.call("add", 1)
-    # With Nagle's algorithm each would wait 40 ms for an acknowledgement.
-    assert loop.time() - start < 0.6
+    (theirs,) = keeper.rest._server.server_state.connections  # type: ignore[union-attr]  # it has been started
+    ((ours, _),) = [one for kept in client._calls.connector._conns.values() for one in kept]  # type: ignore[union-attr]
+    for end in (ours, theirs):
+        assert end.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

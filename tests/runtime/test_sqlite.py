@@ -219,6 +219,11 @@ async def test_a_job_that_ends_the_transaction_is_a_bug_of_its_own(database: Dat
     assert await database.read(texts) == ["one"]
 
 
+async def test_readers_work_side_by_side(database: Database) -> None:
+    all_three = threading.Barrier(3)
+    await asyncio.gather(*(database.read(lambda _: all_three.wait(10)) for _ in range(3)))
+
+
 async def test_readers_cannot_write(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable, match="readonly"):
         await database.read(put("one"))

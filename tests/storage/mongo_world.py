@@ -16,6 +16,7 @@ from storage.adapters.mongo.adapter import MongoStorage
 from storage.model import ALL_UIDS, SYSTEM, Delivery, LocalRecipient, Operation, RemoteRecipient
 from tests.mongo import dropped, mongo_url, skip
 from tests.mongomock_async import open_mock
+from tests.reading import entries_of
 from tests.storage.mongo_documents import problems
 
 PATIENCE = 0.02
@@ -153,7 +154,7 @@ async def seen(store: MongoStorage, account: str) -> Any:
     for box in (await store.list_mailboxes(account)).mailboxes:
         messages = [
             (entry.uid, entry.modseq, entry.flags, entry.keywords)
-            for entry in await store.entries(box.ref, ALL_UIDS, 16_384)
+            for entry in await entries_of(store, box.ref, ALL_UIDS, 16_384)
         ]
         changes = await store.changes(box.ref, 0, 16_384)
         told = {entry.uid: entry.modseq for entry in changes.entries}

@@ -15,6 +15,7 @@ from storage.adapters.mongo import blobs
 from storage.limits import CHUNK
 from storage.model import ALL_UIDS, INLINE_MAX, Accepted, NewMessage, Want
 from storage.port import Reason, Refused
+from tests.reading import rows_of
 from tests.storage.mongo_store import Store, message, mongo_store, op, pieces, sweep_all
 
 
@@ -94,7 +95,7 @@ async def test_a_small_staged_body_and_an_empty_one(store: Store) -> None:
         staged = await storage.stage(pieces(content))
         await storage.accept([store.delivery("ann", content=staged)])
         await storage.append(op(), await store.ref(storage), [NewMessage(content)], None)
-    rows = await storage.rows(await store.ref(storage), ALL_UIDS, Want(1023))
+    rows = await rows_of(storage, await store.ref(storage), ALL_UIDS, Want(1023))
     assert [row.content for row in rows] == [b"", b"", b"x", b"x", message("small"), message("small")]
     for staged_row, inline in zip(rows[::2], rows[1::2], strict=True):
         assert staged_row[1:] == inline[1:]
@@ -157,7 +158,7 @@ async def test_a_damaged_message_is_an_error_and_not_other_octets(store: Store) 
     await storage.open_account(op(), "ann")
     (outcome,) = await storage.accept([store.delivery("ann", content=message("x"))])
     await store.mongo.database["chunk"].delete_many({})
-    (row,) = await storage.rows(await store.ref(storage), ALL_UIDS, Want.CONTENT)
+    (row,) = await rows_of(storage, await store.ref(storage), ALL_UIDS, Want.CONTENT)
     assert row.content is None
     with pytest.raises(ValueError, match="not whole"):
         await storage.read("ann", outcome.stored[0].email, 0, 100)  # type: ignore[union-attr]

@@ -23,6 +23,7 @@ from storage.adapters.mongo.queries import Shape
 from storage.model import ALL_UIDS, Accepted, Event, FlagMode, MailboxRef, NewMessage, Operation
 from storage.port import Unavailable
 from tests.mongo import dropped, mongo_url
+from tests.reading import entries_of
 from tests.storage.mongo_world import KINDS, Kill, Killed, Steps, World, delivery, operation, world
 
 
@@ -328,7 +329,7 @@ async def test_a_store_of_ten_thousand_ends_while_another_process_delivers() -> 
         process.kill()
         await process.wait()
         process = None
-        assert (await store.entries(ref, ALL_UIDS, 1))[0].flags == 8
+        assert (await entries_of(store, ref, ALL_UIDS, 1))[0].flags == 8
     finally:
         if process is not None:
             process.kill()

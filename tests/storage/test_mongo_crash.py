@@ -26,6 +26,7 @@ from storage.model import (
     Want,
 )
 from storage.port import Refused, Unavailable
+from tests.reading import entries_of, rows_of
 from tests.storage.mongo_world import Kill, Killed, Stop, World, delivery, operation, seen, world
 
 pytestmark = pytest.mark.slow
@@ -250,7 +251,7 @@ async def _hear(store: MongoStorage, ref: MailboxRef, told: dict[int, int]) -> N
         for uid in range(first, last + 1):
             told.pop(uid, None)
     told |= {entry.uid: entry.modseq for entry in page.entries} | {0: page.through}
-    there = {entry.uid: entry.modseq for entry in await store.entries(ref, ALL_UIDS)}
+    there = {entry.uid: entry.modseq for entry in await entries_of(store, ref, ALL_UIDS)}
     assert {uid: modseq for uid, modseq in told.items() if uid} == there
 
 
@@ -274,7 +275,7 @@ async def test_one_that_is_stopped_and_released_late_spoils_nothing(what: str) -
             told: dict[int, int] = {}
             await _meanwhile(other, there, refs, told)
             boxes = (await other.list_mailboxes("ann")).mailboxes
-            known = {box.ref: await other.entries(box.ref, ALL_UIDS) for box in boxes}
+            known = {box.ref: await entries_of(other, box.ref, ALL_UIDS) for box in boxes}
             stop.go_on.set()
             try:
                 await late
@@ -284,12 +285,12 @@ async def test_one_that_is_stopped_and_released_late_spoils_nothing(what: str) -
             await _hear(other, refs["INBOX"], told)
             for box in (await other.list_mailboxes("ann")).mailboxes:
                 had = {entry.uid: entry for entry in known.get(box.ref, ())}
-                for entry in await other.entries(box.ref, ALL_UIDS):
+                for entry in await entries_of(other, box.ref, ALL_UIDS):
                     assert had.get(entry.uid) == entry or entry.modseq > max(
                         [one.modseq for one in had.values()], default=0
                     ), (what, step)
                     assert entry.uid in had or entry.uid > max(had, default=0), (what, step)
-            rows = await other.rows(refs["INBOX"], ALL_UIDS, Want.CONTENT)
+            rows = await rows_of(other, refs["INBOX"], ALL_UIDS, Want.CONTENT)
             assert all(row.content for row in rows)
             assert await there.problems() == [], (what, step)
             assert await there.swept() == [], (what, step)
@@ -354,8 +355,8 @@ WRITES: list[Callable[[MongoStorage, MailboxRef], Awaitable[Any]]] = [
 @pytest.mark.parametrize("what", ["entries", "rows", "open", "changes", "list"])
 async def test_what_is_read_while_others_write_is_of_one_moment(what: str) -> None:
     reads: dict[str, Callable[[MongoStorage, MailboxRef], Awaitable[Any]]] = {
-        "entries": lambda store, ref: store.entries(ref, ((1, 3), (4, 90))),
-        "rows": lambda store, ref: store.rows(ref, ALL_UIDS, Want.CONTENT),
+        "entries": lambda store, ref: entries_of(store, ref, ((1, 3), (4, 90))),
+        "rows": lambda store, ref: rows_of(store, ref, ALL_UIDS, Want.CONTENT),
         "open": lambda store, ref: store.open_mailbox(operation(), ref, False),
         "list": lambda store, ref: store.list_mailboxes(ref.account),
         "changes": lambda store, ref: store.changes(ref, 0),

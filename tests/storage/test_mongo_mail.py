@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from blockbuster import blockbuster_ctx
 
-from storage.adapters.mongo import events, rows, stats
+from storage.adapters.mongo import columns, events, stats
 from storage.limits import PAGE_OCTETS
 from storage.model import (
     ALL_UIDS,
@@ -21,6 +21,7 @@ from storage.model import (
     Want,
 )
 from storage.port import Reason, Refused
+from tests.reading import lost_rows_of, rows_of
 from tests.storage.mongo_store import Store, message, mongo_store, op, pieces, sweep_all
 
 
@@ -31,7 +32,7 @@ async def store() -> AsyncIterator[Store]:
 
 
 async def test_pages_end_at_their_octets_and_miss_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(columns, "ROWS_AT_ONCE", 7)
     storage = await store.open()
     await storage.open_account(op(), "ann")
     ref = await store.ref(storage)
@@ -41,7 +42,7 @@ async def test_pages_end_at_their_octets_and_miss_nothing(store: Store, monkeypa
         await storage.append(op(), ref, new, None)
     found: list[Any] = []
     pages = 0
-    while page := await storage.rows(ref, ((len(found) + 1, 99),), Want.CONTENT | Want.SIZE | Want.PREVIEW):
+    while page := await rows_of(storage, ref, ((len(found) + 1, 99),), Want.CONTENT | Want.SIZE | Want.PREVIEW):
         octets = sum(len(row.content or b"") + len(row.preview or "") for row in page)
         assert octets <= PAGE_OCTETS or len(page) == 1
         found += page
@@ -59,10 +60,10 @@ async def test_lost_rows_that_are_swept_while_they_are_read_end_no_page(store: S
     await storage.expunge(op(), ref, ((1, 6),))
     first = {entry["email"] for entry in await store.all("entry") if entry["uid"] <= 3}
     await store.mongo.database["email"].delete_many({"_id": {"$in": sorted(first)}})
-    page = await storage.lost_rows(ref, ALL_UIDS, Want.PREFIX, 3)
+    page = await lost_rows_of(storage, ref, ALL_UIDS, Want.PREFIX, 3)
     assert [row.entry.uid for row in page] == [4, 5, 6]
     assert [row.prefix for row in page] == [b"", b"", b""]
-    assert await storage.lost_rows(ref, ((7, 99),), Want.PREFIX, 3) == ()
+    assert await lost_rows_of(storage, ref, ((7, 99),), Want.PREFIX, 3) == ()
 
 
 async def test_what_was_swept_cannot_be_read(store: Store) -> None:
@@ -150,11 +151,11 @@ async def test_the_event_loop_is_left_alone(store: Store) -> None:
             [store.delivery("ann", content=message(str(n)), remote=("x@far.example",)) for n in range(20)]
         )
         await storage.append(op(), ref, [NewMessage(b"\r\nx", 8), NewMessage(staged, 8)], None)
-        await storage.rows(ref, ALL_UIDS, Want(1023))
+        await rows_of(storage, ref, ALL_UIDS, Want(1023))
         await storage.search(ref, All())
         await storage.search(ref, TextContains("long"))
         await storage.expunge(op(), ref, ((1, 5),))
-        await storage.lost_rows(ref, ALL_UIDS, Want(1023))
+        await lost_rows_of(storage, ref, ALL_UIDS, Want(1023))
         await storage.spool(None)
         await storage.trace("trace", None)
         await storage.stats()

@@ -17,6 +17,7 @@ from storage.adapters.mongo.adapter import MongoStorage
 from storage.model import ALL_UIDS, Accepted, FlagMode, MailboxRef, NewMessage, Operation, Ranges
 from storage.port import Reason, Refused
 from tests.hurry import examples
+from tests.reading import entries_of
 from tests.storage.mongo_world import KINDS, Steps, World, delivery, operation, world
 
 BOXES = ("INBOX", "Sent", "Trash")
@@ -132,7 +133,7 @@ async def _follow(store: MongoStorage, ref: MailboxRef, ended: asyncio.Event) ->
         for uid in ranges.each(page.vanished):
             told.pop(uid, None)
         since = page.through
-        entries = await store.entries(ref, ALL_UIDS)
+        entries = await entries_of(store, ref, ALL_UIDS)
         if last and not page.more:
             assert tuple(told[uid] for uid in sorted(told)) == entries
             return
@@ -281,9 +282,9 @@ async def test_news_of_another_process_wakes_who_waits(kind: str) -> None:
         one, other = await there.store(), await there.store()
         await one.open_account(operation(), "ann")
         now = dict(await one.watch({"ann": 0}, 0))["ann"]
-        waiting = asyncio.create_task(one.watch({"ann": now, "nobody": 0}, 10))
+        waiting = asyncio.create_task(one.watch({"ann": now, "nobody": 0}, 60))
         await asyncio.sleep(0.01)
         begun = asyncio.get_running_loop().time()
         await other.accept([delivery("x", "ann")])
         assert dict(await waiting) == {"ann": now + 1}
-        assert asyncio.get_running_loop().time() - begun < 2
+        assert asyncio.get_running_loop().time() - begun < 20

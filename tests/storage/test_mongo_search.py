@@ -42,6 +42,7 @@ from storage.port import Unavailable
 from storage.search.document import header_text, joined_headers
 from storage.search.tree import ready
 from tests.hurry import examples
+from tests.reading import entries_of, rows_of
 from tests.storage.mongo_store import Store, message, mongo_store, op, pieces, sweep_all
 from tests.storage.search.reference import Letter, holds, letters, queries
 
@@ -104,8 +105,8 @@ async def test_equals_a_naive_evaluator(
         if data.draw(st.booleans()):
             # Text of another form is as good as none.
             await store.mongo.database["text"].update_many({}, {"$set": {"form": 0}})
-        entries = await storage.entries(ref, ALL_UIDS)
-        sizes = {row.entry.uid: row.size for row in await storage.rows(ref, ALL_UIDS, 1)}  # type: ignore[arg-type]
+        entries = await entries_of(storage, ref, ALL_UIDS)
+        sizes = {row.entry.uid: row.size for row in await rows_of(storage, ref, ALL_UIDS, 1)}  # type: ignore[arg-type]
         for what in data.draw(st.lists(queries, min_size=1, max_size=8)):
             expected = [
                 entry.uid

@@ -14,6 +14,7 @@ from storage.adapters.mongo.adapter import MongoStorage
 from storage.limits import SWEEP_CHUNKS
 from storage.model import ALL_UIDS, SYSTEM, Accepted, Event, NewMessage, Operation, StagedBlob, Want
 from storage.port import Reason, Refused, Unavailable
+from tests.reading import rows_of
 from tests.storage.mongo_consistency import problems
 from tests.storage.mongo_store import Store, message, mongo_store, op, pieces, sweep_all
 
@@ -177,7 +178,7 @@ async def everything_can_be_read(storage: MongoStorage) -> None:
             # Purged, or as good as.
             continue
         for box in boxes:
-            for row in await storage.rows(box.ref, ALL_UIDS, Want.SIZE | Want.CONTENT | Want.ENVELOPE):
+            for row in await rows_of(storage, box.ref, ALL_UIDS, Want.SIZE | Want.CONTENT | Want.ENVELOPE):
                 assert row.size is not None
                 octets = await storage.read(account, row.entry.email, 0, 2000)
                 assert octets.startswith(b"From: Eve")

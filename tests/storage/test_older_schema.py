@@ -27,6 +27,7 @@ from storage.model import (
     Settlement,
     Want,
 )
+from tests.reading import rows_of
 from tests.storage.consistency import problems
 from tests.storage.mongo_world import delivery
 
@@ -62,6 +63,7 @@ async def _old(folder: Path) -> list[Any]:
             assert conn.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE account DROP COLUMN annotated")
+        conn.execute("DROP TABLE described")
         conn.execute(f"PRAGMA user_version = {BEFORE}")
         tables = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
         made = conn.execute(tables).fetchall()
@@ -74,7 +76,7 @@ async def _old(folder: Path) -> list[Any]:
 async def _seen(store: SqliteStorage) -> list[Any]:
     listed = await store.list_mailboxes("ann")
     ref = listed.mailboxes[0].ref
-    rows = await store.rows(ref, ALL_UIDS, Want.CONTENT)
+    rows = await rows_of(store, ref, ALL_UIDS, Want.CONTENT)
     return [listed, rows, await store.changes(ref, 0), await store.usage("ann"), await store.spool(None)]
 
 

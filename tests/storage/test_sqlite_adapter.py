@@ -18,6 +18,7 @@ from blockbuster import blockbuster_ctx
 
 from runtime.clock import ManualClock
 from storage import ingest, intake
+from storage.adapters.sqlite import blobs
 from storage.adapters.sqlite.adapter import SqliteStorage
 from storage.adapters.sqlite.mailboxes import take_recent
 from storage.connect import connect
@@ -38,6 +39,7 @@ from storage.model import (
 )
 from storage.port import Reason, Refused, Unavailable
 from storage.service import StorageService
+from tests.reading import entries_of, lost_rows_of, rows_of
 from tests.storage.consistency import problems
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +88,7 @@ async def test_a_full_disk_is_unavailable_and_recovers(store: SqliteStorage) -> 
     with pytest.raises(Unavailable) as told:
         await store.append(op(), ref, [NewMessage(b"x" * 200_000)], None)
     assert told.value.full
-    assert len(await store.entries(ref, ALL_UIDS)) == 1
+    assert len(await entries_of(store, ref, ALL_UIDS)) == 1
     await limit(None)
     (outcome,) = await store.accept([delivery(1, size=200_000)])
     assert isinstance(outcome, Accepted)
@@ -118,6 +120,32 @@ async def test_reparse_writes_the_new_version(store: SqliteStorage, monkeypatch:
     assert all(envelope for _, envelope in rows)
 
 
+async def test_reparse_goes_on_where_an_earlier_one_came_to(
+    store: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = blobs.listed
+    seen: list[list[int]] = []
+
+    def noted(*args: Any) -> Any:
+        found = listed(*args)
+        seen.append([blob.number for blob in found])
+        return found
+
+    monkeypatch.setattr(blobs, "listed", noted)
+    await store.accept([delivery(n) for n in range(5)])
+    # What begins in the middle does not speak of what lies before.
+    assert await store.reparse("B000000000002", 2) == "B000000000004"
+    after = await store.reparse("", 2)
+    assert await store.reparse(await store.reparse(after, 2), 2) == ""
+    assert seen == [[3, 4], [1, 2], [3, 4], [5]]
+    await store.accept([delivery(9)])
+    assert await store.reparse("", 2) == ""
+    assert seen[4:] == [[6]]
+    monkeypatch.setattr(ingest, "VERSION", ingest.VERSION + 1)
+    assert await store.reparse("", 10) == ""
+    assert seen[5:] == [[1, 2, 3, 4, 5, 6]]
+
+
 async def test_the_event_loop_is_left_alone(tmp_path: Path) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(12):
@@ -138,9 +166,9 @@ async def test_the_event_loop_is_left_alone(tmp_path: Path) -> None:
             await store.copy(op(), ref, ALL_UIDS, "Sent", None)
             await store.move(op(), ref, ((1, 2),), "Sent")
             await store.expunge(op(), ref, ALL_UIDS)
-            await store.rows(ref, ALL_UIDS, Want(1023))
-            await store.lost_rows(ref, ALL_UIDS, Want(1023))
-            await store.entries(ref, ALL_UIDS)
+            await rows_of(store, ref, ALL_UIDS, Want(1023))
+            await lost_rows_of(store, ref, ALL_UIDS, Want(1023))
+            await entries_of(store, ref, ALL_UIDS)
             await store.changes(ref, 0)
             await store.search(ref, All())
             await store.watch({"ann": 0}, 0)
@@ -237,7 +265,7 @@ async def test_what_was_acknowledged_survives_kill_9_exactly_once(tmp_path: Path
         for account, by_number in kept.items():
             ref = (await store.mailbox(account, "INBOX")).ref
             last = 0
-            while page := await store.rows(ref, ((last + 1, 0xFFFF_FFFF),), Want.CONTENT):
+            while page := await rows_of(store, ref, ((last + 1, 0xFFFF_FFFF),), Want.CONTENT):
                 for row in page:
                     last = row.entry.uid
                     assert row.content is not None
@@ -285,8 +313,8 @@ async def test_the_service_sweeps_and_closes(tmp_path: Path) -> None:
     service = StorageService(store, sweep_seconds=0.01)
     await service.start()
     clock.advance(3601)
-    deadline = asyncio.get_running_loop().time() + 10
-    while await store.lost_rows(ref, ALL_UIDS, Want.SIZE):
+    deadline = asyncio.get_running_loop().time() + 30
+    while await lost_rows_of(store, ref, ALL_UIDS, Want.SIZE):
         assert asyncio.get_running_loop().time() < deadline
     await service.drain()
     assert (await store.usage("ann")).messages == 0

@@ -20,6 +20,7 @@ from storage.adapters.sqlite.adapter import SqliteStorage
 from storage.model import ALL_UIDS, SYSTEM, Delivery, FlagMode, LocalRecipient, NewMessage, Operation, Ranges, Want
 from storage.port import Refused
 from tests.hurry import examples
+from tests.reading import lost_rows_of, rows_of
 from tests.storage.consistency import problems
 
 BOXES = ("INBOX", "Sent", "Trash")
@@ -239,8 +240,8 @@ class Mailboxes(RuleBasedStateMachine):
             assert mailbox.deleted == sum(bool(one.flags & 8) for one in messages.values())
             assert mailbox.recent == sum(uid >= box.recent_from for uid in messages)
             for there, page in (
-                (messages, self.do(self.store.rows(mailbox.ref, ALL_UIDS, Want.CONTENT))),
-                (box.lost, self.do(self.store.lost_rows(mailbox.ref, ALL_UIDS, Want.CONTENT))),
+                (messages, self.do(rows_of(self.store, mailbox.ref, ALL_UIDS, Want.CONTENT))),
+                (box.lost, self.do(lost_rows_of(self.store, mailbox.ref, ALL_UIDS, Want.CONTENT))),
             ):
                 assert {
                     row.entry.uid: Message(

@@ -42,6 +42,7 @@ def account_document(fresh: Fresh, made: Kept, now: float) -> Document:
             "role": new.role.value,
             "quota": new.quota,
             "enabled": True,
+            "mask": list(fresh.mask),
             "version": 1,
             "rev": FIRST_REV,
             "tokens_from": 1,

@@ -59,6 +59,7 @@ class Transfer(Accounts):
                 Role(document["role"]),
                 document["display_name"],
                 document["enabled"],
+                tuple(document.get("mask", ())),
             )
             for document in found
         )

@@ -151,8 +151,8 @@ def insert(connection: sqlite3.Connection, fresh: Fresh, made: Kept, now: float)
     id = new_id()
     connection.execute(
         "INSERT INTO account (id, key, domain, address, display_name, role, quota, enabled, version, password_hash,"
-        " scram_iterations, scram_keys, password_version, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?, ?, 1, ?)",
+        " scram_iterations, scram_keys, password_version, created_at, mask)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?, ?, 1, ?, ?)",
         (
             id,
             fresh.name.key,
@@ -165,9 +165,10 @@ def insert(connection: sqlite3.Connection, fresh: Fresh, made: Kept, now: float)
             made.scram.iterations,
             made.scram.keys,
             now,
+            " ".join(fresh.mask),
         ),
     )
-    return Account(id, new.address, new.display_name, new.role, new.quota, True, 1, now)
+    return Account(id, new.address, new.display_name, new.role, new.quota, True, 1, now, mask=fresh.mask)
 
 
 def _set_password(connection: sqlite3.Connection, account: str, made: Kept) -> None:

@@ -41,14 +41,14 @@ class Transfer(Accounts):
         begin, rows = after_key(after), page(limit)
         found = await self._read(
             lambda c: c.execute(
-                "SELECT address, password_hash, quota, role, display_name, enabled FROM account"
+                "SELECT address, password_hash, quota, role, display_name, enabled, mask FROM account"
                 " WHERE removed_at IS NULL AND key > ? ORDER BY key LIMIT ?",
                 (begin, rows),
             ).fetchall()
         )
         return tuple(
-            ExportedAccount(address, hash, quota, Role(role), display_name, bool(enabled))
-            for address, hash, quota, role, display_name, enabled in found
+            ExportedAccount(address, hash, quota, Role(role), display_name, bool(enabled), tuple(mask.split()))
+            for address, hash, quota, role, display_name, enabled, mask in found
         )
 
 

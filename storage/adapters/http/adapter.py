@@ -32,6 +32,7 @@ from storage.model import (
     StagedBlob,
 )
 from storage.port import Reason, Refused, Storage, Unavailable
+from storage.turns import Turns
 
 APPEND_OCTETS: Final = 4 * 1024 * 1024
 """Octets of messages that one APPEND carries; what is beyond is staged first."""
@@ -43,6 +44,7 @@ class HttpStorage:
     def __init__(self, client: PortClient[Storage]) -> None:
         self._client = client
         self._methods = wire.codec().methods()
+        self._appending = Turns()
         self._deliveries = Deliveries(partial(client.call, "accept"))
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
@@ -77,19 +79,25 @@ class HttpStorage:
         return await settlements_.settle(partial(self._client.call, "settle"), settlements)
 
     async def append(
-        self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        messages: Sequence[NewMessage],
+        quota: int | None,
+        name: str | None = None,
     ) -> Appended:
-        carried = 0
-        fitting: list[NewMessage] = []
-        for message in messages:
-            if isinstance(message.content, bytes):
-                if len(message.content) > INLINE_MAX:
-                    raise Refused(Reason.TOO_BIG, f"A body over {INLINE_MAX} octets is staged first.")
-                carried += len(message.content)
-                if carried > APPEND_OCTETS:
-                    message = replace(message, content=await self.stage(_one(message.content)))
-            fitting.append(message)
-        return cast(Appended, await self._client.call("append", op, ref, fitting, quota))
+        async with self._appending.of(ref.mailbox):
+            carried = 0
+            fitting: list[NewMessage] = []
+            for message in messages:
+                if isinstance(message.content, bytes):
+                    if len(message.content) > INLINE_MAX:
+                        raise Refused(Reason.TOO_BIG, f"A body over {INLINE_MAX} octets is staged first.")
+                    carried += len(message.content)
+                    if carried > APPEND_OCTETS:
+                        message = replace(message, content=await self.stage(_one(message.content)))
+                fitting.append(message)
+            return cast(Appended, await self._client.call("append", op, ref, fitting, quota, name))
 
     async def replace(
         self, op: Operation, ref: MailboxRef, uid: int, target: MailboxRef, message: NewMessage, quota: int | None

@@ -5,7 +5,7 @@ No input or output.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from storage import rights
@@ -30,6 +30,11 @@ def packed(entries: Sequence[Grant]) -> Packed:
 def identifiers(box: Mapping[str, Any]) -> list[str]:
     """Those that the mailbox's list has entries of."""
     return [one["who"] for one in box.get("acl", ())]
+
+
+def count(boxes: Iterable[Mapping[str, Any]]) -> int:
+    """The entries of all lists of these mailboxes."""
+    return sum(len(box.get("acl", ())) for box in boxes)
 
 
 def octets(box: Mapping[str, Any]) -> int:

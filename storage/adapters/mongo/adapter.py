@@ -20,6 +20,7 @@ from storage.adapters.mongo.arrivals import Arrivals
 from storage.adapters.mongo.batches import Batches
 from storage.adapters.mongo.blobs import Blobs
 from storage.adapters.mongo.changes import History
+from storage.adapters.mongo.columns import Reader
 from storage.adapters.mongo.commits import Commits
 from storage.adapters.mongo.copying import Copying
 from storage.adapters.mongo.database import Database, OnStep
@@ -30,12 +31,11 @@ from storage.adapters.mongo.events import Trace
 from storage.adapters.mongo.indexes import INDEXES
 from storage.adapters.mongo.mailboxes import Opening
 from storage.adapters.mongo.metadata import Annotations
-from storage.adapters.mongo.moves import Moves, Store, Stored, stored_again
+from storage.adapters.mongo.moves import Chosen, Moves, Store, Stored, stored_again
 from storage.adapters.mongo.operations import PATIENCE, Operations
 from storage.adapters.mongo.recovery import Recovery
 from storage.adapters.mongo.release import Release
 from storage.adapters.mongo.replace import Replace
-from storage.adapters.mongo.rows import Reader
 from storage.adapters.mongo.search import Search
 from storage.adapters.mongo.sending import Sending
 from storage.adapters.mongo.settling import Settling
@@ -48,7 +48,7 @@ from storage.adapters.mongo.upkeep import Upkeep
 from storage.adapters.mongo.watch import Watch
 from storage.hub import Hub
 from storage.intake import Intake
-from storage.limits import ACCEPT_BATCH, PAGE_ENTRIES, SWEEP_ENTRIES, TraceLimits
+from storage.limits import ACCEPT_BATCH, SWEEP_ENTRIES, TraceLimits
 from storage.model import (
     MAIL,
     Accepted,
@@ -56,14 +56,13 @@ from storage.model import (
     Appended,
     Changes,
     Claimed,
+    Columns,
     Copied,
     Delivery,
     Depth,
-    Entry,
     Event,
     Expunged,
     FlagMode,
-    FlagPage,
     FlagsStored,
     Found,
     Grant,
@@ -76,7 +75,6 @@ from storage.model import (
     Query,
     Ranges,
     Rights,
-    Row,
     Settlement,
     SpoolAction,
     SpoolDomain,
@@ -92,6 +90,7 @@ from storage.model import (
 from storage.port import Reason, Refused, Unavailable
 from storage.rights import check_rights
 from storage.transfer import UNFINISHED
+from storage.turns import Turns
 
 log = structlog.get_logger("storage")
 
@@ -116,6 +115,7 @@ class MongoStorage:
         self._clock = clock or SystemClock()
         self.database = Database(mongo, self._clock, on_step)
         self._hub = Hub()
+        self._appending = Turns()
         self.accounts = Accounts(self.database, self._hub)
         self._operations = Operations(self.database, self.accounts, patience)
         self._commits = Commits(self.database, self.accounts, self._operations)
@@ -315,7 +315,8 @@ class MongoStorage:
         negative: bool = False,
     ) -> None:
         change = change_list(op, ref, identifier, rights, mode, negative)
-        await self._commits.once(op, ref.account, lambda: Plain(change), _done, _nothing, shared=True)
+        if await self._commits.once(op, ref.account, lambda: Plain(change), bool, _known, shared=True):
+            await self._commits.run(self._sharing.tell(identifier))
 
     async def shared_with(self, account: str) -> tuple[Mailbox, ...]:
         return await self._sharing.shared_with(account)
@@ -340,17 +341,8 @@ class MongoStorage:
 
     # -- reading messages
 
-    async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
-        return made(*await self._entries.page(ref, uids, max(1, min(limit, PAGE_ENTRIES))))
-
-    async def flags(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> FlagPage:
-        return FlagPage.of(await self.entries(ref, uids, limit))
-
-    async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
-        return await self._reader.rows(ref, uids, want, limit)
-
-    async def lost_rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
-        return await self._reader.lost_rows(ref, uids, want, limit)
+    async def columns(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512, lost: bool = False) -> Columns:
+        return await self._reader.columns(ref, uids, want, limit, lost)
 
     async def read(self, account: str, email: str, start: int, end: int) -> bytes:
         return await self._reader.read(account, email, start, end)
@@ -397,15 +389,21 @@ class MongoStorage:
                 self._sending.bell.ring()
 
     async def append(
-        self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        messages: Sequence[NewMessage],
+        quota: int | None,
+        name: str | None = None,
     ) -> Appended:
         actor = rights.writer(op, ref.account)
-        bodies = [self._blobs.prepare(body) for body in await self._intake.messages(messages)]
-        return await self._append(
-            op,
-            ref.account,
-            lambda: Append(self.database, self._blobs, op.id, ref, messages, bodies, quota, actor),
-        )
+        async with self._appending.of(ref.mailbox):
+            bodies = [self._blobs.prepare(body) for body in await self._intake.messages(messages)]
+            return await self._append(
+                op,
+                ref.account,
+                lambda: Append(self.database, self._blobs, op.id, ref, messages, bodies, quota, actor, name),
+            )
 
     async def replace(
         self, op: Operation, ref: MailboxRef, uid: int, target: MailboxRef, message: NewMessage, quota: int | None
@@ -460,9 +458,16 @@ class MongoStorage:
         return FlagsStored(stored.shown(), stored.modified, stored.modseq)
 
     async def copy(
-        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None = None
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None,
+        to: str | None = None,
+        messages: int | None = None,
     ) -> Copied:
-        return await self._copying.copy(op, ref, uids, target, quota, to)
+        return await self._copying.copy(op, ref, Chosen(uids, messages), target, quota, to)
 
     async def move(
         self,
@@ -472,8 +477,9 @@ class MongoStorage:
         target: str,
         quota: int | None = None,
         to: str | None = None,
+        messages: int | None = None,
     ) -> Copied:
-        return await self._copying.move(op, ref, uids, target, quota, to)
+        return await self._copying.move(op, ref, Chosen(uids, messages), target, quota, to)
 
     async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
         return await self._copying.expunge(op, ref, uids)
@@ -562,6 +568,10 @@ def _done(value: object) -> list[int]:
 
 async def _nothing(known: Any) -> None:
     return None
+
+
+async def _known(known: Any) -> bool:
+    return bool(known)
 
 
 def _ranges(known: Sequence[Sequence[int]]) -> Ranges:

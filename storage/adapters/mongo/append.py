@@ -108,9 +108,11 @@ class Append:
         bodies: Sequence[PreparedBlob],
         quota: int | None,
         actor: str | None = None,
+        name: str | None = None,
     ) -> None:
-        """actor: another than the owner, who acts."""
+        """actor: another than the owner, who acts. name: of the mailbox, if it is to have that still."""
         self._actor = actor
+        self._name = name
         self._given = ALL_RIGHTS
         self._database = database
         self._blobs = blobs
@@ -175,6 +177,8 @@ class Append:
         if not is_open(draft.doc):
             raise Refused(Reason.NO_SUCH_MAILBOX)
         box = box_of(draft.doc, self._ref)
+        if self._name not in (None, box["name"]):
+            raise Refused(Reason.NO_SUCH_MAILBOX)
         self._given = acl.check(box, self._actor, Rights.INSERT)
         draft.check_quota(sum(body.size for body in self._bodies), self._quota)
         return box

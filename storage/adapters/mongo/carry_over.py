@@ -18,9 +18,9 @@ from storage.adapters.mongo.append import Unseen, insert
 from storage.adapters.mongo.blobs import Blobs
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.entries import Entries
-from storage.adapters.mongo.moves import unseen_uid
+from storage.adapters.mongo.moves import Chosen, unseen_uid
 from storage.adapters.mongo.state import Count, Document, Draft, Item, box_named, box_of, is_open, names_of, ranges_of
-from storage.model import Copied, MailboxRef, Operation, Ranges, Rights
+from storage.model import Copied, MailboxRef, Operation, Rights
 from storage.port import Reason, Refused, Unavailable
 
 
@@ -36,7 +36,7 @@ class CarryOver:
         blobs: Blobs,
         op: Operation,
         ref: MailboxRef,
-        uids: Ranges,
+        chosen: Chosen,
         to: str,
         target: str,
         quota: int | None,
@@ -49,7 +49,7 @@ class CarryOver:
         self._from_actor = rights.writer(op, ref.account)
         self._to_actor = rights.writer(op, to)
         self._ref = replace(ref, actor=self._from_actor)
-        self._uids = uids
+        self._chosen = chosen
         self._to = to
         self._target = names.searchable(target)
         self._quota = quota
@@ -63,8 +63,9 @@ class CarryOver:
     async def prepare(self, base: Document) -> None:
         draft = Draft(base)
         _, _, self._given = self._place(draft.doc)
-        doc, self._source = await self._entries.page(self._ref, self._uids)
+        doc, self._source = await self._entries.page(self._ref, self._chosen.uids)
         acl.check(box_of(doc, self._ref), self._from_actor, self._needed)
+        self._chosen.check(self._source)
         draft.check_quota(sum(entry["size"] for entry in self._source), self._quota)
         self._unseen = await self._copies(doc, draft)
         self._words = draft.doc["keywords"]

@@ -14,7 +14,7 @@ from storage.adapters.mongo.carry_over import CarryOver
 from storage.adapters.mongo.commits import Commits
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.entries import Entries
-from storage.adapters.mongo.moves import Copy, Expunge, Moves
+from storage.adapters.mongo.moves import Chosen, Copy, Expunge, Moves
 from storage.model import Copied, Expunged, MailboxRef, Operation, Ranges, Rights
 from storage.port import Reason, Refused
 
@@ -40,20 +40,20 @@ class Copying:
         self._blobs = blobs
 
     async def copy(
-        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None
+        self, op: Operation, ref: MailboxRef, chosen: Chosen, target: str, quota: int | None, to: str | None
     ) -> Copied:
         """``Storage.copy``."""
         if to is None or to == ref.account:
-            return await self._within(op, ref, uids, target, quota, move=False)
-        return await self._over(op, ref, uids, target, quota, to, Rights.READ)
+            return await self._within(op, ref, chosen, target, quota, move=False)
+        return await self._over(op, ref, chosen, target, quota, to, Rights.READ)
 
     async def move(
-        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None
+        self, op: Operation, ref: MailboxRef, chosen: Chosen, target: str, quota: int | None, to: str | None
     ) -> Copied:
         """``Storage.move``."""
         if to is None or to == ref.account:
-            return await self._within(op, ref, uids, target, None, move=True)
-        copied = await self._over(op, ref, uids, target, quota, to, TO_MOVE)
+            return await self._within(op, ref, chosen, target, None, move=True)
+        copied = await self._over(op, ref, chosen, target, quota, to, TO_MOVE)
         if not copied.source:
             _, box = await self._accounts.place(replace(ref, actor=None))
             return replace(copied, modseq=box["modseq"])
@@ -68,27 +68,27 @@ class Copying:
         return await self._expunge(op, ref, uids, Rights.EXPUNGE, DELETED)
 
     async def _within(
-        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, *, move: bool
+        self, op: Operation, ref: MailboxRef, chosen: Chosen, target: str, quota: int | None, *, move: bool
     ) -> Copied:
         actor = rights.writer(op, ref.account)
         return await self._commits.once(
             op,
             ref.account,
-            lambda: Copy(self._moves, op.id, ref, uids, target, quota, move=move, actor=actor),
+            lambda: Copy(self._moves, op.id, ref, chosen, target, quota, move=move, actor=actor),
             _plain,
             _copied,
             shared=True,
         )
 
     async def _over(
-        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str, needed: Rights
+        self, op: Operation, ref: MailboxRef, chosen: Chosen, target: str, quota: int | None, to: str, needed: Rights
     ) -> Copied:
         if await self._accounts.find(to) is None:
             raise Refused(Reason.NO_SUCH_MAILBOX)
         return await self._commits.once(
             op,
             to,
-            lambda: CarryOver(self._database, self._entries, self._blobs, op, ref, uids, to, target, quota, needed),
+            lambda: CarryOver(self._database, self._entries, self._blobs, op, ref, chosen, to, target, quota, needed),
             _plain,
             _copied,
             shared=True,

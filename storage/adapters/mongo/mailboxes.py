@@ -13,7 +13,7 @@ from storage.adapters.mongo import acl, queries
 from storage.adapters.mongo.accounts import Accounts, Plain, Work
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.entries import READ_SECONDS, Entries
-from storage.adapters.mongo.moves import Moves, Removal
+from storage.adapters.mongo.moves import Chosen, Moves, Removal
 from storage.adapters.mongo.state import OPEN, Count, Document, Draft, Item, box_named, box_of, mailbox_of, new_account
 from storage.limits import SUBSCRIPTIONS_PER_ACCOUNT
 from storage.model import ALL_UIDS, INBOX, Mailbox, MailboxList, MailboxRef, Opened, Ranges, Rights
@@ -140,7 +140,7 @@ class Rename:
             self._check(base, self._actor)
         if self._old == INBOX:
             ref = MailboxRef(self._account, box_named(base, INBOX)[0])
-            self._removal = await self._moves.removal(base, ref, ALL_UIDS, copies=True, op=self._op)
+            self._removal = await self._moves.removal(base, ref, Chosen(ALL_UIDS), copies=True, op=self._op)
 
     def stands(self, base: Document) -> bool:
         return self._removal is None or self._removal.stands(base)

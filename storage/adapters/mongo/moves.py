@@ -39,6 +39,19 @@ def marked(entry: Document, given: Rights) -> Document:
     return {**entry, "flags": entry["flags"] & rights.flags_allowed(given), "kw": list(words)}
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The messages that COPY and MOVE are about. messages: how many of them there must be, None for any number."""
+
+    uids: Ranges
+    messages: int | None = None
+
+    def check(self, found: Sequence[Document]) -> None:
+        """NO_SUCH_MESSAGE where others are found."""
+        if self.messages is not None and len(found) != self.messages:
+            raise Refused(Reason.NO_SUCH_MESSAGE, "Some of the messages have been expunged.")
+
+
 @dataclass(slots=True)
 class Removal:
     """Messages that are to leave a mailbox, or to be copied: as they were at the account's modseq ``at``.
@@ -87,7 +100,7 @@ class Moves:
         self,
         base: Document,
         ref: MailboxRef,
-        uids: Ranges,
+        chosen: Chosen,
         *,
         copies: bool = False,
         leave: bool = True,
@@ -96,8 +109,9 @@ class Moves:
         kept: Rights = ALL_RIGHTS,
     ) -> Removal:
         """Read the messages of the set (those with any of the flags ``flagged``, if it is not 0), and insert what their
-        copy and their leaving needs. kept: rights to the target, by which marks go along."""
-        found = await self.present(base, ref, uids)
+        copy and their leaving needs. kept: rights to the target, by which marks go along. NO_SUCH_MESSAGE."""
+        found = await self.present(base, ref, chosen.uids)
+        chosen.check(found)
         if flagged:
             found = [entry for entry in found if entry["flags"] & flagged]
         removal = Removal(ref, base["modseq"], found)
@@ -178,7 +192,7 @@ class Copy:
         moves: Moves,
         op: str,
         ref: MailboxRef,
-        uids: Ranges,
+        chosen: Chosen,
         target: str,
         quota: int | None,
         *,
@@ -191,7 +205,7 @@ class Copy:
         self._moves = moves
         self._op = op
         self._ref = ref
-        self._uids = uids
+        self._chosen = chosen
         self._target = names.searchable(target)
         self._quota = quota
         self._move = move
@@ -202,7 +216,7 @@ class Copy:
             raise Refused(Reason.NO_SUCH_MAILBOX)
         _, _, self._given = self._place(base)
         self._removal = await self._moves.removal(
-            base, self._ref, self._uids, copies=True, leave=self._move, op=self._op, kept=self._given
+            base, self._ref, self._chosen, copies=True, leave=self._move, op=self._op, kept=self._given
         )
 
     def stands(self, base: Document) -> bool:
@@ -235,10 +249,7 @@ class Copy:
         leaving = Rights.DELETE_MESSAGES | Rights.EXPUNGE if self._move else Rights.NONE
         acl.check(box_of(doc, self._ref), self._actor, Rights.READ | leaving)
         target, to = box_named(doc, self._target)
-        given = acl.check(to, self._actor, Rights.INSERT)
-        if self._move and target == self._ref.mailbox:
-            raise Refused(Reason.CANNOT, "The messages are in this mailbox already.")
-        return target, to, given
+        return target, to, acl.check(to, self._actor, Rights.INSERT)
 
 
 class Expunge:
@@ -264,13 +275,13 @@ class Expunge:
         self._moves = moves
         self._op = op
         self._ref = ref
-        self._uids = uids
+        self._chosen = Chosen(uids)
         self._removal: Removal | None = None
 
     async def prepare(self, base: Document) -> None:
         if is_open(base):
             acl.check(box_of(base, self._ref), self._actor, self._needed)
-        self._removal = await self._moves.removal(base, self._ref, self._uids, flagged=self._flagged, op=self._op)
+        self._removal = await self._moves.removal(base, self._ref, self._chosen, flagged=self._flagged, op=self._op)
 
     def stands(self, base: Document) -> bool:
         return self._removal is not None and self._removal.stands(base)

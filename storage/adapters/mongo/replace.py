@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storage.adapters.mongo import acl
 from storage.adapters.mongo.append import Append
-from storage.adapters.mongo.moves import Moves, Removal
+from storage.adapters.mongo.moves import Chosen, Moves, Removal
 from storage.adapters.mongo.state import Document, Draft, Item, box_of, is_open
 from storage.model import Appended, MailboxRef, Rights
 from storage.port import Reason, Refused
@@ -45,7 +45,7 @@ class Replace:
         self._check_rights(base)
         self._check(Draft(base), await self._moves.present(base, self._ref, self._uids))
         await self._append.prepare(base)
-        self._removal = await self._moves.removal(base, self._ref, self._uids, op=self._op)
+        self._removal = await self._moves.removal(base, self._ref, Chosen(self._uids), op=self._op)
 
     def stands(self, base: Document) -> bool:
         return self._removal is not None and self._removal.stands(base) and self._append.stands(base)

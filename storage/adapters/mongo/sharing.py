@@ -12,7 +12,7 @@ from storage.adapters.mongo import acl, queries
 from storage.adapters.mongo.accounts import Accounts
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.state import Document, Draft, Item, box_of, is_open, mailbox_of
-from storage.limits import GRANTS_PER_MAILBOX, SHARED_MAILBOXES
+from storage.limits import SHARED_MAILBOXES
 from storage.model import ANYONE, FlagMode, Grant, Mailbox, MailboxRef, Operation, Rights
 from storage.port import Reason, Refused
 
@@ -26,10 +26,10 @@ def shown(doc: Mapping[str, Any], ref: MailboxRef) -> tuple[Grant, ...]:
 
 def change(
     op: Operation, ref: MailboxRef, identifier: str, given: Rights, mode: FlagMode, negative: bool
-) -> Callable[[Draft, Item], None]:
-    """``Storage.set_acl``."""
+) -> Callable[[Draft, Item], bool]:
+    """``Storage.set_acl``: whether it changes anything."""
 
-    def commit(draft: Draft, item: Item) -> None:
+    def commit(draft: Draft, item: Item) -> bool:
         if not is_open(draft.doc):
             raise Refused(Reason.NO_SUCH_MAILBOX)
         box = box_of(draft.doc, ref)
@@ -39,15 +39,15 @@ def change(
         before = acl.grants(box)
         after = rights.changed(before, identifier, given, mode, negative)
         if after == before:
-            return
-        if len(after) > max(len(before), GRANTS_PER_MAILBOX):
-            raise Refused(Reason.LIMIT, f"A mailbox is shared in at most {GRANTS_PER_MAILBOX} entries.")
+            return False
         draft.next_modseq()
         draft.change(ref.mailbox, acl=acl.packed(after))
+        rights.check_entries(len(before), len(after), acl.count(draft.doc["mailboxes"].values()))
         if len(after) > len(before):
             draft.check_room()
         if has_entry(draft.doc, identifier):
             item.share(identifier, ObjectId())
+        return True
 
     return commit
 
@@ -78,6 +78,17 @@ class Sharing:
                 if len(found) >= SHARED_MAILBOXES:
                     return tuple(found[:SHARED_MAILBOXES])
         return tuple(found)
+
+    async def tell(self, account: str) -> None:
+        """Let the account, where there is one, hear that something is shared with it or is no more. In a commit of its
+        own, after that of the list; who repeats an operation that was broken off between them tells it."""
+
+        def change(draft: Draft) -> None:
+            if is_open(draft.doc):
+                draft.next_modseq()
+
+        if await self._accounts.find(account) is not None:
+            await self._accounts.change(account, change)
 
     async def forget_owner(self, account: str) -> None:
         """Nothing of this account is shared any more."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 from bson import ObjectId
 
 from mail.flags import DELETED, SEEN, is_keyword
-from storage import names, ranges
+from storage import names, ranges, rights
 from storage.adapters.mongo import acl, ids
 from storage.adapters.mongo.uidsets import pack, unpack
 from storage.limits import KEYWORDS_PER_ACCOUNT, MAILBOXES_PER_ACCOUNT, UID_MAX
@@ -335,6 +335,7 @@ class Draft:
             shared = next((box.get("acl") for box in self.doc["mailboxes"].values() if box["name"] == above), None)
             if shared:
                 self.doc["mailboxes"][mailbox]["acl"] = shared
+                rights.check_entries(0, len(shared), acl.count(self.doc["mailboxes"].values()))
         self._boxes[mailbox] = None
         return mailbox
 

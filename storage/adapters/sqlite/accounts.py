@@ -13,11 +13,16 @@ from storage.port import Reason, Refused
 
 def find(conn: sqlite3.Connection, account: str) -> int:
     """The account's number. NO_SUCH_ACCOUNT when it was never opened or is being purged."""
-    row = conn.execute("SELECT number FROM account WHERE id = ? AND state = ?", (account, ACCOUNT_OPEN)).fetchone()
-    if row is None:
+    number = number_of(conn, account)
+    if number is None:
         raise Refused(Reason.NO_SUCH_ACCOUNT)
-    number: int = row[0]
     return number
+
+
+def number_of(conn: sqlite3.Connection, account: str) -> int | None:
+    """The same, None when it is not there."""
+    row = conn.execute("SELECT number FROM account WHERE id = ? AND state = ?", (account, ACCOUNT_OPEN)).fetchone()
+    return None if row is None else int(row[0])
 
 
 def is_open(conn: sqlite3.Connection, account: str) -> bool:

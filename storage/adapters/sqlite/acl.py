@@ -37,6 +37,17 @@ def keep(conn: sqlite3.Connection, mailbox: int, grants: Sequence[Grant]) -> Non
     )
 
 
+def count(conn: sqlite3.Connection, account: int) -> int:
+    """The entries of all lists of the account (its number)."""
+    return int(
+        conn.execute(
+            "SELECT count(*) FROM mailbox AS m JOIN acl AS g ON g.mailbox = m.number "
+            "WHERE m.account = ? AND m.name IS NOT NULL",
+            (account,),
+        ).fetchone()[0]
+    )
+
+
 def forget_owner(conn: sqlite3.Connection, account: int) -> None:
     """Nothing of this account (its number) is shared any more. Before its mailboxes lose their names."""
     conn.execute(

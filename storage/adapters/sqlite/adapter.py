@@ -20,6 +20,7 @@ from storage import outcomes, rights
 from storage.adapters.sqlite import (
     accounts,
     changes,
+    columns,
     copy_move,
     deliver,
     entries,
@@ -54,13 +55,12 @@ from storage.model import (
     Appended,
     Changes,
     Claimed,
+    Columns,
     Copied,
     Delivery,
-    Entry,
     Event,
     Expunged,
     FlagMode,
-    FlagPage,
     FlagsStored,
     Found,
     Grant,
@@ -73,7 +73,6 @@ from storage.model import (
     Query,
     Ranges,
     Rights,
-    Row,
     Settlement,
     SpoolAction,
     SpoolDomain,
@@ -90,6 +89,7 @@ from storage.port import Reason, Refused, Unavailable
 from storage.ranges import count
 from storage.rights import check_rights
 from storage.transfer import UNFINISHED
+from storage.turns import Turns
 
 T = TypeVar("T")
 log = structlog.get_logger("storage")
@@ -118,6 +118,7 @@ class SqliteStorage(Annotations):
         self._hub = Hub()
         self._commits = Commits(self.database, self._hub, self._clock)
         self._intake = Intake(self._commits)
+        self._appending = Turns()
         self._sending = Sending(self._commits, self._intake, self._clock, self._delivered)
         self._upkeep = Upkeep(self._commits, self._intake, self.index, self._clock, trace)
         self._closed = False
@@ -250,7 +251,7 @@ class SqliteStorage(Annotations):
         mode: FlagMode = FlagMode.REPLACE,
         negative: bool = False,
     ) -> None:
-        def job(conn: sqlite3.Connection, now: float) -> tuple[None, int]:
+        def job(conn: sqlite3.Connection, now: float) -> tuple[None, dict[str, int]]:
             return None, sharing.change(conn, ref, op, identifier, rights, mode, negative)
 
         await self._commits.once(op, ref.account, job, _done, _nothing, shared=True)
@@ -260,17 +261,8 @@ class SqliteStorage(Annotations):
 
     # -- reading messages
 
-    async def entries(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> tuple[Entry, ...]:
-        return await self._read(lambda conn: entries.page(conn, ref, uids, limit))
-
-    async def flags(self, ref: MailboxRef, uids: Ranges, limit: int = 4096) -> FlagPage:
-        return await self._read(lambda conn: entries.page_of_flags(conn, ref, uids, limit))
-
-    async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
-        return await self._read(lambda conn: entries.page_of_rows(conn, "entry", ref, uids, want, limit))
-
-    async def lost_rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512) -> tuple[Row, ...]:
-        return await self._read(lambda conn: entries.page_of_rows(conn, "lost", ref, uids, want, limit))
+    async def columns(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512, lost: bool = False) -> Columns:
+        return await self._read(lambda conn: columns.page(conn, "lost" if lost else "entry", ref, uids, want, limit))
 
     async def read(self, account: str, email: str, start: int, end: int) -> bytes:
         return await self._read(lambda conn: entries.octets(conn, account, email, start, end))
@@ -347,12 +339,19 @@ class SqliteStorage(Annotations):
             self.index.wake(made)
 
     async def append(
-        self, op: Operation, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        messages: Sequence[NewMessage],
+        quota: int | None,
+        name: str | None = None,
     ) -> Appended:
-        described = await self._intake.messages(messages)
+        async with self._appending.of(ref.mailbox):
+            described = await self._intake.messages(messages)
 
+        # It is handed to the writer before the next one has its turn.
         def job(conn: sqlite3.Connection, now: float) -> tuple[Appended, list[int]]:
-            return deliver.append(conn, ref, messages, described, quota, now, rights.writer(op, ref.account))
+            return deliver.append(conn, ref, messages, described, quota, now, rights.writer(op, ref.account), name)
 
         return await self._append(op, ref.account, described, job)
 
@@ -424,9 +423,16 @@ class SqliteStorage(Annotations):
         )
 
     async def copy(
-        self, op: Operation, ref: MailboxRef, uids: Ranges, target: str, quota: int | None, to: str | None = None
+        self,
+        op: Operation,
+        ref: MailboxRef,
+        uids: Ranges,
+        target: str,
+        quota: int | None,
+        to: str | None = None,
+        messages: int | None = None,
     ) -> Copied:
-        return await self._copy_or_move(copy_move.copy, op, ref, uids, target, quota, to)
+        return await self._copy_or_move(copy_move.copy, op, ref, uids, target, quota, to, messages)
 
     async def move(
         self,
@@ -436,8 +442,9 @@ class SqliteStorage(Annotations):
         target: str,
         quota: int | None = None,
         to: str | None = None,
+        messages: int | None = None,
     ) -> Copied:
-        return await self._copy_or_move(copy_move.move, op, ref, uids, target, quota, to)
+        return await self._copy_or_move(copy_move.move, op, ref, uids, target, quota, to, messages)
 
     async def _copy_or_move(
         self,
@@ -448,6 +455,7 @@ class SqliteStorage(Annotations):
         target: str,
         quota: int | None,
         to: str | None,
+        messages: int | None,
     ) -> Copied:
         there = ref.account if to is None else to
         place = copy_move.Target(there, target, quota, rights.writer(op, there))
@@ -455,7 +463,7 @@ class SqliteStorage(Annotations):
         copied = await self._commits.once(
             op,
             ref.account,
-            lambda conn, now: job(conn, ref, uids, place, now, actor),
+            lambda conn, now: job(conn, ref, uids, messages, place, now, actor),
             lambda copied: [copied.uidvalidity, copied.source, copied.target, copied.modseq],
             lambda conn, known: Copied(known[0], _ranges(known[1]), _ranges(known[2]), known[3]),
             shared=True,

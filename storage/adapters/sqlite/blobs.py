@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from storage.adapters.sqlite import ids
+from storage.adapters.sqlite import bulk, ids
 from storage.adapters.sqlite.schema import CHUNK_BITS
 from storage.ingest import Forms
 from storage.limits import CHUNK
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 
 _INSERT = (
     "INSERT INTO blob (size, refs, freed, version, sent, sent_day, sha256, envelope, body, bodystructure, parts, "
-    "headers, preview, keys) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "headers, preview, keys)"
 )
 
 
@@ -44,14 +44,14 @@ _DESCRIBE = (
 )
 
 
-def add(conn: sqlite3.Connection, content: bytes, sha256: bytes, forms: Forms, refs: int) -> int:
-    """Keep a body that fits in one chunk, named by ``refs`` emails and spool items; its number."""
-    number = conn.execute(_INSERT, (len(content), refs, None, *_columns(sha256, forms))).lastrowid
-    if number is None:
-        raise RuntimeError("no row was made")
-    if content:
-        conn.execute("INSERT INTO chunk (key, data) VALUES (?, ?)", (number << CHUNK_BITS, content))
-    return number
+def add(conn: sqlite3.Connection, bodies: Sequence[tuple[bytes, bytes, Forms]], refs: int) -> range:
+    """Keep bodies that fit in one chunk each, (content, sha256, forms), named by ``refs`` emails and spool items each;
+    their numbers."""
+    rows = [(len(content), refs, None, *_columns(sha256, forms)) for content, sha256, forms in bodies]
+    numbers = bulk.numbered(conn, _INSERT, rows)
+    chunks = [(n << CHUNK_BITS, content) for n, (content, _, _) in zip(numbers, bodies, strict=True) if content]
+    bulk.insert(conn, "INSERT INTO chunk (key, data)", chunks)
+    return numbers
 
 
 def refer(conn: sqlite3.Connection, staged: StagedBlob, refs: int) -> int:
@@ -140,6 +140,19 @@ def listed(conn: sqlite3.Connection, after: int, limit: int) -> list[Kept]:
         (after, max(1, limit)),
     ).fetchall()
     return [Kept(*row) for row in rows]
+
+
+def described(conn: sqlite3.Connection, version: int) -> int:
+    """The blobs up to this one have been described by this version."""
+    (number,) = conn.execute(
+        "SELECT coalesce((SELECT blob FROM described WHERE version = ?), 0)", (version,)
+    ).fetchone()
+    return int(number)
+
+
+def set_described(conn: sqlite3.Connection, version: int, number: int) -> None:
+    """What ``described`` answers from now on."""
+    conn.execute("UPDATE described SET version = ?, blob = ?", (version, number))
 
 
 def _columns(sha256: bytes, forms: Forms) -> tuple[object, ...]:

@@ -41,6 +41,7 @@ def enter_all(
     names = keywords.Names(conn, place.account)
     emails: dict[int, int] = {}
     words: dict[str, str] = {"": ""}
+    entering: list[deliver.Entering] = []
     for email, size, flags, old_words, internaldate in found:
         if email not in emails:
             emails[email] = _email(conn, email, to.account, now)
@@ -48,9 +49,9 @@ def enter_all(
         if had not in words:
             words[had] = keywords.stored(conn, to.account, names.of(had), make=True)
         # RFC 8514 §2: the save date is that of the copy.
-        deliver.enter(
-            conn, to.number, modseq, emails[email], size, flags & kept.flags, words[had], internaldate, int(now)
-        )
+        entering.append(deliver.Entering(emails[email], size, flags & kept.flags, words[had], internaldate, int(now)))
+    if entering:
+        deliver.enter(conn, to.number, modseq, entering)
     conn.executemany("UPDATE email SET copies = copies + 1 WHERE number = ?", [(emails[email],) for email, *_ in found])
     deliver.count_saved(conn, len(found), now)
     return ((to.uidnext, to.uidnext + len(found) - 1),)

@@ -28,17 +28,17 @@ class Commits:
         self._database = database
         self._hub = hub
         self._clock = clock
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
 
     async def run(self, job: Job[T], *, lasting: bool = True, heard: Callable[[T], None] | None = None) -> T:
         """The job's value once it is durable (``lasting`` as in ``Database.write``). Raises what the job raises, or
         Unavailable. heard: is given the value too, whether or not the caller still waits."""
-        # A task of its own: a caller that is cancelled does not keep the others from hearing of the change.
-        task = asyncio.create_task(self._database.write(lambda conn: job(conn, self._clock.now()), lasting=lasting))
-        self._running.add(task)
-        task.add_done_callback(partial(self._ended, heard))
         try:
-            value, _ = await asyncio.shield(task)
+            done = self._database.begin_write(lambda conn: job(conn, self._clock.now()), lasting=lasting)
+            self._running.add(done)
+            done.add_done_callback(partial(self._ended, heard))
+            # A caller that is cancelled does not keep the others from hearing of the change.
+            value, _ = await asyncio.shield(done)
         except DatabaseUnavailable as error:
             raise told(error) from error
         return value
@@ -91,10 +91,10 @@ class Commits:
         if self._running:
             await asyncio.wait(self._running)
 
-    def _ended(self, heard: Callable[[Any], None] | None, task: asyncio.Task[tuple[Any, Modseqs]]) -> None:
-        self._running.discard(task)
-        if not task.cancelled() and task.exception() is None:
-            value, modseqs = task.result()
+    def _ended(self, heard: Callable[[Any], None] | None, done: asyncio.Future[tuple[Any, Modseqs]]) -> None:
+        self._running.discard(done)
+        if not done.cancelled() and done.exception() is None:
+            value, modseqs = done.result()
             self._hub.publish(modseqs)
             if heard is not None:
                 heard(value)

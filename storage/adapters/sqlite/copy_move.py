@@ -25,18 +25,26 @@ class Target(NamedTuple):
     actor: str | None
 
 
-Job = Callable[[sqlite3.Connection, MailboxRef, Ranges, Target, float, str | None], tuple[Copied, dict[str, int]]]
+Job = Callable[
+    [sqlite3.Connection, MailboxRef, Ranges, int | None, Target, float, str | None], tuple[Copied, dict[str, int]]
+]
 
 
 def copy(
-    conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, target: Target, now: float, actor: str | None
+    conn: sqlite3.Connection,
+    ref: MailboxRef,
+    uids: Ranges,
+    messages: int | None,
+    target: Target,
+    now: float,
+    actor: str | None,
 ) -> tuple[Copied, dict[str, int]]:
-    """The outcome, and the new modseq of each account that it changes. actor: who acts, where it is another than the
-    owner of the source."""
+    """The outcome, and the new modseq of each account that it changes. messages: how many there must be. actor: who
+    acts, where it is another than the owner of the source."""
     # RFC 3501 §6.4.7
     place = mailboxes.found(conn, ref, actor, Rights.READ)
     to, given = _target(conn, target)
-    found, size = _present(conn, place.number, uids)
+    found, size = _present(conn, place.number, uids, messages)
     if not found:
         return Copied(to.uidvalidity, (), (), to.modseq), {}
     accounts.check_quota(conn, to.account, size, target.quota)
@@ -46,24 +54,28 @@ def copy(
 
 
 def move(
-    conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, target: Target, now: float, actor: str | None
+    conn: sqlite3.Connection,
+    ref: MailboxRef,
+    uids: Ranges,
+    messages: int | None,
+    target: Target,
+    now: float,
+    actor: str | None,
 ) -> tuple[Copied, dict[str, int]]:
     """As ``copy``; the modseq of the outcome is that of the source's account."""
     # RFC 6851 §3.3, RFC 6851 §4.4: what COPY, STORE and EXPUNGE together need
     place = mailboxes.found(conn, ref, actor, Rights.READ | Rights.DELETE_MESSAGES | Rights.EXPUNGE)
     to, given = _target(conn, target)
-    if to.number == place.number:
-        raise Refused(Reason.CANNOT, "The messages are in this mailbox already.")
-    found, size = _present(conn, place.number, uids)
+    found, size = _present(conn, place.number, uids, messages)
     if not found:
         return Copied(to.uidvalidity, (), (), place.modseq), {}
     modseqs: dict[str, int] = {}
     if to.account != place.account:
-        messages = ranges.count(found)
+        count = ranges.count(found)
         accounts.check_quota(conn, to.account, size, target.quota)
-        entered = accounts.next_modseq(conn, to.account, size=size, messages=messages)
+        entered = accounts.next_modseq(conn, to.account, size=size, messages=count)
         modseqs[target.account] = entered
-        modseq = accounts.next_modseq(conn, place.account, size=-size, messages=-messages)
+        modseq = accounts.next_modseq(conn, place.account, size=-size, messages=-count)
     else:
         entered = modseq = accounts.next_modseq(conn, place.account)
     new = _bring(conn, place, found, to, given, entered, now)
@@ -108,10 +120,12 @@ def empty_inbox(conn: sqlite3.Connection, account: str, target: int, modseq: int
         expunge.take_away(conn, place.number, found, modseq, now)
 
 
-def _present(conn: sqlite3.Connection, mailbox: int, uids: Ranges) -> tuple[Ranges, int]:
-    """Those of the uids that are there, and their octets."""
+def _present(conn: sqlite3.Connection, mailbox: int, uids: Ranges, messages: int | None = None) -> tuple[Ranges, int]:
+    """Those of the uids that are there, and their octets. NO_SUCH_MESSAGE where there are to be so many and are not."""
     rows, parameters = source("entry", mailbox, uids)
     found = conn.execute(f"SELECT e.uid, e.size {rows}", parameters).fetchall()
+    if messages is not None and len(found) != messages:
+        raise Refused(Reason.NO_SUCH_MESSAGE, "Some of the messages have been expunged.")
     return ranges.of(uid for uid, _ in found), sum(size for _, size in found)
 
 

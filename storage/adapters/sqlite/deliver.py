@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from mail.flags import ALL, DELETED, SEEN
 from storage import outcomes, rights, tracekeys
-from storage.adapters.sqlite import accounts, acl, blobs, ids, keywords, mailboxes, operations, spool
+from storage.adapters.sqlite import accounts, acl, blobs, bulk, ids, keywords, mailboxes, operations, spool
 from storage.adapters.sqlite.events import keep as keep_events
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN
-from storage.ingest import message_id_of
+from storage.ingest import Forms, message_id_of
 from storage.intake import Described
 from storage.limits import UID_MAX
 from storage.model import (
@@ -31,6 +31,17 @@ from storage.model import (
 from storage.names import encodable
 from storage.port import Reason, Refused
 from storage.queues import groups
+
+
+class Entering(NamedTuple):
+    """A message on its way into a mailbox. words: its keywords as they are stored. Dates in Unix seconds."""
+
+    email: int
+    size: int
+    flags: int
+    words: str
+    internaldate: int
+    savedate: int
 
 
 class Arrival(NamedTuple):
@@ -70,7 +81,7 @@ def _deliver(conn: sqlite3.Connection, delivery: Delivery, described: Described,
     domains = groups(delivery, None if delivery.op.actor == SYSTEM else delivery.op.actor)
     refs = len(delivery.local) + len(domains)
     # Without recipients there is nothing to keep.
-    blob = _blob(conn, described, refs) if refs else 0
+    (blob,) = _blobs(conn, [described], refs) if refs else (0,)
     events = list(delivery.op.events)
     about = tracekeys.about(delivery.sender, _message_id(conn, described, blob)) if refs else {}
     stored: list[StoredAt] = []
@@ -78,9 +89,9 @@ def _deliver(conn: sqlite3.Connection, delivery: Delivery, described: Described,
     for recipient, (account, mailbox) in zip(delivery.local, places, strict=True):
         size = described.size + len(recipient.prefix)
         modseq = accounts.next_modseq(conn, account, size=size, messages=1)
-        email = _email(conn, account, blob, size, recipient.prefix, now)
-        flags = recipient.flags & ALL
-        uid, uidvalidity = enter(conn, mailbox, modseq, email, size, flags, "", int(delivery.received_at), int(now))
+        (email,) = _emails(conn, account, [(blob, size, recipient.prefix)], now)
+        one = Entering(email, size, recipient.flags & ALL, "", int(delivery.received_at), int(now))
+        uid, uidvalidity = enter(conn, mailbox, modseq, [one])
         at = StoredAt(recipient.account, ids.mailbox(mailbox), uidvalidity, uid, ids.email(email))
         stored.append(at)
         modseqs[recipient.account] = modseq
@@ -131,57 +142,58 @@ def append(
     quota: int | None,
     now: float,
     actor: str | None = None,
+    name: str | None = None,
 ) -> tuple[Appended, list[int]]:
-    """The outcome and the blobs, in order. actor: another than the owner, who acts."""
+    """The outcome and the blobs, in order. actor: another than the owner, who acts. name: of the mailbox, if it is to
+    have that still."""
     # RFC 3501 §6.3.11, RFC 3502
     place = mailboxes.found(conn, ref, actor, Rights.INSERT)
+    if name not in (None, place.name):
+        raise Refused(Reason.NO_SUCH_MAILBOX)
     # RFC 4314 §4: flags without the right to them are left out
     given = acl.have(conn, place.number, actor)
-    allowed = rights.flags_allowed(given)
+    allowed, may_name = rights.flags_allowed(given), bool(given & Rights.WRITE)
     size = sum(body.size for body in described)
     accounts.check_quota(conn, place.account, size, quota)
     if place.uidnext + len(messages) - 1 > UID_MAX:
         raise Refused(Reason.LIMIT, "The mailbox has no uid left.")
     modseq = accounts.next_modseq(conn, place.account, size=size, messages=len(messages))
-    uids: list[int] = []
-    made: list[int] = []
-    for message, body in zip(messages, described, strict=True):
-        made.append(_blob(conn, body, 1))
-        email = _email(conn, place.account, made[-1], body.size, b"", now)
-        kept = message.keywords if given & Rights.WRITE else ()
-        words = keywords.stored(conn, place.account, kept, make=True) if kept else ""
+    made = _blobs(conn, described, 1)
+    bodies = [(blob, body.size, b"") for blob, body in zip(made, described, strict=True)]
+    emails = _emails(conn, place.account, bodies, now)
+    entering: list[Entering] = []
+    for message, body, email in zip(messages, described, emails, strict=True):
+        named = message.keywords and may_name
+        words = keywords.stored(conn, place.account, message.keywords, make=True) if named else ""
         internaldate = int(now) if message.internaldate is None else message.internaldate
-        flags = message.flags & allowed
-        uid, _ = enter(conn, place.number, modseq, email, body.size, flags, words, internaldate, int(now))
-        uids.append(uid)
-    count_saved(conn, len(uids), now)
-    return Appended(place.uidvalidity, tuple(uids), modseq), made
+        entering.append(Entering(email, body.size, message.flags & allowed, words, internaldate, int(now)))
+    if not entering:
+        return Appended(place.uidvalidity, (), modseq), []
+    first, _ = enter(conn, place.number, modseq, entering)
+    count_saved(conn, len(entering), now)
+    return Appended(place.uidvalidity, tuple(range(first, first + len(entering))), modseq), made
 
 
-def enter(
-    conn: sqlite3.Connection,
-    mailbox: int,
-    modseq: int,
-    email: int,
-    size: int,
-    flags: int,
-    words: str,
-    internaldate: int,
-    savedate: int,
-) -> tuple[int, int]:
-    """Give the message its uid in the mailbox: (uid, uidvalidity)."""
-    uid, uidvalidity = conn.execute(
-        "UPDATE mailbox SET uidnext = uidnext + 1, modseq = ?, messages = messages + 1, unseen = unseen + ?, "
-        "deleted = deleted + ?, recent = recent + 1, size = size + ? WHERE number = ? "
-        "RETURNING uidnext - 1, uidvalidity",
-        (modseq, 0 if flags & SEEN else 1, 1 if flags & DELETED else 0, size, mailbox),
+def enter(conn: sqlite3.Connection, mailbox: int, modseq: int, entering: Sequence[Entering]) -> tuple[int, int]:
+    """Give the messages, at least one, their uids in the mailbox: (the first, uidvalidity)."""
+    count = len(entering)
+    unseen = sum(not one.flags & SEEN for one in entering)
+    deleted = sum(1 for one in entering if one.flags & DELETED)
+    uidnext, uidvalidity = conn.execute(
+        "UPDATE mailbox SET uidnext = uidnext + ?, modseq = ?, messages = messages + ?, unseen = unseen + ?, "
+        "deleted = deleted + ?, recent = recent + ?, size = size + ? WHERE number = ? RETURNING uidnext, uidvalidity",
+        (count, modseq, count, unseen, deleted, count, sum(one.size for one in entering), mailbox),
     ).fetchone()
-    conn.execute(
-        "INSERT INTO entry (mailbox, uid, modseq, flags, keywords, email, size, internaldate, savedate) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (mailbox, uid, modseq, flags, words, email, size, internaldate, savedate),
+    first: int = uidnext - count
+    bulk.insert(
+        conn,
+        "INSERT INTO entry (mailbox, uid, modseq, flags, keywords, email, size, internaldate, savedate)",
+        [
+            (mailbox, uid, modseq, one.flags, one.words, one.email, one.size, one.internaldate, one.savedate)
+            for uid, one in enumerate(entering, first)
+        ],
     )
-    return uid, uidvalidity
+    return first, uidvalidity
 
 
 def count_saved(conn: sqlite3.Connection, messages: int, now: float) -> None:
@@ -201,19 +213,28 @@ def _message_id(conn: sqlite3.Connection, body: Described, blob: int) -> str:
     return message_id_of(row[0]) if row is not None and row[0] else ""
 
 
-def _blob(conn: sqlite3.Connection, body: Described, refs: int) -> int:
-    if isinstance(body.content, StagedBlob):
-        return blobs.refer(conn, body.content, refs)
-    if body.forms is None:
-        raise ValueError("an inline body comes described")
-    return blobs.add(conn, body.content, body.sha256, body.forms, refs)
+def _blobs(conn: sqlite3.Connection, bodies: Sequence[Described], refs: int) -> list[int]:
+    """The number of each body's blob."""
+    inline: list[tuple[bytes, bytes, Forms]] = []
+    for body in bodies:
+        if isinstance(body.content, StagedBlob):
+            continue
+        if body.forms is None:
+            raise ValueError("an inline body comes described")
+        inline.append((body.content, body.sha256, body.forms))
+    added = iter(blobs.add(conn, inline, refs))
+    return [
+        blobs.refer(conn, body.content, refs) if isinstance(body.content, StagedBlob) else next(added)
+        for body in bodies
+    ]
 
 
-def _email(conn: sqlite3.Connection, account: int, blob: int, size: int, prefix: bytes, now: float) -> int:
-    number = conn.execute(
-        "INSERT INTO email (account, blob, copies, size, saved, prefix) VALUES (?, ?, 1, ?, ?, ?)",
-        (account, blob, size, now, prefix),
-    ).lastrowid
-    if number is None:
-        raise RuntimeError("no row was made")
-    return number
+def _emails(
+    conn: sqlite3.Connection, account: int, bodies: Sequence[tuple[int, int, bytes]], now: float
+) -> Sequence[int]:
+    """Make emails of the account, (blob, size, prefix) each, with one entry each; their numbers."""
+    return bulk.numbered(
+        conn,
+        "INSERT INTO email (account, blob, copies, size, saved, prefix)",
+        [(account, blob, 1, size, now, prefix) for blob, size, prefix in bodies],
+    )

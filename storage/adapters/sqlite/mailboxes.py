@@ -169,13 +169,14 @@ def _make(
             (account, name, special_use, accounts.next_uidvalidity(conn, account, now), modseq),
         )
         # RFC 4314 §4: it is shared as the one above it. That is there: superiors come first.
-        conn.execute(
+        shared = conn.execute(
             "INSERT INTO acl (mailbox, identifier, negative, rights) "
             "SELECT made.number, g.identifier, g.negative, g.rights FROM mailbox AS made "
             "JOIN mailbox AS above ON above.account = made.account AND above.name = ? "
             "JOIN acl AS g ON g.mailbox = above.number WHERE made.account = ? AND made.name = ?",
             (name.rpartition(DELIMITER)[0], account, name),
-        )
+        ).rowcount
+        rights.check_entries(0, shared, acl.count(conn, account) if shared else 0)
         taken.add(name)
     return modseq
 

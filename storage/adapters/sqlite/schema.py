@@ -248,6 +248,13 @@ CREATE INDEX annotation_owner ON annotation (owner) WHERE owner <> '';
 ALTER TABLE account ADD COLUMN annotated INTEGER NOT NULL DEFAULT 0;
 """
 
+_DESCRIBED = """
+-- The blobs up to this one have been described by this version of ``storage.ingest``: who looks for older ones goes on
+-- from there, not through the whole store at each start.
+CREATE TABLE described (version INTEGER NOT NULL, blob INTEGER NOT NULL);
+INSERT INTO described VALUES (0, 0);
+"""
+
 MIGRATIONS: Final = (
     Migration("the first tables", _FIRST),
     spool_schema.MIGRATION,
@@ -255,4 +262,5 @@ MIGRATIONS: Final = (
     Migration("access control lists", _SHARING),
     spool_schema.RESULTS,
     Migration("annotations", _ANNOTATIONS),
+    Migration("how far blobs are described", _DESCRIBED),
 )

@@ -9,7 +9,7 @@ from time import thread_time
 from typing import NamedTuple
 
 from mail import structure
-from storage.adapters.sqlite.search_schema import TEXT_MAX, key
+from storage.adapters.sqlite.search_schema import FIELDS, TEXT_MAX, add_fields, key
 from storage.adapters.sqlite.search_source import Source
 from storage.search.document import body_pieces, header_text
 
@@ -85,6 +85,7 @@ def _bounded_body(message: Handed) -> list[bytes] | None:
 
 def _add_text(conn: sqlite3.Connection, id: int, header: bytes, body: list[bytes]) -> None:
     conn.execute("INSERT INTO header (id, text) VALUES (?, ?)", (id, header))
+    add_fields(conn, id, header)
     if len(body) == 1:
         conn.execute("INSERT INTO body (id, text) VALUES (?, ?)", (id, body[0]))
         conn.execute("INSERT INTO trigram (rowid, header, body) VALUES (?, ?, ?)", (id, header, body[0]))
@@ -112,6 +113,7 @@ def remove(conn: sqlite3.Connection, emails: Sequence[tuple[int, int]]) -> float
             id,
         )
         conn.execute("DELETE FROM header WHERE id = ?", id)
+        conn.executemany("DELETE FROM field WHERE name = ? AND id = ?", [(name, *id) for name in FIELDS.values()])
         conn.execute("DELETE FROM body WHERE id = ?", id)
         conn.execute("DELETE FROM large WHERE id = ?", id)
     return thread_time() - begun

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from storage.adapters.sqlite.search_schema import EMAIL_MASK, key
+from storage.adapters.sqlite.search_schema import EMAIL_MASK, FIELDS, key
 from storage.search.document import in_field
 from storage.search.keys import TextKey, Where
 
@@ -32,6 +32,9 @@ _TEXT = (
 _POSSIBLE = (
     "SELECT json_group_array(id & :mask) FROM (SELECT rowid AS id FROM trigram WHERE trigram MATCH :terms "
     "AND rowid BETWEEN :low AND :high UNION ALL SELECT id FROM large WHERE id BETWEEN :low AND :high)"
+)
+_USUAL_FIELD = (
+    "SELECT c.id FROM ({source}) c CROSS JOIN field f ON f.name = :name AND f.id = c.id WHERE instr(f.text, :needle)"
 )
 _FIELD_EXISTS = "SELECT c.id FROM ({source}) c CROSS JOIN header h ON h.id = c.id WHERE instr(h.text, :mark)"
 # The field's first line decides in C; where it does not hold the needle and there is another one, Python looks.
@@ -114,9 +117,13 @@ def _held(conn: sqlite3.Connection, one: TextKey, account: int, asked: Sequence[
     else:
         source = _INDEXED
         values |= {"terms": expression, "low": key(account, min(asked)), "high": key(account, max(asked))}
-    if one.where is Where.FIELD and one.needle:
+    if one.where is Where.FIELD and one.mark in FIELDS:
+        shape = _USUAL_FIELD
+        values["name"] = FIELDS[one.mark]
+    elif one.where is Where.FIELD and one.needle:
         return _field_held(conn, one, source, values)
-    shape = {Where.FIELD: _FIELD_EXISTS, Where.BODY: _BODY, Where.TEXT: _TEXT}[one.where]
+    else:
+        shape = {Where.FIELD: _FIELD_EXISTS, Where.BODY: _BODY, Where.TEXT: _TEXT}[one.where]
     (found,) = conn.execute(f"SELECT json_group_array(id) FROM ({shape.format(source=source)})", values).fetchone()
     held: list[int] = json.loads(found)
     return held

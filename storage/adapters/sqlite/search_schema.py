@@ -2,6 +2,9 @@
 
 - ``header`` and ``body`` hold each indexed email's folded text (``search.document``), apart from each other so that
   questions about fields read few pages. Their key is ``account number << 32 | email number``: an account is one range.
+- ``field`` holds once more what the fields of FIELDS hold, a line each, where an email has them. They are what is asked
+  for by name, and a tenth of the header: a question reads a tenth of the pages, which is most of its time when they
+  have not been read before.
 - ``trigram`` knows for every three characters which emails hold them, no more (detail=none): what it names is then
   compared with the stored text. Measured with 2.4 KB texts, batches of 256: 0.17 ms of CPU an email against 0.29 for
   detail=full, which stores positions, grows to twice the size and needs the stored text for deletions all the same.
@@ -13,10 +16,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Final
 
 from runtime.sqlite import Migration
-from storage.search.document import FORM
+from storage.search.document import FORM, bodies
 
 TEXT_MAX: Final = 16 * 1024 * 1024
 """Octets of one email's folded text that the index keeps."""
@@ -41,8 +45,30 @@ INSERT INTO trigram (trigram, rank) VALUES ('crisismerge', 64);
 INSERT INTO trigram (trigram, rank) VALUES ('hashsize', 16777216);
 """
 
-MIGRATIONS: Final = (Migration("the first tables", _FIRST + f"INSERT INTO mark VALUES (0, {FORM});"),)
+FIELDS: Final = {b"\nFROM:": 1, b"\nTO:": 2, b"\nCC:": 3, b"\nBCC:": 4, b"\nSUBJECT:": 5}
+"""The number of each field that has rows of its own, by its mark (``field_mark``)."""
 
+
+def add_fields(conn: sqlite3.Connection, id: int, header: bytes) -> None:
+    """Make an email's rows of ``field`` out of its header text."""
+    for mark, name in FIELDS.items():
+        if found := bodies(header, mark):
+            conn.execute("INSERT INTO field (name, id, text) VALUES (?, ?, ?)", (name, id, b"\n".join(found)))
+
+
+def _fields_apart(conn: sqlite3.Connection) -> None:
+    conn.execute(
+        "CREATE TABLE field (name INTEGER NOT NULL, id INTEGER NOT NULL, text BLOB NOT NULL, PRIMARY KEY (name, id)) "
+        "WITHOUT ROWID"
+    )
+    for id, header in conn.execute("SELECT id, text FROM header ORDER BY id"):
+        add_fields(conn, id, header)
+
+
+MIGRATIONS: Final = (
+    Migration("the first tables", _FIRST + f"INSERT INTO mark VALUES (0, {FORM});"),
+    Migration("the usual fields apart", _fields_apart),
+)
 
 EMAIL_MASK: Final = (1 << ACCOUNT_BITS) - 1
 """The email's number in a key."""

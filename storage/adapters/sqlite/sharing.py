@@ -6,7 +6,7 @@ import sqlite3
 
 from storage import rights
 from storage.adapters.sqlite import accounts, acl, mailboxes
-from storage.limits import GRANTS_PER_MAILBOX, SHARED_MAILBOXES
+from storage.limits import SHARED_MAILBOXES
 from storage.model import ANYONE, FlagMode, Grant, Mailbox, MailboxRef, Operation, Rights
 from storage.port import Reason, Refused
 
@@ -24,20 +24,24 @@ def change(
     given: Rights,
     mode: FlagMode,
     negative: bool,
-) -> int:
-    """``Storage.set_acl``: the account's modseq, 0 where nothing changes."""
+) -> dict[str, int]:
+    """``Storage.set_acl``: the modseqs of the owner's account and of the one that the entry is about, where it is here;
+    none where nothing changes."""
     place = mailboxes.found(conn, ref, rights.writer(op, ref.account), Rights.ADMINISTER)
     if identifier == ref.account:
         raise Refused(Reason.CANNOT, "The owner always has all rights.")
     before = acl.of(conn, place.number)
     after = rights.changed(before, identifier, given, mode, negative)
     if after == before:
-        return 0
-    if len(after) > max(len(before), GRANTS_PER_MAILBOX):
-        raise Refused(Reason.LIMIT, f"A mailbox is shared in at most {GRANTS_PER_MAILBOX} entries.")
+        return {}
     acl.keep(conn, place.number, after)
+    rights.check_entries(len(before), len(after), acl.count(conn, place.account))
     # What of the account changed is told by nothing else.
-    return accounts.next_modseq(conn, place.account)
+    modseqs = {ref.account: accounts.next_modseq(conn, place.account)}
+    number = accounts.number_of(conn, identifier)
+    if number is not None:
+        modseqs[identifier] = accounts.next_modseq(conn, number)
+    return modseqs
 
 
 def shared_with(conn: sqlite3.Connection, account: str) -> tuple[Mailbox, ...]:

@@ -86,11 +86,20 @@ class Upkeep:
         return _last(found, limit), tuple(damaged)
 
     async def reparse(self, after: str, limit: int) -> str:
-        """``Storage.reparse``: a blob at a time."""
-        found = await self._commits.read(lambda conn: blobs.listed(conn, ids.number(after, "B"), limit))
+        """``Storage.reparse``: a blob at a time, from where it came to before."""
+        begin = ids.number(after, "B")
+
+        def look(conn: sqlite3.Connection) -> tuple[int, list[blobs.Kept]]:
+            done = blobs.described(conn, ingest.VERSION)
+            return done, blobs.listed(conn, max(begin, done), limit)
+
+        done, found = await self._commits.read(look)
         for blob in found:
             if blob.version < ingest.VERSION:
                 await self._intake.reparse(blob)
+        if found and begin <= done:
+            last = found[-1].number
+            await self._commits.quiet(lambda conn, now: blobs.set_described(conn, ingest.VERSION, last), lasting=False)
         return _last(found, limit)
 
 

@@ -172,10 +172,13 @@ async def test_import_of_five_thousand_and_the_bad_rows_among_them(world):
 
 
 async def test_export_is_what_an_import_takes_back(world):
-    await world.port.import_accounts([NewAccount(f"a@{D}", password_hash=SHA512, quota=7, display_name="A")])
+    mask = ("uidonly", "THREAD")
+    await world.port.import_accounts([NewAccount(f"a@{D}", password_hash=SHA512, quota=7, display_name="A", mask=mask)])
     await world.add("b", role=Role.ADMIN)
+    assert (await world.port.find_account("a")).mask == ("THREAD", "UIDONLY")
     first, second = await world.port.export_accounts()
     assert (first.address, first.password_hash, first.quota, first.display_name) == (f"a@{D}", SHA512, 7, "A")
+    assert (first.mask, second.mask) == (("THREAD", "UIDONLY"), ())
     assert second.role is Role.ADMIN
     assert second.password_hash.startswith("$argon2id$")
     assert SHA512 not in repr(first)
@@ -184,6 +187,8 @@ async def test_export_is_what_an_import_takes_back(world):
     again = NewAccount(first.address, password_hash=first.password_hash, quota=first.quota)
     assert (await world.port.import_accounts([again]))[0].problem is None
     await world.sign_in("a", "x")
+    (outcome,) = await world.port.import_accounts([NewAccount(f"c@{D}", "clear", mask=("no name",))])
+    assert outcome.account is None
 
 
 @pytest.mark.parametrize("hash", [SHA512, BCRYPT])

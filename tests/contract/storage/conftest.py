@@ -30,6 +30,7 @@ from storage.model import (
 from storage.port import Storage
 from tests.mongo import mongo_url
 from tests.mongomock_async import open_mock
+from tests.reading import entries_of
 from tests.served import storage_behind_http
 
 Factory = Callable[[Path, ManualClock, Callable[[str], None] | None], Awaitable[Storage]]
@@ -134,7 +135,7 @@ class Bench:
         return ref
 
     async def uids(self, ref: MailboxRef) -> list[int]:
-        return [entry.uid for entry in await self.store.entries(ref, ALL_UIDS)]
+        return [entry.uid for entry in await entries_of(self.store, ref, ALL_UIDS)]
 
     async def modseq(self, account: str = "ann") -> int:
         return dict(await self.store.watch({account: 0}, 0)).get(account, 0)

@@ -9,6 +9,7 @@ import pytest
 from storage import limits
 from storage.model import ALL_UIDS, SYSTEM, NewMessage, Usage
 from storage.port import Reason, Refused
+from tests.reading import entries_of, rows_of
 
 
 async def test_an_account_begins_with_its_mailboxes(bench: Any) -> None:
@@ -54,13 +55,13 @@ async def test_a_purged_account_is_gone_for_good(bench: Any) -> None:
             await call
         assert refused.value.reason is Reason.NO_SUCH_ACCOUNT
     with pytest.raises(Refused):
-        await bench.store.entries(ref, ALL_UIDS)
+        await entries_of(bench.store, ref, ALL_UIDS)
     (outcome,) = await bench.store.accept([bench.delivery("ann")])
     assert isinstance(outcome, Refused)
     assert outcome.reason is Reason.NO_SUCH_ACCOUNT
     assert (await bench.store.changes(ref, 0)).gone
     # What was shared with another account is still there.
-    row = (await bench.store.entries(await bench.ref(account="bob"), ALL_UIDS))[0]
+    row = (await entries_of(bench.store, await bench.ref(account="bob"), ALL_UIDS))[0]
     assert await bench.store.read("bob", row.email, 0, 1000) == bench.message()
 
 
@@ -172,7 +173,7 @@ async def test_deleting_takes_the_messages_and_ends_the_session(bench: Any) -> N
     changes = await bench.store.changes(ref, since)
     assert changes.gone
     with pytest.raises(Refused) as refused:
-        await bench.store.rows(ref, ALL_UIDS, 1)
+        await rows_of(bench.store, ref, ALL_UIDS, 1)
     assert refused.value.reason is Reason.NO_SUCH_MAILBOX
     with pytest.raises(Refused) as refused:
         await bench.store.delete_mailbox(bench.op(), "ann", "inbox")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mail.flags import ANSWERED, DELETED, FLAGGED, SEEN
 from storage.model import ALL_RIGHTS, ALL_UIDS, ANYONE, SYSTEM, All, FlagMode, Grant, NewMessage, Rights, Want
 from storage.port import Reason, Refused
+from tests.reading import entries_of, lost_rows_of, rows_of
 
 LR = Rights.LOOKUP | Rights.READ
 
@@ -70,6 +72,22 @@ async def test_a_change_of_a_list_is_news_and_one_that_changes_nothing_is_none(b
     assert await bench.modseq() == first
 
 
+async def test_who_is_given_rights_or_loses_them_hears_of_it(bench: Any) -> None:
+    store, ref = bench.store, await bench.ref()
+    for rights, negative in ((LR, False), (Rights.LOOKUP, True), (Rights.NONE, True), (Rights.NONE, False)):
+        before = await bench.modseq("bob")
+        waiting = asyncio.create_task(store.watch({"bob": before}, 30.0))
+        await store.set_acl(bench.op(), ref, "bob", rights, negative=negative)
+        assert (await asyncio.wait_for(waiting, 20.0))["bob"] > before
+        heard = await bench.modseq("bob")
+        await store.set_acl(bench.op(), ref, "bob", rights, negative=negative)
+        await store.set_acl(bench.op(), ref, ANYONE, rights)
+        assert await bench.modseq("bob") == heard
+    # one that has no mail here yet
+    await store.set_acl(bench.op(), ref, "zoe", LR)
+    assert [box.name for box in await store.shared_with("zoe")] == ["INBOX"]
+
+
 async def test_a_repeat_of_a_change_changes_nothing(bench: Any) -> None:
     store, ref = bench.store, await bench.ref()
     op = bench.op()
@@ -87,6 +105,35 @@ async def test_a_mailbox_has_a_bounded_list(bench: Any, bound: Any) -> None:
     assert await _reason(store.set_acl(bench.op(), ref, "c", LR)) is Reason.LIMIT
     await store.set_acl(bench.op(), ref, "b", ALL_RIGHTS)
     assert len(await store.acl(ref)) == 2
+
+
+async def test_an_account_has_boundedly_many_entries(bench: Any, bound: Any) -> None:
+    store = bench.store
+    for name, who in (("INBOX", "a"), ("INBOX", "b"), ("Sent", "a"), ("Archive", "a")):
+        await store.set_acl(bench.op(), await bench.ref(name), who, LR)
+    await store.set_acl(bench.op("bob"), await bench.ref("Sent", "bob"), "a", LR)
+    bound("GRANTS_PER_ACCOUNT", 5)
+    await store.set_acl(bench.op(), await bench.ref("Drafts"), "a", LR)
+    modseq = await bench.modseq()
+    with pytest.raises(Refused, match="account are shared in at most 5") as refused:
+        await store.set_acl(bench.op(), await bench.ref("Sent"), "b", LR)
+    assert refused.value.reason is Reason.LIMIT
+    # a new mailbox is shared as the one above it
+    assert await _reason(store.create_mailbox(bench.op(), "ann", "Archive/May")) is Reason.LIMIT
+    assert await bench.modseq() == modseq
+    assert await store.acl(await bench.ref("Sent")) == (Grant("a", LR),)
+    await store.create_mailbox(bench.op(), "ann", "Trash/May")
+    # what is there may be changed and taken away, and what is deleted counts no more
+    await store.set_acl(bench.op(), await bench.ref("Sent"), "a", ALL_RIGHTS)
+    await store.delete_mailbox(bench.op(), "ann", "Drafts")
+    await store.set_acl(bench.op(), await bench.ref("Sent"), "b", LR)
+    await store.set_acl(bench.op(), await bench.ref("INBOX"), "a", Rights.NONE)
+    await store.create_mailbox(bench.op(), "ann", "Archive/May")
+    assert await store.acl(await bench.ref("Archive/May")) == (Grant("a", LR),)
+    bound("GRANTS_PER_ACCOUNT", 3)
+    await store.set_acl(bench.op(), await bench.ref("Sent"), "b", ALL_RIGHTS)
+    await store.set_acl(bench.op(), await bench.ref("Sent"), "a", Rights.NONE)
+    assert await _reason(store.set_acl(bench.op(), await bench.ref("Sent"), "c", LR)) is Reason.LIMIT
 
 
 async def test_what_is_shared_is_found_by_who_may_look_it_up(bench: Any) -> None:
@@ -118,9 +165,9 @@ async def test_who_has_no_right_learns_nothing(bench: Any) -> None:
     for account, name in (("ann", "INBOX"), ("ann", "nowhere"), ("nobody", "INBOX")):
         assert await _reason(store.mailbox(account, name, "bob")) is hidden
     for call in (
-        store.entries(ref, ALL_UIDS),
-        store.rows(ref, ALL_UIDS, Want.SIZE),
-        store.lost_rows(ref, ALL_UIDS, Want.SIZE),
+        entries_of(store, ref, ALL_UIDS),
+        rows_of(store, ref, ALL_UIDS, Want.SIZE),
+        lost_rows_of(store, ref, ALL_UIDS, Want.SIZE),
         store.search(ref, All()),
         store.acl(ref),
         store.open_mailbox(op(), ref, True),
@@ -155,7 +202,7 @@ async def test_who_may_look_up_alone_is_refused(bench: Any) -> None:
     await _share(bench, Rights.LOOKUP, "Sent")
     op = lambda: bench.op("bob")  # noqa: E731
     for call in (
-        store.entries(ref, ALL_UIDS),
+        entries_of(store, ref, ALL_UIDS),
         store.search(ref, All()),
         store.acl(ref),
         store.open_mailbox(op(), ref, False),
@@ -182,12 +229,12 @@ async def test_who_may_read_reads_all_and_changes_nothing(bench: Any) -> None:
     opened = await store.open_mailbox(bench.op("bob"), ref, True)
     assert opened.mailbox.rights == LR
     assert opened.mailbox.ref.actor == "bob"
-    assert [row.content for row in await store.rows(ref, ALL_UIDS, Want.CONTENT)] == [
+    assert [row.content for row in await rows_of(store, ref, ALL_UIDS, Want.CONTENT)] == [
         bench.message("0"),
         bench.message("1"),
     ]
     assert (await store.search(ref, All())).uids == ((1, 2),)
-    (entry, _) = await store.entries(ref, ALL_UIDS)
+    (entry, _) = await entries_of(store, ref, ALL_UIDS)
     assert await store.read("ann", entry.email, 0, 4) == b"From"
     op = lambda: bench.op("bob")  # noqa: E731
     for call in (
@@ -221,7 +268,7 @@ async def test_flags_without_their_right_stay_as_they_are(
     stored = await bench.store.store_flags(bench.op("bob"), ref, ALL_UIDS, mode, flags, words)
     (entry,) = stored.entries
     assert (entry.flags, entry.keywords) == left
-    assert await bench.store.entries(ref, ALL_UIDS) == (entry,)
+    assert await entries_of(bench.store, ref, ALL_UIDS) == (entry,)
     box = await bench.store.mailbox("ann", "INBOX")
     assert (box.unseen, box.deleted) == (not entry.flags & SEEN, bool(entry.flags & DELETED))
 
@@ -251,7 +298,7 @@ async def test_an_append_keeps_the_flags_that_it_may(bench: Any) -> None:
     await store.append(bench.op("bob"), ref, [message], None)
     await _share(bench, LR | Rights.INSERT | Rights.WRITE)
     await store.append(bench.op("bob"), ref, [message], None)
-    found = await store.entries(ref, ALL_UIDS)
+    found = await entries_of(store, ref, ALL_UIDS)
     assert [(entry.flags, entry.keywords) for entry in found] == [(SEEN, ()), (FLAGGED, ("a",))]
     box = await store.mailbox("ann", "INBOX")
     assert (box.unseen, box.deleted) == (1, 0)
@@ -267,7 +314,7 @@ async def test_who_may_expunge_need_not_delete(bench: Any) -> None:
     ref = await _share(bench, LR | Rights.EXPUNGE)
     assert (await store.expunge(bench.op("bob"), ref, ((1, 1),))).uids == ((1, 1),)
     assert await bench.uids(ref) == [2]
-    assert [row.entry.uid for row in await store.lost_rows(ref, ALL_UIDS, Want.SIZE)] == [1]
+    assert [row.entry.uid for row in await lost_rows_of(store, ref, ALL_UIDS, Want.SIZE)] == [1]
 
 
 async def test_mailboxes_of_others_are_made_renamed_and_deleted(bench: Any) -> None:
@@ -313,7 +360,7 @@ async def test_who_loses_the_right_to_read_hears_that_the_mailbox_is_gone(bench:
     await store.set_acl(bench.op(), await bench.ref(), "bob", Rights.READ, FlagMode.REMOVE)
     assert dict(await store.watch({"ann": seen.through}, 5.0))
     assert (await store.changes(ref, seen.through)).gone
-    assert await _reason(store.entries(ref, ALL_UIDS)) is Reason.NO_PERMISSION
+    assert await _reason(entries_of(store, ref, ALL_UIDS)) is Reason.NO_PERMISSION
 
 
 async def test_who_may_administer_shares_on(bench: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 from mail.flags import ANSWERED, DELETED, SEEN
 from storage.model import ALL_RIGHTS, ALL_UIDS, BodyContains, NewMessage, Rights, Want
 from storage.port import Reason, Refused
+from tests.reading import entries_of, rows_of
 
 LR = Rights.LOOKUP | Rights.READ
 
@@ -37,7 +38,7 @@ async def test_messages_go_from_another_to_oneself(bench: Any, move: bool) -> No
     await bench.fill(2, flags=ANSWERED | SEEN, keywords=("red",), internaldate=7)
     await store.append(bench.op("bob"), await bench.ref("Sent", "bob"), [NewMessage(bench.message())], None)
     source = await _shared(bench, LR | (Rights.DELETE_MESSAGES | Rights.EXPUNGE if move else Rights.NONE))
-    before = await store.rows(source, ((1, 2),), Want.PREFIX | Want.CONTENT | Want.ENVELOPE | Want.SIZE)
+    before = await rows_of(store, source, ((1, 2),), Want.PREFIX | Want.CONTENT | Want.ENVELOPE | Want.SIZE)
     had = await _usage(bench, "bob"), await _usage(bench, "ann")
     modseqs = await bench.modseq("bob"), await bench.modseq("ann")
     op = bench.op("bob")
@@ -48,7 +49,7 @@ async def test_messages_go_from_another_to_oneself(bench: Any, move: bool) -> No
     assert copied.modseq == await bench.modseq("ann" if move else "bob")
     assert await bench.modseq("bob") == modseqs[0] + 1
     assert await bench.modseq("ann") == modseqs[1] + move
-    after = await store.rows(sent.ref, ((2, 3),), Want.PREFIX | Want.CONTENT | Want.ENVELOPE | Want.SIZE)
+    after = await rows_of(store, sent.ref, ((2, 3),), Want.PREFIX | Want.CONTENT | Want.ENVELOPE | Want.SIZE)
     assert [row[1:] for row in after] == [row[1:] for row in before]
     assert [(row.entry.flags, row.entry.keywords) for row in after] == [(0, ()), (ANSWERED | SEEN, ("red",))]
     assert after[1].entry.internaldate == 7
@@ -73,7 +74,7 @@ async def test_a_message_that_was_copied_outlives_the_one_it_was_copied_from(ben
     bench.clock.advance(7200)
     while (await store.sweep()).more:
         pass
-    (row,) = await store.rows(await bench.ref(account="bob"), ALL_UIDS, Want.CONTENT)
+    (row,) = await rows_of(store, await bench.ref(account="bob"), ALL_UIDS, Want.CONTENT)
     assert row.content == bench.message("0")
     found = await store.search(await bench.ref(account="bob"), BodyContains("0"))
     assert found.uids == ((1, 1),)
@@ -86,7 +87,7 @@ async def test_messages_go_to_another_with_the_marks_that_are_allowed(bench: Any
     message = NewMessage(bench.message(), SEEN | ANSWERED | DELETED, ("red",))
     await store.append(bench.op("bob"), own, [message], None)
     await store.copy(bench.op("bob"), own, ALL_UIDS, "Archive", None, "ann")
-    (entry,) = await store.entries(await bench.ref("Archive"), ALL_UIDS)
+    (entry,) = await entries_of(store, await bench.ref("Archive"), ALL_UIDS)
     assert (entry.flags, entry.keywords) == (SEEN, ())
     box = await store.mailbox("ann", "Archive")
     assert (box.messages, box.unseen, box.deleted) == (1, 0, 0)
@@ -102,7 +103,7 @@ async def test_marks_that_are_not_allowed_stay_behind_within_an_account_too(benc
     await _shared(bench, LR | Rights.INSERT | Rights.WRITE, "Archive")
     await store.copy(bench.op("bob"), source, ((1, 1),), "Archive", None)
     await store.move(bench.op("bob"), source, ((2, 2),), "Archive")
-    found = await store.entries(await bench.ref("Archive"), ALL_UIDS)
+    found = await entries_of(store, await bench.ref("Archive"), ALL_UIDS)
     assert [(entry.flags, entry.keywords) for entry in found] == [(ANSWERED, ("red",))] * 2
     box = await store.mailbox("ann", "Archive")
     assert (box.messages, box.unseen, box.deleted) == (2, 2, 0)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from storage.model import ALL_UIDS, FlagMode, NewMessage, Want
+from storage.model import ALL_UIDS, FlagMode, NewMessage, Rights, Want
 from storage.port import Reason, Refused
+from tests.reading import entries_of, lost_rows_of, rows_of
 
 
 async def _reason(call: Any) -> Reason:
@@ -35,13 +36,13 @@ async def test_flags_replace_add_remove(bench: Any) -> None:
         ]
         assert {entry.modseq for entry in stored.entries} == {stored.modseq}
         assert stored.modseq > before
-        assert stored.entries == (await store.entries(ref, ((1, 2),)))
+        assert stored.entries == (await entries_of(store, ref, ((1, 2),)))
         box = await store.mailbox("ann", "INBOX")
         assert box.highest_modseq == stored.modseq
-        entries = await store.entries(ref, ALL_UIDS)
+        entries = await entries_of(store, ref, ALL_UIDS)
         assert box.unseen == sum(not entry.flags & 1 for entry in entries)
         assert box.deleted == sum(bool(entry.flags & 8) for entry in entries)
-    assert (await store.entries(ref, ((3, 3),)))[0].flags == 1
+    assert (await entries_of(store, ref, ((3, 3),)))[0].flags == 1
     assert "unknown" not in (await store.open_mailbox(bench.op(), ref, False)).keywords
 
 
@@ -71,7 +72,7 @@ async def test_keyword_limit_on_store(bench: Any, bound: Any) -> None:
     await bench.store.store_flags(bench.op(), ref, ALL_UIDS, FlagMode.ADD, 0, ("a", "b"))
     call = bench.store.store_flags(bench.op(), ref, ALL_UIDS, FlagMode.ADD, 1, ("c",))
     assert await _reason(call) is Reason.LIMIT
-    assert (await bench.store.entries(ref, ALL_UIDS))[0].flags == 0
+    assert (await entries_of(bench.store, ref, ALL_UIDS))[0].flags == 0
 
 
 async def test_copy_shares_the_email(bench: Any, flat: Any) -> None:
@@ -83,8 +84,8 @@ async def test_copy_shares_the_email(bench: Any, flat: Any) -> None:
     target = await bench.store.mailbox("ann", "Archive")
     assert copied.uidvalidity == target.uidvalidity
     assert (target.messages, target.unseen, target.deleted, target.recent, target.uidnext) == (2, 0, 2, 2, 3)
-    sources = {entry.uid: entry for entry in await bench.store.entries(ref, ALL_UIDS)}
-    for uid, entry in zip((2, 4), await bench.store.entries(target.ref, ALL_UIDS), strict=True):
+    sources = {entry.uid: entry for entry in await entries_of(bench.store, ref, ALL_UIDS)}
+    for uid, entry in zip((2, 4), await entries_of(bench.store, target.ref, ALL_UIDS), strict=True):
         assert entry.email == sources[uid].email
         assert (entry.flags, entry.keywords, entry.internaldate, entry.modseq) == (9, ("k",), 77, copied.modseq)
         assert entry.savedate == int(bench.clock.now())
@@ -113,9 +114,61 @@ async def test_move_is_one_change(bench: Any) -> None:
     changes = await bench.store.changes(ref, since)
     assert (changes.entries, changes.vanished, changes.through) == ((), ((2, 3),), moved.modseq)
     trash = await bench.ref("Trash")
-    assert {entry.modseq for entry in await bench.store.entries(trash, ALL_UIDS)} == {moved.modseq}
-    assert await _reason(bench.store.move(bench.op(), ref, ALL_UIDS, "inbox")) is Reason.CANNOT
+    assert {entry.modseq for entry in await entries_of(bench.store, trash, ALL_UIDS)} == {moved.modseq}
     assert await _reason(bench.store.move(bench.op(), ref, ALL_UIDS, "x")) is Reason.NO_SUCH_MAILBOX
+
+
+async def test_a_move_within_a_mailbox_gives_new_uids(bench: Any) -> None:
+    # RFC 6851 §3.1
+    ref = await bench.fill(4)
+    await bench.store.store_flags(bench.op(), ref, ((2, 3),), FlagMode.ADD, 8, ("hot",))
+    before, was = await bench.store.usage("ann"), await bench.store.mailbox("ann", "INBOX")
+    op = bench.op()
+    moved = await bench.store.move(op, ref, ((2, 3),), "inbox", 1)
+    assert (moved.source, moved.target) == (((2, 3),), ((5, 6),))
+    assert await bench.store.move(op, ref, ((2, 3),), "inbox", 1) == moved
+    assert await bench.store.usage("ann") == before
+    changes = await bench.store.changes(ref, was.highest_modseq)
+    assert [(entry.uid, entry.modseq, entry.flags, entry.keywords) for entry in changes.entries] == [
+        (uid, moved.modseq, 8, ("hot",)) for uid in (5, 6)
+    ]
+    assert (changes.vanished, changes.through) == (((2, 3),), moved.modseq)
+    now = await bench.store.mailbox("ann", "INBOX")
+    assert (now.messages, now.unseen, now.deleted, now.recent, now.size) == (
+        was.messages,
+        was.unseen,
+        was.deleted,
+        was.recent,
+        was.size,
+    )
+    assert await bench.uids(ref) == [1, 4, 5, 6]
+    # all of it, and what the operations left can be read
+    assert (await bench.store.move(bench.op(), ref, ALL_UIDS, "INBOX")).target == ((7, 10),)
+    await bench.store.sweep(grace=0.0)
+    assert [entry.uid for entry in await entries_of(bench.store, ref, ALL_UIDS)] == [7, 8, 9, 10]
+    rows = await rows_of(bench.store, ref, ALL_UIDS, Want.CONTENT)
+    assert len(rows) == 4
+    assert all(row.content for row in rows)
+
+
+@pytest.mark.parametrize("to", [None, "bob"])
+async def test_a_copy_of_so_many_messages_is_of_no_fewer(bench: Any, to: str | None) -> None:
+    # RFC 9051 §6.4.7, RFC 2180 §4.4.1
+    ref = await bench.fill(4)
+    await bench.store.store_flags(bench.op(), ref, ((2, 2),), FlagMode.ADD, 8)
+    await bench.store.expunge(bench.op(), ref, ALL_UIDS)
+    if to is not None:
+        sent = await bench.ref("Sent", to)
+        await bench.store.set_acl(bench.op(to), sent, "ann", Rights.READ | Rights.INSERT)
+    for call in (bench.store.copy, bench.store.move):
+        for uids in (((1, 4),), ((2, 2),)):
+            messages = sum(last - first + 1 for first, last in uids)
+            assert await _reason(call(bench.op(), ref, uids, "Sent", None, to, messages)) is Reason.NO_SUCH_MESSAGE
+        assert await bench.uids(ref) == [1, 3, 4]
+    assert (await bench.store.mailbox(to or "ann", "Sent")).uidnext == 1
+    assert (await bench.store.copy(bench.op(), ref, ((1, 4),), "Sent", None, to, 3)).source == ((1, 1), (3, 4))
+    assert (await bench.store.move(bench.op(), ref, ((1, 3),), "Sent", None, to, 2)).source == ((1, 1), (3, 3))
+    assert await bench.uids(ref) == [4]
 
 
 async def test_expunge_takes_the_deleted_of_the_set(bench: Any) -> None:
@@ -136,16 +189,16 @@ async def test_expunge_takes_the_deleted_of_the_set(bench: Any) -> None:
 
 async def test_lost_messages_can_be_read_until_swept(bench: Any) -> None:
     ref = await bench.fill(2, flags=8, keywords=("k",))
-    entries = await bench.store.entries(ref, ALL_UIDS)
+    entries = await entries_of(bench.store, ref, ALL_UIDS)
     await bench.store.expunge(bench.op(), ref, ((1, 1),))
     await bench.store.move(bench.op(), ref, ((2, 2),), "Sent")
-    assert await bench.store.rows(ref, ALL_UIDS, Want.SIZE) == ()
-    lost = await bench.store.lost_rows(ref, ALL_UIDS, Want.CONTENT)
+    assert await rows_of(bench.store, ref, ALL_UIDS, Want.SIZE) == ()
+    lost = await lost_rows_of(bench.store, ref, ALL_UIDS, Want.CONTENT)
     assert tuple(row.entry for row in lost) == entries
     assert [row.content for row in lost] == [bench.message("0"), bench.message("1")]
     bench.clock.advance(3601)
     await bench.store.sweep()
-    assert await bench.store.lost_rows(ref, ALL_UIDS, Want.SIZE) == ()
+    assert await lost_rows_of(bench.store, ref, ALL_UIDS, Want.SIZE) == ()
     assert await _reason(bench.store.read("ann", entries[0].email, 0, 9)) is Reason.NO_SUCH_MESSAGE
     # The moved one lives on.
     assert await bench.store.read("ann", entries[1].email, 0, 999) == bench.message("1")
@@ -193,7 +246,7 @@ async def test_pages_of_changes_lose_nothing(bench: Any, flat: Any, limit: int) 
         if not page.more:
             break
     assert modseqs == sorted(modseqs)
-    assert seen == {entry.uid: entry.flags for entry in await bench.store.entries(ref, ALL_UIDS)}
+    assert seen == {entry.uid: entry.flags for entry in await entries_of(bench.store, ref, ALL_UIDS)}
 
 
 async def test_a_history_that_was_cut_tells_all_that_is_not_there(bench: Any, flat: Any, bound: Any) -> None:
@@ -211,7 +264,7 @@ async def test_watch_is_at_once_or_waits(bench: Any) -> None:
     now = await bench.modseq()
     assert dict(await bench.store.watch({"ann": now - 1, "nobody": 0}, 5)) == {"ann": now}
     assert dict(await bench.store.watch({"ann": now, "nobody": 0}, 0.01)) == {}
-    waits = [asyncio.create_task(bench.store.watch({"ann": now, "bob": 10**6}, 10)) for _ in range(3)]
+    waits = [asyncio.create_task(bench.store.watch({"ann": now, "bob": 10**6}, 60)) for _ in range(3)]
     await asyncio.sleep(0)
     await bench.deliver("bob", "ann")
     for wait in waits:
@@ -229,14 +282,14 @@ async def test_watch_is_at_once_or_waits(bench: Any) -> None:
         lambda: bench.store.delete_mailbox(bench.op(), "ann", "newer"),
     ):
         before = await bench.modseq()
-        waiting = asyncio.create_task(bench.store.watch({"ann": before}, 10))
+        waiting = asyncio.create_task(bench.store.watch({"ann": before}, 60))
         await asyncio.sleep(0)
         await call()
         assert (await waiting)["ann"] > before
 
 
 async def test_a_watched_account_may_be_opened_later(bench: Any) -> None:
-    waiting = asyncio.create_task(bench.store.watch({"carl": 0}, 10))
+    waiting = asyncio.create_task(bench.store.watch({"carl": 0}, 60))
     await asyncio.sleep(0)
     await bench.store.open_account(bench.op("carl"), "carl")
     assert "carl" in await waiting
@@ -257,7 +310,7 @@ async def test_ten_thousand_messages_in_one_change(bench: Any) -> None:
     assert changes.more or len(changes.entries) + len(changes.vanished) >= 5000
     archive = await bench.ref("Archive")
     pages, last = 0, 0
-    while page := await bench.store.entries(archive, ((last + 1, 0xFFFF_FFFF),)):
+    while page := await entries_of(bench.store, archive, ((last + 1, 0xFFFF_FFFF),)):
         last, pages = page[-1].uid, pages + 1
     assert (last, pages) == (10_000, 3)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from mail.flags import FLAGGED, SEEN
 from storage.model import (
     ALL_UIDS,
     INLINE_MAX,
@@ -20,13 +19,12 @@ from storage.model import (
     SYSTEM,
     Accepted,
     Event,
-    FlagMode,
-    FlagPage,
     NewMessage,
     StagedBlob,
     Want,
 )
 from storage.port import Reason, Refused, Unavailable
+from tests.reading import entries_of, rows_of
 
 
 async def _reason(call: Any) -> Reason:
@@ -40,7 +38,7 @@ async def test_a_delivery_reaches_all_its_recipients(bench: Any) -> None:
     assert [at.account for at in outcome.stored] == ["ann", "bob"]
     for at in outcome.stored:
         ref = await bench.ref(account=at.account)
-        (row,) = await bench.store.rows(ref, ALL_UIDS, Want.SIZE | Want.PREFIX | Want.CONTENT)
+        (row,) = await rows_of(bench.store, ref, ALL_UIDS, Want.SIZE | Want.PREFIX | Want.CONTENT)
         box = await bench.store.mailbox(at.account, "INBOX")
         assert (row.entry.uid, row.entry.email, row.entry.flags) == (at.uid, at.email, 4)
         assert (at.mailbox, at.uidvalidity) == (ref.mailbox, box.uidvalidity)
@@ -142,7 +140,7 @@ async def test_append_keeps_flags_keywords_and_date(bench: Any) -> None:
     ref = await bench.ref("Drafts")
     message = NewMessage(bench.message(), 16 | 1, ("$Label1", "zeta", "$label1"), internaldate=-5)
     appended = await bench.store.append(bench.op(), ref, [message, NewMessage(b"")], None)
-    first, second = await bench.store.entries(ref, ALL_UIDS)
+    first, second = await entries_of(bench.store, ref, ALL_UIDS)
     assert (first.flags, first.keywords, first.internaldate) == (17, ("$Label1", "zeta"), -5)
     assert first.savedate == second.internaldate == int(bench.clock.now())
     assert first.modseq == second.modseq == appended.modseq
@@ -164,7 +162,7 @@ async def test_a_long_body_is_staged_and_then_named(bench: Any, flat: Any) -> No
     staged = await bench.store.stage(bench.chunks(content, INLINE_MAX))
     assert (staged.size, staged.sha256) == (len(content), hashlib.sha256(content).digest())
     await bench.deliver("ann", "bob", content=staged, prefix=b"X: y\r\n")
-    (row,) = await bench.store.rows(await bench.ref(), ALL_UIDS, Want(1023))
+    (row,) = await rows_of(bench.store, await bench.ref(), ALL_UIDS, Want(1023))
     assert row.content is None
     assert row.size == len(content) + 6
     got = bytearray()
@@ -191,9 +189,9 @@ async def test_what_cannot_be_staged(bench: Any, bound: Any) -> None:
 async def test_stored_forms_come_as_asked(bench: Any) -> None:
     await bench.deliver()
     ref = await bench.ref()
-    (row,) = await bench.store.rows(ref, ALL_UIDS, Want(0))
+    (row,) = await rows_of(bench.store, ref, ALL_UIDS, Want(0))
     assert row[1:] == (None,) * 10
-    (row,) = await bench.store.rows(ref, ALL_UIDS, Want(1023))
+    (row,) = await rows_of(bench.store, ref, ALL_UIDS, Want(1023))
     assert row.envelope.startswith(b"(NIL ")
     assert row.body.startswith(b'("text" "plain"')
     assert row.bodystructure.startswith(b'("text" "plain"')
@@ -201,9 +199,6 @@ async def test_stored_forms_come_as_asked(bench: Any) -> None:
     assert row.preview == "hello"
     assert row.keys.sent == row.entry.internaldate
     assert row.parts
-    for want in Want:
-        (one,) = await bench.store.rows(ref, ALL_UIDS, want)
-        assert sum(value is not None for value in one[1:]) == 1
 
 
 async def test_pages_are_bounded_and_in_order(bench: Any) -> None:
@@ -213,27 +208,15 @@ async def test_pages_are_bounded_and_in_order(bench: Any) -> None:
         await bench.store.append(bench.op(), ref, [NewMessage(body)] * 4, None)
     got: list[int] = []
     pages = 0
-    while page := await bench.store.rows(ref, ((got[-1] + 1 if got else 1, 0xFFFF_FFFF),), Want.CONTENT):
+    while page := await rows_of(bench.store, ref, ((got[-1] + 1 if got else 1, 0xFFFF_FFFF),), Want.CONTENT):
         got += [row.entry.uid for row in page]
         pages += 1
     assert got == list(range(1, 13))
     assert pages >= 2
-    assert [entry.uid for entry in await bench.store.entries(ref, ((2, 3), (5, 5), (11, 99)), 3)] == [2, 3, 5]
-    assert len(await bench.store.rows(ref, ALL_UIDS, Want.SIZE, 5)) == 5
-    assert await bench.store.entries(ref, ()) == ()
-    assert await bench.store.entries(ref, ((13, 20),)) == ()
-
-
-async def test_flags_are_those_of_the_entries(bench: Any) -> None:
-    ref = await bench.ref()
-    words = [("$Forwarded",), (), ("a", "$MDNSent"), (), ("a",)]
-    await bench.store.append(bench.op(), ref, [NewMessage(b"A: b\r\n\r\n", keywords=one) for one in words] * 3, None)
-    await bench.store.store_flags(bench.op(), ref, ((2, 4), (11, 11)), FlagMode.ADD, SEEN | FLAGGED)
-    for uids in (ALL_UIDS, ((2, 3), (5, 5), (11, 99)), ((15, 15),), (), ((16, 20),)):
-        entries = await bench.store.entries(ref, uids)
-        assert await bench.store.flags(ref, uids) == FlagPage.of(entries)
-        assert await bench.store.flags(ref, uids, 2) == FlagPage.of(entries[:2])
-    assert await _reason(bench.store.flags(replace(ref, account="bob"), ALL_UIDS)) is Reason.NO_SUCH_MAILBOX
+    assert [entry.uid for entry in await entries_of(bench.store, ref, ((2, 3), (5, 5), (11, 99)), 3)] == [2, 3, 5]
+    assert len(await rows_of(bench.store, ref, ALL_UIDS, Want.SIZE, 5)) == 5
+    assert await entries_of(bench.store, ref, ()) == ()
+    assert await entries_of(bench.store, ref, ((13, 20),)) == ()
 
 
 async def test_another_account_reads_nothing(bench: Any) -> None:
@@ -242,8 +225,8 @@ async def test_another_account_reads_nothing(bench: Any) -> None:
     ref = await bench.ref()
     assert await _reason(bench.store.read("bob", email, 0, 10)) is Reason.NO_SUCH_MESSAGE
     assert await _reason(bench.store.read("ann", "Exyz", 0, 10)) is Reason.NO_SUCH_MESSAGE
-    assert await _reason(bench.store.entries(replace(ref, account="bob"), ALL_UIDS)) is Reason.NO_SUCH_MAILBOX
-    assert await _reason(bench.store.entries(replace(ref, mailbox=email), ALL_UIDS)) is Reason.NO_SUCH_MAILBOX
+    assert await _reason(entries_of(bench.store, replace(ref, account="bob"), ALL_UIDS)) is Reason.NO_SUCH_MAILBOX
+    assert await _reason(entries_of(bench.store, replace(ref, mailbox=email), ALL_UIDS)) is Reason.NO_SUCH_MAILBOX
 
 
 async def test_spool_pages_and_owners(bench: Any) -> None:
@@ -326,3 +309,35 @@ async def test_a_delivery_to_nobody_keeps_nothing(bench: Any) -> None:
     assert (await bench.store.stats()).emails == 0
     bench.clock.advance(3601)
     assert (await bench.store.sweep()).blobs == 0
+
+
+async def test_appends_take_place_in_the_order_in_which_they_were_begun(bench: Any) -> None:
+    ref = await bench.ref()
+    sizes = (100_000, 10, 40_000, 20, 200_000, 30)
+    done = await asyncio.gather(
+        *(bench.store.append(bench.op(), ref, [NewMessage(bench.message(size=size))] * 2, None) for size in sizes)
+    )
+    assert [one.uids for one in done] == [(2 * n + 1, 2 * n + 2) for n in range(len(sizes))]
+    rows = await rows_of(bench.store, ref, ALL_UIDS, Want.SIZE)
+    assert [row.size for row in rows[::2]] == [len(bench.message(size=size)) for size in sizes]
+
+
+async def test_an_append_that_is_refused_holds_up_none_behind_it(bench: Any) -> None:
+    ref = await bench.ref()
+    bodies = (bench.message(size=100_000) + b"\0", bench.message(), b"\0", bench.message())
+    done = await asyncio.gather(
+        *(bench.store.append(bench.op(), ref, [NewMessage(body)], None) for body in bodies), return_exceptions=True
+    )
+    assert [isinstance(one, Refused) for one in done] == [True, False, True, False]
+    assert await bench.uids(ref) == [1, 2]
+
+
+async def test_an_append_may_ask_for_the_name_that_the_mailbox_had(bench: Any) -> None:
+    box = await bench.store.create_mailbox(bench.op(), "ann", "Work")
+    message = [NewMessage(bench.message())]
+    assert (await bench.store.append(bench.op(), box.ref, message, None, "Work")).uids == (1,)
+    await bench.store.rename_mailbox(bench.op(), "ann", "Work", "Old")
+    op = bench.op()
+    assert await _reason(bench.store.append(op, box.ref, message, None, "Work")) is Reason.NO_SUCH_MAILBOX
+    assert (await bench.store.append(op, box.ref, message, None, "Old")).uids == (2,)
+    assert (await bench.store.append(bench.op(), box.ref, message, None)).uids == (3,)

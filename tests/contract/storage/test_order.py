@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from runtime.clock import ManualClock
 from storage.model import ALL_UIDS, SYSTEM, Accepted, Event, FlagMode, NewMessage, Want
 from storage.port import Reason, Refused, Unavailable
+from tests.reading import entries_of, rows_of
 
 HELD: ContextVar[bool] = ContextVar("held", default=False)
 """Set for the tasks whose steps the gate holds, and for those that they begin."""
@@ -54,20 +55,20 @@ class Gate:
         await waiting
         self._moving += 1
 
-    async def next(self) -> bool:
-        """Wait for a writer to come to its next step; False when none does any more."""
-        idle = 0.0
-        while idle < 0.3:
-            if self.reached.acquire(blocking=False):
-                return True
-            # What was told to go on has its turn first.
-            for _ in range(50):
-                await asyncio.sleep(0)
-            if self._waiting and not self._moving:
-                return True
-            await asyncio.sleep(0.002)
-            idle = 0.0 if self._moving else idle + 0.002
-        return False
+    async def next(self, writers: Sequence[asyncio.Task[Any]]) -> bool:
+        """Wait for a writer to come to its next step; False when all have ended."""
+        async with asyncio.timeout(60):
+            while True:
+                if self.reached.acquire(blocking=False):
+                    return True
+                # What was told to go on has its turn first.
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                if self._waiting and not self._moving:
+                    return True
+                if all(writer.done() for writer in writers):
+                    return False
+                await asyncio.sleep(0.002)
 
     def go(self) -> None:
         if self._waiting:
@@ -108,9 +109,9 @@ async def test_nothing_at_or_below_what_was_seen_appears_later(
         seen_uids: set[int] = set()
         told: dict[int, int] = {}
         since = highest = steps = 0
-        while await gate.next():
+        while await gate.next(writes):
             steps += 1
-            entries = await store.entries(ref, ALL_UIDS)
+            entries = await entries_of(store, ref, ALL_UIDS)
             new = {entry.uid for entry in entries} - seen_uids
             assert all(uid > max(seen_uids, default=0) for uid in new)
             seen_uids |= new
@@ -125,7 +126,7 @@ async def test_nothing_at_or_below_what_was_seen_appears_later(
             highest = max([highest, since, *(entry.modseq for entry in changes.entries)])
             box = await store.mailbox("ann", "INBOX")
             assert box.uidnext > max(seen_uids)
-            assert told == {entry.uid: entry.modseq for entry in await store.entries(ref, ALL_UIDS)}
+            assert told == {entry.uid: entry.modseq for entry in await entries_of(store, ref, ALL_UIDS)}
             # An answer comes after the commit: who has it sees it.
             if writes[0].done():
                 uids = {at.uid for outcome in writes[0].result() for at in outcome.stored}
@@ -222,7 +223,9 @@ async def test_the_sweep_waits_for_the_grace(bench: Any) -> None:
     reports = await _sweep_all(bench)
     # One of the three lives on as a copy.
     assert sum(report.emails for report in reports) == sum(report.blobs for report in reports) == 2
-    assert (await bench.store.rows(await bench.ref("Sent"), ALL_UIDS, Want.CONTENT))[0].content == bench.message("0")
+    assert (await rows_of(bench.store, await bench.ref("Sent"), ALL_UIDS, Want.CONTENT))[0].content == bench.message(
+        "0"
+    )
     assert (await bench.store.scrub())[1] == ()
 
 
@@ -306,11 +309,11 @@ async def test_reparse_renews_what_is_older(bench: Any, monkeypatch: pytest.Monk
         await bench.fill(3)
     staged = await bench.store.stage(bench.chunks(bench.message("big", 600_000)))
     await bench.deliver(content=staged)
-    before = await bench.store.rows(await bench.ref(), ALL_UIDS, Want(1023))
+    before = await rows_of(bench.store, await bench.ref(), ALL_UIDS, Want(1023))
     after = await bench.store.reparse("", 2)
     assert after
     assert await bench.store.reparse(after, 2) != after
-    assert await bench.store.rows(await bench.ref(), ALL_UIDS, Want(1023)) == before
+    assert await rows_of(bench.store, await bench.ref(), ALL_UIDS, Want(1023)) == before
 
 
 async def test_a_closed_store_is_unavailable(bench: Any) -> None:
@@ -320,7 +323,7 @@ async def test_a_closed_store_is_unavailable(bench: Any) -> None:
     await bench.store.close()
     assert dict(await watching) == {}
     for call in (
-        bench.store.entries(ref, ALL_UIDS),
+        entries_of(bench.store, ref, ALL_UIDS),
         bench.store.append(bench.op(), ref, [NewMessage(b"x")], None),
         bench.store.expunge(bench.op(), ref, ALL_UIDS),
         bench.store.stage(bench.chunks(b"x")),

@@ -9,6 +9,7 @@ import pytest
 
 from storage.model import ALL_UIDS, INLINE_MAX, NewMessage, Rights, Usage, Want
 from storage.port import Reason, Refused
+from tests.reading import entries_of, lost_rows_of, rows_of
 
 
 async def _reason(call: Any) -> Reason:
@@ -25,16 +26,16 @@ async def test_in_the_same_mailbox(bench: Any) -> None:
     assert done.uids == (4,)
     assert done.modseq == before + 1 == await bench.modseq()
     assert await bench.uids(ref) == [1, 3, 4]
-    (row,) = await bench.store.rows(ref, ((4, 4),), Want.SIZE | Want.CONTENT)
+    (row,) = await rows_of(bench.store, ref, ((4, 4),), Want.SIZE | Want.CONTENT)
     assert (row.content, row.size) == (new, 500)
     assert (row.entry.flags, row.entry.keywords, row.entry.internaldate) == (16, ("work",), 1000)
     changes = await bench.store.changes(ref, before)
     assert ([entry.uid for entry in changes.entries], changes.vanished) == ([4], ((2, 2),))
     box = await bench.store.mailbox("ann", "Drafts")
-    size = sum([row.size for row in await bench.store.rows(ref, ALL_UIDS, Want.SIZE)])
+    size = sum([row.size for row in await rows_of(bench.store, ref, ALL_UIDS, Want.SIZE)])
     assert (box.messages, box.uidnext, box.size, box.recent, box.uidvalidity) == (3, 5, size, 3, done.uidvalidity)
     assert await bench.store.usage("ann") == Usage(size, 3)
-    (lost,) = await bench.store.lost_rows(ref, ALL_UIDS, Want(0))
+    (lost,) = await lost_rows_of(bench.store, ref, ALL_UIDS, Want(0))
     assert lost.entry.uid == 2
 
 
@@ -108,7 +109,7 @@ async def test_who_may(bench: Any) -> None:
     await bench.store.set_acl(bench.op(), ref, "bob", source | Rights.EXPUNGE)
     assert (await by_bob()).uids == (1,)
     # RFC 4314 §4: without the right to flags the message has none
-    (entry,) = await bench.store.entries(sent, ALL_UIDS)
+    (entry,) = await entries_of(bench.store, sent, ALL_UIDS)
     assert (entry.flags, await bench.uids(ref)) == (0, [])
 
 
@@ -117,6 +118,6 @@ async def test_a_staged_body_in_the_place_of_another(bench: Any) -> None:
     raw = bench.message("long", INLINE_MAX + 5)
     staged = await bench.store.stage(bench.chunks(raw))
     done = await bench.store.replace(bench.op(), ref, 1, ref, NewMessage(staged), None)
-    (row,) = await bench.store.rows(ref, ALL_UIDS, Want.SIZE)
+    (row,) = await rows_of(bench.store, ref, ALL_UIDS, Want.SIZE)
     assert (row.entry.uid, row.size) == (done.uids[0], len(raw))
     assert await bench.store.read("ann", row.entry.email, INLINE_MAX - 5, INLINE_MAX + 5) == raw[INLINE_MAX - 5 :]

@@ -7,6 +7,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from storage.model import (
 from storage.port import Refused, Storage
 from storage.transfer import InMailbox, Transfer
 from tests import mongo
+from tests.reading import entries_of, lost_rows_of, rows_of
 
 ACCOUNTS = ("ann", "bob", "carol")
 WORDS = ("$Forwarded", "junk", "later", "todo")
@@ -170,7 +172,7 @@ class Maker:
         return self.random.choice(mailboxes).ref
 
     async def uids(self, ref: MailboxRef) -> tuple[tuple[int, int], ...]:
-        there = [entry.uid for entry in await self.store.entries(ref, ALL_UIDS)]
+        there = [entry.uid for entry in await entries_of(self.store, ref, ALL_UIDS)]
         return ranges.of(sorted(self.random.sample(there, self.random.randint(0, len(there)))))
 
     async def deliver(self) -> None:
@@ -382,8 +384,8 @@ async def seen(store: Storage, *, with_ids: bool) -> dict[Any, Any]:
             found[at] = {name: getattr(mailbox, name) for name in mailbox.__dataclass_fields__ if name != "ref"}
             found[at, "acl"] = await store.acl(ref)
             found[at, "ref"] = ref.mailbox if with_ids else ""
-            found[at, "rows"] = [row(one) for one in await _pages(store.rows, ref, every)]
-            found[at, "lost"] = [row(one) for one in await _pages(store.lost_rows, ref, every)]
+            found[at, "rows"] = [row(one) for one in await _pages(partial(rows_of, store), ref, every)]
+            found[at, "lost"] = [row(one) for one in await _pages(partial(lost_rows_of, store), ref, every)]
             for query in (TextContains("number 1"), BodyContains("xxx"), HeaderContains("delivered-to", "bob")):
                 found[at, query] = (await store.search(ref, query)).uids
             opened = await store.open_mailbox(Operation(uuid.uuid4().hex, SYSTEM), ref, False)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from imap.commands.sections import Place, _chooser
+from imap.commands.sections import Place
 from imap.session import House
-from mail import headers
 from storage.model import INLINE_MAX
 from storage.port import Unavailable
-from tests.hurry import examples
 from tests.imap.fakes import Client, FakeStorage
 
 PREFIX = b"Return-Path: <q@x.example>\r\nDelivered-To: alice@example.org\r\n"
@@ -124,6 +122,24 @@ async def test_a_whole_mailbox_comes_in_order(any_house: House, deliver: Any) ->
     assert [line.split()[4] for line in some.splitlines()[:-1]] == ["1", "8", "12", "24", "25"]
 
 
+async def test_large_messages_between_small_ones(any_house: House, deliver: Any) -> None:
+    client = await Client(any_house).signed_in()
+    blobs = [SMALL, BIG, b"x", SMALL, BIG, BIG, b"Subject: last\r\n\r\n"]
+    for blob in (BIG, *blobs):
+        await deliver("alice", blob, PREFIX)
+    await client("x SELECT INBOX")
+    await client("x STORE 1 +FLAGS.SILENT (\\Deleted)")
+    await client("x EXPUNGE")
+    for asked, label, cut in (("", b"", slice(None)), ("<3.400000>", b"<3>", slice(3, 400_003))):
+        expected = b""
+        for number, blob in enumerate(blobs, 1):
+            octets = (PREFIX + blob)[cut]
+            expected += b"* %d FETCH (BODY[]%b {%d}\r\n%b UID %d)\r\n" % (
+                number, label, len(octets), octets, number + 1,
+            )  # fmt: skip
+        assert await fetch(client, f"a FETCH 1:* (BODY.PEEK[]{asked} UID)") == expected + b"a OK Fetched\r\n"
+
+
 @given(
     st.binary(max_size=20),
     st.integers(0, 20),
@@ -137,19 +153,6 @@ def test_cut_is_slicing(head: bytes, start: int, length: int, partial: tuple[int
     expected = whole if partial is None else whole[partial[0] : sum(partial)]
     assert cut.head + blob[cut.start : cut.end] == expected
     assert cut.size == len(expected)
-
-
-_LINE = st.tuples(
-    st.sampled_from([b"Subject", b"SUBJECT ", b"To", b"X-To", b"Subject-X"]),
-    st.lists(st.text("ab: ", max_size=6).map(str.encode), min_size=1, max_size=3),
-)
-
-
-@given(st.lists(_LINE, max_size=8), st.sets(st.sampled_from([b"SUBJECT", b"TO", b"CC"]), min_size=1))
-@settings(max_examples=examples(200))
-def test_quick_choice_is_the_choice(lines: list[tuple[bytes, list[bytes]]], wanted: set[bytes]) -> None:
-    block = b"".join(name + b":" + b"\r\n ".join(folded) + b"\r\n" for name, folded in lines)
-    assert _chooser(frozenset(wanted))(block) == headers.select(block, wanted)
 
 
 @pytest.mark.parametrize("blob", [SMALL, BIG], ids=["small", "big"])

@@ -46,6 +46,9 @@ class Talk:
     async def greet(self) -> None:
         self.out.write(untagged("OK", "ready"))
 
+    async def settle(self) -> bool:
+        return False
+
     async def run(self, command: Command | BadSyntax) -> None:
         self.world.running += 1
         self.world.ran += 1

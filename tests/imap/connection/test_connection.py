@@ -146,7 +146,7 @@ async def test_a_client_that_floods_still_hears_its_bye(start: Any, tls: bool) -
         client.writer.transport.pause_reading()
         client.writer.transport.set_write_buffer_limits(0)
         client.send(b"d APPEND x {90000000+}\r\n" + b"x" * 10_000_000)
-        await asyncio.wait_for(client.writer.drain(), 5)
+        await asyncio.wait_for(client.writer.drain(), 60)
         client.writer.transport.resume_reading()
     assert (await client.line()).startswith(b"* BYE [TOOBIG] ")
     assert world.bugs == []
@@ -315,24 +315,32 @@ async def test_a_client_gone_at_any_moment(start: Any, until: Any, octets: bytes
     assert world.bugs == []
 
 
-async def test_times(start: Any, until: Any) -> None:
-    world = await start(replace(LIMITS, sign_in=0.1, idle=0.3, linger=0.1))
+async def test_the_time_to_sign_in(start: Any) -> None:
+    world = await start(replace(LIMITS, sign_in=0.1))
     client = await world.client()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while b"BYE" not in (line := await client.ask(b"a NOOP\r\n")):
             assert line == b"a OK done\r\n"
             await asyncio.sleep(0.01)
+    assert world.bugs == []
+
+
+async def test_times(start: Any, until: Any) -> None:
+    world = await start(replace(LIMITS, idle=0.3, linger=0.1))
     signed_in, idling, sending, deaf = [await world.client() for _ in range(4)]
-    for one in (signed_in, idling, sending, deaf):
-        await one.ask(b"l LOGIN u p\r\n")
-    idling.send(b"i IDLE\r\n")
-    sending.send(b"a APPEND x {900+}\r\nabc")
     world.pieces = 1000
     deaf.writer.transport.pause_reading()
-    deaf.send(b"e EXPUNGE\r\n")
-    assert (await signed_in.rest()).startswith(b"* BYE ")
-    assert (await idling.rest()).startswith(b"+ idling\r\n* BYE ")
-    assert await sending.rest() == b""
+    # In one piece with the sign-in: nothing comes in between, however slow this machine is.
+    for one, then in (
+        (signed_in, b""),
+        (idling, b"i IDLE\r\n"),
+        (sending, b"a APPEND x {900+}\r\nabc"),
+        (deaf, b"e EXPUNGE\r\n"),
+    ):
+        one.send(b"l LOGIN u p\r\n" + then)
+    assert (await signed_in.rest()).startswith(b"l OK done\r\n* BYE ")
+    assert (await idling.rest()).startswith(b"l OK done\r\n+ idling\r\n* BYE ")
+    assert await sending.rest() == b"l OK done\r\n"
     await until(lambda: not world.connections.open)
     assert world.bugs == []
 
@@ -349,7 +357,7 @@ async def test_one_that_sleeps_under_tls_does_not_hold_up_the_end(start: Any, un
         await asyncio.to_thread(client.recv, 1000)
         (connection,) = world.connections.open
         await until(lambda: asyncio.get_running_loop().time() - connection._active > 0.02)
-        await asyncio.wait_for(world.connections.end(within=60), 10)
+        await asyncio.wait_for(world.connections.end(within=120), 60)
         assert not world.connections.open
         assert await asyncio.to_thread(client.recv, 1000) == b"* BYE Server is shutting down\r\n"
     assert world.bugs == []
@@ -358,10 +366,10 @@ async def test_one_that_sleeps_under_tls_does_not_hold_up_the_end(start: Any, un
 async def test_a_command_at_work_is_not_idle(start: Any) -> None:
     world = await start(replace(LIMITS, idle=0.05, linger=0.05))
     client = await world.client()
-    await client.ask(b"l LOGIN u p\r\n")
-    client.send(b"a CHECK\r\n")
+    client.send(b"l LOGIN u p\r\na CHECK\r\n")
     await asyncio.sleep(0.3)
     world.gate.set()
+    assert await client.line() == b"l OK done\r\n"
     assert await client.line() == b"a OK done\r\n"
 
 
@@ -371,7 +379,7 @@ async def test_bye_waits_for_the_command_in_hand(start: Any, until: Any) -> None
     await idling.ask(b"i IDLE\r\n")
     busy.send(b"c CHECK\r\nd NOOP\r\n")
     await until(lambda: world.running == 2)
-    ending = asyncio.ensure_future(world.connections.end(within=5))
+    ending = asyncio.ensure_future(world.connections.end(within=60))
     assert await quiet.rest() == b"* BYE Server is shutting down\r\n"
     assert await idling.rest() == b"* BYE Server is shutting down\r\n"
     assert not ending.done()
@@ -389,7 +397,7 @@ async def test_the_end_does_not_wait_for_ever(start: Any, until: Any) -> None:
     await client.ask(b"l LOGIN u p\r\n")
     client.send(b"a APPEND x {900+}\r\nabc")
     await until(lambda: world.running == 1)
-    await asyncio.wait_for(world.connections.end(within=0.1), 5)
+    await asyncio.wait_for(world.connections.end(within=0.1), 60)
     assert await client.rest() == b""
 
 

@@ -117,9 +117,9 @@ async def test_over_a_connection(tmp_path: Path) -> None:
     # The deadline is for a server that never answers.
     async with (
         asyncio.timeout(60),
-        serving(FakeStorage(), context) as port,  # type: ignore[arg-type]  # the fake has what the door asks
+        serving(FakeStorage(), context) as service,  # type: ignore[arg-type]  # the fake has what the door asks
     ):
-        plain_reader, plain_writer = await asyncio.open_connection("127.0.0.1", port)
+        plain_reader, plain_writer = await asyncio.open_connection("127.0.0.1", service.ports["imap"])
         plain_writer.write(b"a LOGIN alice secret\r\nb COMPRESS DEFLATE\r\n")
         await plain_reader.readuntil(b"b OK Compressed from here\r\n")
         reader, writer = Inflated(plain_reader), Deflated(plain_writer)

@@ -225,7 +225,10 @@ async def test_a_new_message_that_cannot_be_read_is_told_without_its_text(
     def away() -> None:
         raise Unavailable("away")
 
-    storage.before["rows"] = away
+    def looked_up() -> None:
+        storage.before["columns"] = away
+
+    storage.before["columns"] = looked_up
     assert await b("b NOOP") == "* 1 EXISTS\n* 1 RECENT\nb OK Done\n"
 
 

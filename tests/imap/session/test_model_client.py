@@ -119,7 +119,7 @@ async def _play(script: list[tuple[int, str, int, str, str]]) -> None:
             continue
         n = number % count + 1
         if meanwhile:
-            for call in ("store_flags", "rows", "entries", "search", "copy", "move"):
+            for call in ("store_flags", "columns", "search", "copy", "move"):
                 storage.before[call] = lambda meanwhile=meanwhile, number=number: disturb(meanwhile, number)  # type: ignore[misc]  # B023 wants the defaults, mypy no lambda with them
         match what:
             case "fetch":

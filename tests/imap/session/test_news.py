@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from imap.session import House
+from mail.flags import DELETED
+from storage.model import FlagMode, Operation
 from tests.imap.fakes import Client, FakeStorage, until
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -72,6 +74,36 @@ async def test_expunge_is_not_told_while_numbers_are_in_use(two: tuple[Client, C
     said = await b("b UID FETCH 3 (FLAGS)")
     assert said.endswith("* 1 EXPUNGE\nb OK Fetched\n")
     assert await b("b FETCH 1 (UID)") == "* 1 FETCH (UID 2)\nb OK Fetched\n"
+
+
+@pytest.mark.parametrize("command", ["COPY", "MOVE"])
+async def test_what_another_process_expunged_is_not_copied_silently(
+    two: tuple[Client, Client], any_house: House, command: str
+) -> None:
+    # RFC 9051 §6.4.7, RFC 2180 §4.4.1: nobody has told this process of it when the command comes
+    _, b = two
+    storage, ref = any_house.storage, b.session.selected.ref
+    await storage.store_flags(Operation("1", ref.account), ref, ((2, 2),), FlagMode.ADD, DELETED)
+    await storage.expunge(Operation("2", ref.account), ref, ((2, 2),))
+    for numbers in ("1:3", "2"):
+        said = (await b(f"b {command} {numbers} Archive")).splitlines()
+        assert said[-1] == "b NO [EXPUNGEISSUED] Some of the messages have been expunged", said
+    assert "(MESSAGES 0)" in await b("b STATUS Archive (MESSAGES)")
+    await b("b NOOP")
+    assert "[COPYUID " in await b(f"b {command} 1:2 Archive")
+    # of UIDs, those that are there
+    assert await b(f"b UID {command} 2 Archive") == "b OK Nothing to do\n"
+
+
+async def test_annotations_are_news_by_notify_alone(two: tuple[Client, Client]) -> None:
+    # RFC 5464 §4.1: whether ENABLE METADATA has changes told is the server's to say; ours says that it has not
+    a, b = two
+    assert await b("b ENABLE METADATA") == "* ENABLED\nb OK Done\n"
+    await a('a SETMETADATA INBOX (/shared/comment "1")')
+    assert await b("b NOOP") == "b OK Done\n"
+    await b("b NOTIFY SET (PERSONAL (MailboxMetadataChange))")
+    await a('a SETMETADATA INBOX (/shared/comment "2")')
+    assert await b("b NOOP") == "* METADATA INBOX /shared/comment\nb OK Done\n"
 
 
 async def test_silent_store_tells_what_others_changed(two: tuple[Client, Client]) -> None:
@@ -166,7 +198,7 @@ async def test_without_news_a_command_asks_storage_nothing(house: House, storage
     await client("x FETCH 1 FLAGS")
     await client("x SEARCH ALL")
     await client("x STORE 1 +FLAGS.SILENT (\\Seen)")
-    assert [c for c in storage.calls if c != "watch"] == ["flags", "search", "store_flags"]
+    assert [c for c in storage.calls if c != "watch"] == ["columns", "search", "store_flags"]
 
 
 async def test_messages_swept_meanwhile_are_said_to_be_expunged(house: House, storage: FakeStorage) -> None:

@@ -100,7 +100,7 @@ class Line:
 
     async def until(self, mark: bytes) -> bytes:
         heard = b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (line := await self.reader.readline()).startswith(mark):
                 assert line, heard
                 heard += line

@@ -1,4 +1,4 @@
-"""Reading messages with their stored forms: pages of rows, ranges of octets."""
+"""Reading messages: pages of columns with their stored forms, ranges of octets."""
 
 from __future__ import annotations
 
@@ -13,40 +13,62 @@ from storage.adapters.mongo.blobs import RAW, Blobs, chunk_id, is_id
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.entries import Entries, made
 from storage.ingest import keys_of
-from storage.limits import PAGE_OCTETS, PAGE_ROWS, UID_MAX
-from storage.model import INLINE_MAX, Entry, MailboxRef, Ranges, Row, Want
+from storage.limits import PAGE_ENTRIES, PAGE_OCTETS, PAGE_ROWS, UID_MAX
+from storage.model import INLINE_MAX, Columns, MailboxRef, Ranges, Want
 from storage.port import Reason, Refused
 
 ROWS_AT_ONCE = 256
 """Messages whose forms are asked for together."""
 
-_FORMS: tuple[tuple[Want, str], ...] = (
-    (Want.ENVELOPE, "envelope"),
-    (Want.BODY, "body"),
-    (Want.BODYSTRUCTURE, "bodystructure"),
-    (Want.PARTS, "parts"),
-    (Want.HEADERS, "headers"),
-    (Want.PREVIEW, "preview"),
-    (Want.KEYS, "keys"),
+_NUMBERS: tuple[tuple[Want, str, str], ...] = (
+    (Want.FLAGS, "flags", "flags"),
+    (Want.MODSEQ, "modseqs", "modseq"),
+    (Want.EMAIL, "emails", "email"),
+    (Want.INTERNALDATE, "internaldates", "date"),
+    (Want.SAVEDATE, "savedates", "saved"),
+    (Want.SIZE, "sizes", "size"),
 )
-_OF_BLOB = ~(Want.SIZE | Want.PREFIX)
+"""Columns of what an entry's document has."""
+_FORMS: tuple[tuple[Want, str, str], ...] = (
+    (Want.ENVELOPE, "envelopes", "envelope"),
+    (Want.BODY, "bodies", "body"),
+    (Want.BODYSTRUCTURE, "bodystructures", "bodystructure"),
+    (Want.PARTS, "parts", "parts"),
+    (Want.HEADERS, "headers", "headers"),
+    (Want.PREVIEW, "previews", "preview"),
+    (Want.KEYS, "keys", "keys"),
+)
+"""And of what a blob's has."""
+_OTHERS: tuple[tuple[Want, str, str], ...] = (
+    (Want.PREFIX, "prefixes", "prefix"),
+    (Want.CONTENT, "contents", "content"),
+)
+_ANY_FORM = ~(Want.ENTRY | Want.SIZE)
+_OF_BLOB = _ANY_FORM & ~Want.PREFIX
 
 
 class Reader:
-    """Rows and octets. What an email or a blob holds never changes, so only the entries must be of one moment."""
+    """Columns and octets. What an email or a blob holds never changes, so only the entries must be of one moment."""
 
     def __init__(self, database: Database, entries: Entries, blobs: Blobs) -> None:
         self._database = database
         self._entries = entries
         self._blobs = blobs
 
-    async def rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int) -> tuple[Row, ...]:
-        """``Storage.rows``."""
-        return await self._page(ref, uids, want, limit, lost=False)
-
-    async def lost_rows(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int) -> tuple[Row, ...]:
-        """``Storage.lost_rows``."""
-        return await self._page(ref, uids, want, limit, lost=True)
+    async def columns(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int, lost: bool) -> Columns:
+        """``Storage.columns``."""
+        limit = max(1, min(limit, PAGE_ROWS if want & _ANY_FORM else PAGE_ENTRIES))
+        while True:
+            account, documents = await self._entries.page(ref, uids, limit, lost=lost)
+            more = len(documents) >= limit
+            kept, parts = documents, list[Document]()
+            if want & _ANY_FORM:
+                kept, parts, whole = await self._with_forms(ref.account, documents, want)
+                more = more or not whole
+            if kept or not more:
+                return _columns(account, kept, parts, want, more)
+            # All of these were swept meanwhile.
+            uids = ranges.intersect(uids, ((documents[-1]["uid"] + 1, UID_MAX),))
 
     async def read(self, account: str, email: str, start: int, end: int) -> bytes:
         """``Storage.read``."""
@@ -64,43 +86,32 @@ class Reader:
                 raise Refused(Reason.NO_SUCH_MESSAGE) from None
             raise
 
-    async def _page(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int, *, lost: bool) -> tuple[Row, ...]:
-        limit = max(1, min(limit, PAGE_ROWS))
-        while True:
-            account, documents = await self._entries.page(ref, uids, limit, lost=lost)
-            if not documents:
-                return ()
-            rows = await self._rows(ref.account, documents, made(account, documents), want)
-            if rows:
-                return rows
-            # All of these were swept meanwhile: an empty page would say that there are no more.
-            uids = ranges.intersect(uids, ((documents[-1]["uid"] + 1, UID_MAX),))
-
-    async def _rows(
-        self, account: str, documents: Sequence[Document], entries: Sequence[Entry], want: Want
-    ) -> tuple[Row, ...]:
-        """Rows up to PAGE_OCTETS of forms, at least one; without those that were swept meanwhile."""
-        found: list[Row] = []
+    async def _with_forms(
+        self, account: str, documents: Sequence[Document], want: Want
+    ) -> tuple[list[Document], list[Document], bool]:
+        """The entries up to PAGE_OCTETS of forms, at least one, without those that were swept meanwhile; what was asked
+        for of each; and whether these are all."""
+        kept: list[Document] = []
+        found: list[Document] = []
         total = start = 0
         while start < len(documents) and total <= PAGE_OCTETS:
             stop = _reach(documents, start, PAGE_OCTETS - total) if want & Want.CONTENT else start + ROWS_AT_ONCE
             parts = await self._parts(account, documents[start:stop], want)
-            for document, entry, part in zip(documents[start:stop], entries[start:stop], parts, strict=True):
+            for document, part in zip(documents[start:stop], parts, strict=True):
                 if part is None:
                     continue
                 total += part[1]
                 if total > PAGE_OCTETS and found:
-                    return tuple(found)
-                found.append(_row(entry, document, part[0], want))
+                    return kept, found, False
+                kept.append(document)
+                found.append(part[0])
             start = stop
-        return tuple(found)
+        return kept, found, start >= len(documents)
 
     async def _parts(
         self, account: str, documents: Sequence[Document], want: Want
     ) -> list[tuple[Document, int] | None]:
-        """For each entry what was asked for beside its size, with its octets; None where it was swept."""
-        if not want & ~Want.SIZE:
-            return [({}, 0)] * len(documents)
+        """For each entry what was asked for of its email, with its octets; None where it was swept."""
         emails = await _by_id(
             self._database.find, queries.emails, account, [document["email"] for document in documents]
         )
@@ -108,7 +119,7 @@ class Reader:
         chunks: dict[str, Document] = {}
         if want & _OF_BLOB:
             names = list(dict.fromkeys(email["blob"] for email in emails.values()))
-            fields = ["size", *(name for part, name in _FORMS if want & part)]
+            fields = ["size", *(field for part, _, field in _FORMS if want & part)]
             short = []
             if want & Want.CONTENT:
                 short = [
@@ -141,7 +152,7 @@ def _part(
     if blob is None:
         return None
     part.update(blob)
-    octets += sum([len(part[name]) for wanted, name in _FORMS if want & wanted and name in part])
+    octets += sum([len(part[field]) for wanted, _, field in _FORMS if want & wanted and part.get(field)])
     if want & Want.CONTENT and blob["size"] <= INLINE_MAX:
         chunk = chunks.get(chunk_id(email["blob"], 0))
         content = chunk["data"] if chunk is not None else b""
@@ -152,21 +163,25 @@ def _part(
     return part, octets
 
 
-def _row(entry: Entry, document: Document, part: Document, want: Want) -> Row:
-    get: Callable[[str], Any] = part.get
-    return Row(
-        entry,
-        document["size"] if want & Want.SIZE else None,
-        get("prefix"),
-        get("envelope"),
-        get("body"),
-        get("bodystructure"),
-        get("parts"),
-        get("headers"),
-        get("preview"),
-        keys_of(part["keys"], entry.internaldate) if "keys" in part else None,
-        get("content"),
-    )
+def _columns(
+    account: Document, documents: Sequence[Document], parts: Sequence[Document], want: Want, more: bool
+) -> Columns:
+    found: dict[str, Sequence[Any]] = {}
+    for wanted, name, field in _NUMBERS:
+        if want & wanted:
+            found[name] = [document[field] for document in documents]
+    for wanted, name, field in (*_FORMS, *_OTHERS):
+        if want & wanted:
+            found[name] = [part.get(field) for part in parts]
+    if want & Want.FLAGS:
+        entries = made(account, [document for document in documents if document.get("kw")])
+        found["keywords"] = [(entry.uid, entry.keywords) for entry in entries if entry.keywords]
+    if want & Want.KEYS:
+        found["keys"] = [
+            keys_of(keys, document["date"]) for keys, document in zip(found["keys"], documents, strict=True)
+        ]
+    through = max([document["modseq"] for document in documents], default=0)
+    return Columns([document["uid"] for document in documents], more, through, **found)
 
 
 def _reach(documents: Sequence[Document], start: int, room: int) -> int:

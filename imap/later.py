@@ -1,0 +1,72 @@
+"""Commands whose answer waits for storage while the client's next ones are taken in (RFC 3501 §5.5).
+
+A client that sends one APPEND behind the other need not have each on the disk before the next is looked at: storage
+keeps their order, and may commit several at once. The answers go out in the order of the commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from imap.session import Entry, Reply
+    from imap.wire.forms import Command
+
+COMMANDS = 64
+"""Commands of one session that are open at a time."""
+OCTETS = 4 * 1024 * 1024
+"""Octets of messages that they hold in memory together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """How a command ends that has handed its work to storage. told: its reply, once the work is done; raises No, Bad
+    and the ports' errors. octets: what it holds until then."""
+
+    work: asyncio.Task[Any]
+    told: Callable[[Any], Awaitable[Reply]]
+    octets: int
+
+
+class _Open(NamedTuple):
+    command: Command
+    entry: Entry[Any]
+    later: Later
+
+
+class Open:
+    """The open commands of one session, in their order."""
+
+    def __init__(self) -> None:
+        self._open: deque[_Open] = deque()
+        self._octets = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether some are to be answered before another comes."""
+        return len(self._open) >= COMMANDS or self._octets >= OCTETS
+
+    def add(self, command: Command, entry: Entry[Any], later: Later) -> None:
+        self._open.append(_Open(command, entry, later))
+        self._octets += later.octets
+
+    def take(self) -> tuple[Command, Entry[Any], Awaitable[Reply]]:
+        """The first one, and its reply to wait for."""
+        command, entry, later = self._open.popleft()
+        self._octets -= later.octets
+        return command, entry, later.told(later.work)
+
+    def close(self) -> None:
+        """Nobody waits any more; what storage has in hand takes place all the same."""
+        while self._open:
+            work = self._open.popleft().later.work
+            if not work.cancel() and not work.cancelled():
+                # it is over, and how is of no interest any more
+                work.exception()
