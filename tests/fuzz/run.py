@@ -51,10 +51,10 @@ def seeds(target: str, folder: Path) -> None:
 
 
 def merge(target: str, kept: Path, found: Path) -> tuple[int, int]:
-    """Keep of all inputs, the shortest first, those that take a step from line to line which no other takes; how many
-    there were and how many are kept."""
-    every = {path.read_bytes() for folder in (kept, found) for path in folder.iterdir()}
-    inputs = sorted(every, key=lambda octets: (len(octets), octets))
+    """Keep of all inputs, those kept before and then the shortest first, what takes a step from line to line which no
+    other takes; how many there were and how many are kept."""
+    before, after = ({path.read_bytes() for path in folder.iterdir()} for folder in (kept, found))
+    inputs = sorted(before | after, key=lambda octets: (octets not in before, len(octets), octets))
     known: set[tuple[str, int, int]] = set()
     chosen = []
     for octets in inputs:

@@ -75,6 +75,6 @@ def test_full_disk_and_recovery(small_disk: Path) -> None:
         assert (status, text.startswith(b"[UNAVAILABLE]")) == ("NO", True), text
         assert count() == accepted  # reading goes on
         filler.unlink()
-        until(lambda: deliver()[0] == 250, 10, "250 again")
+        until(lambda: deliver()[0] == 250, 60, "250 again")
         assert append()[0] == "OK"
         assert count() == accepted + 2

@@ -17,7 +17,7 @@ from aiosmtpd.smtp import Envelope, Session
 from tests.dnsserver import DnsServer
 from tests.live import DOMAIN, PASSWORD, Live, embedded_only, free_ports, running, until
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 class Sink:

@@ -50,7 +50,7 @@ class World:
         return submit(self.here, sender, {to: wanted}, text, options=options, login=ANN).trace
 
     def settled(self, to: str) -> None:
-        until(lambda: self.desk.queue(to.rpartition("@")[2]) == [], 20, f"nothing waits for {to}", pause=0.05)
+        until(lambda: self.desk.queue(to.rpartition("@")[2]) == [], 60, f"nothing waits for {to}", pause=0.05)
 
     def untold(self, to: str) -> bool:
         return all(notice.about(to) is None for notice in notices(self.here, ANN))
@@ -200,7 +200,7 @@ def test_late_and_then_given_up(world: World) -> None:
 )
 def test_which_of_both_is_told(world: World, name: str, actions: list[str]) -> None:
     to, trace = f"{name}@deferring.example", world.given_up[name]
-    until(lambda: "expired" in world.kinds(trace), 20, "it is given up", pause=0.1)
+    until(lambda: "expired" in world.kinds(trace), 60, "it is given up", pause=0.1)
     assert [one["action"] for one in world.desk.events(trace, "dsn")] == actions
     assert ("suppressed" in world.kinds(trace)) == ("failed" not in actions)
     for action in actions:
@@ -233,10 +233,10 @@ def test_the_null_sender_is_never_told(world: World) -> None:
 def test_a_notice_that_comes_back_makes_no_other(world: World) -> None:
     """The sender elsewhere is told by mail, from the null sender, and that mail is refused too."""
     trace = strange(world, "stranger@refusing.example")
-    (event,) = until(lambda: world.desk.events(trace, "dsn"), 20, "the stranger is told", pause=0.1)
+    (event,) = until(lambda: world.desk.events(trace, "dsn"), 60, "the stranger is told", pause=0.1)
     assert event["to"] == "stranger@refusing.example"
     own = event["trace"]
-    until(lambda: world.desk.queue("refusing.example") == [], 20, "nothing waits", pause=0.05)
+    until(lambda: world.desk.queue("refusing.example") == [], 60, "nothing waits", pause=0.05)
     (attempt,) = world.desk.events(own, "attempt")
     assert (attempt["status"], attempt["code"]) == ("failed", 550)
     assert "dsn" not in world.kinds(own)

@@ -46,7 +46,7 @@ class World:
             found = self.desk.queue(domain)
             return found if [one["state"] for one in found] == ["waiting"] * messages else []
 
-        return domain, until(all_wait, 20, "all wait"), traces
+        return domain, until(all_wait, 60, "all wait"), traces
 
     def do(self, way: str, action: str, id: str, route: str | None = None) -> None:
         """To one item."""
@@ -199,7 +199,7 @@ def test_stopped_and_started_while_running(world: World) -> None:
 
     world.here.cli("config", "set", "outbound.enabled", "false")
     try:
-        trace = until(stays, 20, "nothing is sent any more")
+        trace = until(stays, 60, "nothing is sent any more")
         (item,) = world.desk.queue(domain)
         assert (item["state"], item["attempts"]) == ("due", 0)
         assert world.desk.sentence(trace).startswith(f"Waiting: the message for zoe@{domain} is in the queue since")

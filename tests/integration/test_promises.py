@@ -27,7 +27,7 @@ import pytest
 from runtime.tls import make_self_signed
 from tests.live import DOMAIN, PASSWORD, Live, embedded_only, running, until
 
-NOTICED = 20.0
+NOTICED = 60.0
 """Seconds after which no connection lives on with credentials that no longer hold: five, on a machine that is not busy
 with other tests."""
 # The hashes of PASSWORD, as other servers have made them.
@@ -41,7 +41,7 @@ class Line:
     """A client of lines that shows what comes unasked. source: the loopback address to come from."""
 
     def __init__(self, live: Live, port: str, *, tls: bool = False, source: str = "127.0.0.1") -> None:
-        opened = socket.create_connection((live.host, live.ports[port]), timeout=10, source_address=(source, 0))
+        opened = socket.create_connection((live.host, live.ports[port]), timeout=60, source_address=(source, 0))
         self.socket = no_check().wrap_socket(opened) if tls else opened
         self.file = self.socket.makefile("rb")
 

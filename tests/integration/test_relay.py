@@ -14,7 +14,7 @@ from tests.connectors.certs import make
 from tests.connectors.servers import SmtpServer, TokenServer
 from tests.live import DOMAIN, PASSWORD, Live, running, until
 
-SECONDS = 30.0
+SECONDS = 60.0
 TEXT = (
     f"From: ann@{DOMAIN}\r\nTo: bob@far.example\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\n"
     "Message-ID: <relay-1@test.example>\r\nDate: Fri, 21 Nov 2025 10:00:00 +0000\r\n\r\n"

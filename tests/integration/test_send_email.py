@@ -52,7 +52,7 @@ def test_the_whole_way(homing: Live) -> None:
     assert [(one["to"], one["cause"]) for one in sent["refused"]] == [(f"nobody@{DOMAIN}", "recipient_refused")]
     reader = {"host": homing.host, "port": homing.ports["IMAPS"], "username": "bob", "password": PASSWORD}
     with create_connector("imap", reader | {"verify_ssl": False}).connection() as imap:
-        (message,) = until(lambda: imap.search_messages(["SUBJECT", word], mailbox="INBOX"), 10, "the message")
+        (message,) = until(lambda: imap.search_messages(["SUBJECT", word], mailbox="INBOX"), 60, "the message")
     assert message["from"] == f"alice@{DOMAIN}"
     assert message["message_id"] == sent["message_id"]
     assert message["body"].strip() == "Hallo"

@@ -17,7 +17,7 @@ from tests.live import DOMAIN, PASSWORD, Live, Process, mode, running, until
 
 RECEIVED = "/api/v1/email/received"
 RESULT = "/api/v1/email/result"
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def send(live: Live, *to: str, sender: str = "eve@example.net") -> str:
     """Its Message-ID."""
     name = f"{uuid4().hex}@example.net"
     text = f"From: {sender}\r\nTo: {', '.join(to)}\r\nMessage-ID: <{name}>\r\nSubject: traced\r\n\r\nHello.\r\n"
-    with smtplib.SMTP(live.host, live.ports["SMTP"], timeout=10) as smtp:
+    with smtplib.SMTP(live.host, live.ports["SMTP"], timeout=60) as smtp:
         smtp.sendmail(sender, to, text.encode())
     return name
 
@@ -89,7 +89,7 @@ def test_a_refused_attempt_is_told(traced: Live) -> None:
 def test_a_wrong_password_is_told(traced: Live) -> None:
     name = f"{uuid4().hex}@{DOMAIN}"
     context = ssl._create_unverified_context()
-    with smtplib.SMTP_SSL(traced.host, traced.ports["SUBMISSIONS"], timeout=10, context=context) as smtp:
+    with smtplib.SMTP_SSL(traced.host, traced.ports["SUBMISSIONS"], timeout=60, context=context) as smtp:
         smtp.ehlo()
         assert smtp.docmd("AUTH", "PLAIN " + b64encode(f"\0{name}\0wrong".encode()).decode())[0] == 535
     (story,) = until(lambda: told(traced, name))

@@ -1,5 +1,5 @@
-"""Every dialogue of tests/transcripts against a server started as a user starts it: IMAP over TLS from the first octet,
-SMTP on the listener that it names, and over TLS; in whole lines and in packets of one octet."""
+"""Every dialogue of tests/transcripts against a server started as a user starts it, embedded or distributed: IMAP over
+TLS from the first octet, SMTP on the listener that it names, and over TLS; in whole lines, and octet by octet."""
 
 from __future__ import annotations
 
@@ -13,26 +13,23 @@ import pytest
 from tests.hurry import THOROUGH
 from tests.live import Live, free_ports, running
 from tests.smtp.test_transcripts import LISTENERS, OVER_TLS
-from tests.transcripts.imap.spoken import ADMINISTRATORS, MASKS, QUOTAS, is_for_two, spoken_by
+from tests.transcripts.imap.spoken import ADMINISTRATORS, MASKS, NOT_LIVE, QUOTAS, has_token, is_for_two, spoken_by
 from tests.transcripts.play import play, read
 
 TRANSCRIPTS = Path(__file__).resolve().parents[1] / "transcripts"
 IMAP = sorted((TRANSCRIPTS / "imap").glob("*.txt"))
 SMTP = sorted((TRANSCRIPTS / "smtp").glob("*.txt"))
 
-NOT_LIVE = {
-    "message_limit": "a limit far below those that may be set",
-    "sign_in_slowed": "an identity of its own, which asks for a pause after a certain password",
-}
-"""IMAP dialogue → what it needs that a running server does not have."""
 FLOODS = ("literals", "literal_before_sign_in")
-"""They end with a BYE over which the client may go on sending for some seconds: in whole lines alone."""
+"""They end with a BYE over which the client may go on sending for some seconds."""
+CUTS: dict[str, int | None] = {"lines": None, "octets": 1}
+"""How what a client says is cut into packets: octets of each. Where somebody waits, single octets are for the services
+in this process alone (tests/transcripts/imap)."""
 PLAYED = [
-    pytest.param(path, cut, id=f"{path.stem}-{'octets' if cut else 'lines'}")
+    (path, how)
     for path in IMAP
-    # Octet by octet they are played to a service in this process as well (tests/transcripts/imap).
-    for cut in ((None, 1) if THOROUGH else (None,))
-    if path.stem not in NOT_LIVE and not (cut and path.stem in FLOODS)
+    for how in CUTS
+    if path.stem not in NOT_LIVE and (THOROUGH or (how == "lines" and path.stem not in FLOODS))
 ]
 
 
@@ -45,39 +42,42 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     with running(
         data,
-        HOMING_DOMAIN="example.org",
-        HOMING_HOSTNAME="mx.example.org",
+        HOMING_DOMAIN=DOMAIN,
+        HOMING_HOSTNAME=f"mx.{DOMAIN}",
+        HOMING_SIGNIN_SCRAM="true",
+        HOMING_SIGNIN_SCRAM_ITERATIONS="4096",
         HOMING_LMTP_PORT=str(ports["lmtp"]),
         HOMING_SMTP_LISTENERS=json.dumps([{**table, "port": ports[table["name"]]} for table in LISTENERS]),
     ) as live:
         live.ports.update((name.upper(), port) for name, port in ports.items())
-        second = {at + 2 * len(IMAP) for path in IMAP if is_for_two(read(path)) for at in _users(path)}
-        users = [user for at, user in enumerate(USERS) if at < 2 * len(IMAP) or at in second]
-        live.add_users(*(f"{user}@example.org" for user in users), password="secret")
-        for path in IMAP:
-            _prepare(live, path.stem, *(f"{USERS[at]}@example.org" for at in _users(path)))
-        live.add_users("alice@example.org", "bob@example.org", password="wonder")
+        people = {played: _people(*played) for played in PLAYED}
+        users = [user for user, _ in people.values()]
+        users += [other for (path, _), (_, other) in people.items() if is_for_two(read(path))]
+        live.add_users(*(f"{name}@{DOMAIN}" for name in users), password="secret")
+        for (path, _), (user, _) in people.items():
+            _prepare(live, path.stem, f"{user}@{DOMAIN}")
+        live.add_users(*(f"{name}@{DOMAIN}" for name in ("alice", "bob")), password="wonder")
         yield live
 
 
-USERS = [f"{round}{at:04}" for round in "lopq" for at in range(len(IMAP))]
+DOMAIN = "example.org"
 
 
-def _users(path: Path) -> tuple[int, int]:
-    """Of a dialogue in lines, and in octets; the second user of each is so many dialogues behind twice over."""
-    return IMAP.index(path), IMAP.index(path) + len(IMAP)
+def _people(path: Path, how: str) -> tuple[str, str]:
+    """The names of a dialogue's users, as long as those that it says."""
+    number = f"{how[0]}{IMAP.index(path):03}"
+    return f"{number}a", f"{number}b"
 
 
-def _prepare(live: Live, dialogue: str, *addresses: str) -> None:
-    """Make these accounts of the kind that the dialogue needs."""
-    for address in addresses:
-        if dialogue in QUOTAS:
-            live.cli("user", "quota", address, str(QUOTAS[dialogue]))
-        if dialogue in MASKS:
-            live.cli("user", "mask", address, *MASKS[dialogue])
-        if dialogue in ADMINISTRATORS:
-            live.cli("user", "remove", address, "--yes")
-            live.cli("user", "add", address, "--password-stdin", "--admin", stdin="secret\n")
+def _prepare(live: Live, dialogue: str, address: str) -> None:
+    """Make the account of the kind that the dialogue needs."""
+    if dialogue in QUOTAS:
+        live.cli("user", "quota", address, str(QUOTAS[dialogue]))
+    if dialogue in MASKS:
+        live.cli("user", "mask", address, *MASKS[dialogue])
+    if dialogue in ADMINISTRATORS:
+        live.cli("user", "remove", address, "--yes")
+        live.cli("user", "add", address, "--password-stdin", "--admin", stdin="secret\n")
 
 
 def trusting() -> ssl.SSLContext:
@@ -87,14 +87,13 @@ def trusting() -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.parametrize(("path", "cut"), PLAYED)
-async def test_imap(server: Live, path: Path, cut: int | None) -> None:
+@pytest.mark.parametrize(("path", "how"), PLAYED, ids=[f"{path.stem}-{how}" for path, how in PLAYED])
+async def test_imap(server: Live, path: Path, how: str) -> None:
     script = read(path)
-    at = _users(path)[1 if cut else 0]
-    user, other = USERS[at], USERS[at + 2 * len(IMAP)]
-    implicit = not any(step.kind == "STARTTLS" for step in script.steps)
-    port = server.ports["IMAPS" if implicit else "IMAP"]
-    await play(spoken_by(user, script, other), port, tls=trusting(), implicit=implicit, cut=cut)
+    user, other = _people(path, how)
+    token = server.token(f"{user}@{DOMAIN}", "secret") if has_token(script) else ""
+    port = server.ports["IMAPS" if script.fits_tls else "IMAP"]
+    await play(spoken_by(user, script, other, token), port, tls=trusting(), implicit=script.fits_tls, cut=CUTS[how])
 
 
 @pytest.mark.parametrize("cut", [None, 1], ids=["lines", "octets"])

@@ -231,10 +231,10 @@ def test_offered_while_no_account_lacks_keys(live: Live) -> None:
             door.close()
 
     for kind in DOORS:
-        until(lambda kind=kind: offer(kind) == PLAIN, 15.0, "SCRAM is offered no more")
+        until(lambda kind=kind: offer(kind) == PLAIN, 60.0, "SCRAM is offered no more")
     live.token("moved", PASSWORD)
     for kind in DOORS:
-        until(lambda kind=kind: offer(kind) == PLAIN | SCRAM, 15.0, "SCRAM is offered again")
+        until(lambda kind=kind: offer(kind) == PLAIN | SCRAM, 60.0, "SCRAM is offered again")
     door = Door(live, "imap")
     assert door.good(door.scram("SCRAM-SHA-256", ScramClient("moved", PASSWORD)))
     door.close()

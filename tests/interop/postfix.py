@@ -139,7 +139,7 @@ def postfix(town: Town, folder: Path, domains: list[str], certificate: Made, roo
     )
     here = Postfix(folder, address, town.port)
     try:
-        until(lambda: _answers(process, here), 20, "Postfix answers")
+        until(lambda: _answers(process, here), 60, "Postfix answers")
         yield here
     finally:
         subprocess.run(["postfix", "-c", str(folder / "etc"), "stop"], capture_output=True, timeout=30)

@@ -23,6 +23,7 @@ it began with multipart/; Dovecot gives an empty type."""
 DOUBLE_SEMICOLON = "After an empty parameter (;;) we still read the charset that follows; Dovecot does not."
 CUT_HEADER = """A boundary cuts an inner message's header short: Dovecot counts the CRLF before the boundary in the
 outer part; to us it belongs to the boundary (RFC 2046 §5.1.1)."""
+GLOBAL = "message/global is a message (RFC 9051 §7.5.2), with envelope and structure; Dovecot 2.3 is of IMAP4rev1."
 BROKEN_ADDRESS = "ann.(comment)author@x cannot be read by either; both report a broken address, filled in differently."
 
 EXPLAINED: dict[str, str] = {
@@ -39,6 +40,8 @@ EXPLAINED: dict[str, str] = {
     "BODYSTRUCTURE type-part-34": CUT_HEADER,
     "BODYSTRUCTURE structure-message-header-cut": CUT_HEADER,
     "BODYSTRUCTURE structure-message-base64": CUT_HEADER,
+    "BODYSTRUCTURE type-38": GLOBAL,
+    "BODYSTRUCTURE type-part-38": GLOBAL,
     "ENVELOPE address-from-36": BROKEN_ADDRESS,
     "ENVELOPE address-to-36": BROKEN_ADDRESS,
 }

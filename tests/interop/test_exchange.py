@@ -238,7 +238,7 @@ def test_back(exchange: Exchange, program: Find) -> None:
 def test_to_postfix(exchange: Exchange, program: Find, domain: str, verified: str) -> None:
     trace, text = exchange.sent(program, f"cat@{domain}", f"to {domain}")
     (stored,) = until(
-        lambda: [one for one in exchange.c.delivered() if one.endswith(text)], 20, "Postfix has the message"
+        lambda: [one for one in exchange.c.delivered() if one.endswith(text)], 60, "Postfix has the message"
     )
     signed(exchange, stored, A)
     done = attempt(exchange, trace)
@@ -254,7 +254,7 @@ def test_to_postfix_with_addresses_beyond_ascii(exchange: Exchange) -> None:
     text = letter(ANN, to, "Grüße", MIDDLE_DOT)
     sent = submit(exchange.a, ANN, [to], text, options=("SMTPUTF8",))
     assert attempt(exchange, sent.trace)["status"] == "sent"
-    until(lambda: any(one.endswith(text) for one in exchange.c.delivered()), 20, "Postfix has the message")
+    until(lambda: any(one.endswith(text) for one in exchange.c.delivered()), 60, "Postfix has the message")
 
 
 def test_postfix_tells_of_success(exchange: Exchange) -> None:
@@ -280,7 +280,7 @@ def test_postfix_understands_a_refusal(exchange: Exchange, program: Find) -> Non
         found = (notice_of(raw.removeprefix(b"\r\n")) for raw in exchange.c.delivered())
         return next((one for one in found if one is not None and one.about(to) is not None), None)
 
-    about = until(back, 20, "Cat is told").about(to)
+    about = until(back, 60, "Cat is told").about(to)
     assert about["Status"] == "5.1.1"
     assert about["Remote-MTA"] == f"dns; mx.{A}"
     assert "550 5.1.1" in about["Diagnostic-Code"]
@@ -349,7 +349,7 @@ def test_it_goes_once_the_destination_has_mended_its_record(exchange: Exchange, 
         exchange.desk.post("/api/queue/change", {"action": "retry", "domain": "mended.example"})
         return next((one for one in exchange.desk.events(trace, "attempt") if one["status"] == "sent"), None)
 
-    assert until(sent, 20, "it is sent", pause=0.2)["verified"] == "dane"
+    assert until(sent, 60, "it is sent", pause=0.2)["verified"] == "dane"
     arrived(exchange.b, BOB, text)
     assert item["id"] in {one["item"] for one in exchange.desk.events(trace, "queue")}
 

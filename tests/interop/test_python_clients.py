@@ -81,7 +81,7 @@ def test_imapclient_idle_hears_of_a_delivery(client: IMAPClient, live: Live) -> 
 
     sender = threading.Thread(target=deliver)
     sender.start()
-    told = client.idle_check(timeout=10)
+    told = client.idle_check(timeout=60)
     sender.join()
     client.idle_done()
     assert any(item[1] == b"EXISTS" for item in told if len(item) > 1)

@@ -146,7 +146,7 @@ def test_fetchmail_keeps_then_flushes(program: Find, server: Trusted, home: Path
     smtp = f"smtphost {server.host}/{server.live.ports['SMTP']} smtpname dora@{DOMAIN}"
     run("fetchall", smtp)
     assert server.stored("bob") == {}
-    until(lambda: len(server.stored("dora")) == 3, 20, "all have gone to the other account")
+    until(lambda: len(server.stored("dora")) == 3, 60, "all have gone to the other account")
     for mail in server.stored("dora"):
         assert any(mail.endswith(one.partition(b"Subject: ")[2]) for one in MAILS), mail
 
@@ -166,9 +166,9 @@ def test_fetchmail_idles(program: Find, server: Trusted, home: Path) -> None:
         )
     try:
         for number in (1, 2):
-            until(lambda n=number: _idling(log) >= n, 20, "it idles")
+            until(lambda n=number: _idling(log) >= n, 60, "it idles")
             server.deliver("carol", b"From: x@elsewhere.example\r\nSubject: pushed %d\r\n\r\ntext\r\n" % number)
-            until(lambda n=number: len(list(home.glob("*.eml"))) == n, 20, "it was told, and fetched")
+            until(lambda n=number: len(list(home.glob("*.eml"))) == n, 60, "it was told, and fetched")
     finally:
         process.terminate()
         process.wait(20)

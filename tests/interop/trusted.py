@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.live import DOMAIN, PASSWORD, Live, running
 from tests.smtp.outbound import pki
 
-SECONDS = 20.0
+SECONDS = 60.0
 """How long one run of a client may take."""
 
 

@@ -8,6 +8,7 @@ C+ QUI                       the same without CRLF
 S: 250 <[a-z]+> greets       the server's next line: <...> is a regular expression, \\< a plain angle bracket
 REPLY 250                    the server's next reply has this code, in however many lines
 STARTTLS                     the client starts TLS here
+SCRAM alice secret           the client answers the server's two challenges as SCRAM-SHA-256 has it (RFC 5802 §3)
 DEFLATE                      from here on both sides are deflated (RFC 1951), flushed after each line
 EOF                          the server closes the connection
 AS robin                     what follows is on another client's connection, made when it is first named ("": the first)
@@ -16,11 +17,14 @@ AS robin                     what follows is on another client's connection, mad
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import ssl
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.scram import ScramClient
 
 DEADLINE = 60.0
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)")
@@ -29,7 +33,7 @@ _PLAIN = {"r": "\r", "n": "\n", "0": "\0", "t": "\t"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """kind: "C", "S", "REPLY", "STARTTLS", "DEFLATE", "EOF" or "AS". number: line in the file."""
+    """kind: "C", "S", "REPLY", "STARTTLS", "SCRAM", "DEFLATE", "EOF" or "AS". number: line in the file."""
 
     kind: str
     text: str
@@ -65,8 +69,8 @@ def read(path: Path) -> Script:
             steps.append(Step(line, "", number))
         elif line.startswith("AS"):
             steps.append(Step("AS", line[3:].strip(), number))
-        elif line.startswith("REPLY "):
-            steps.append(Step("REPLY", line.removeprefix("REPLY ").strip(), number))
+        elif line.startswith(("REPLY ", "SCRAM ")):
+            steps.append(Step(line[:5], line[6:].strip(), number))
         elif line.startswith("C: ") or line == "C:":
             steps.append(Step("C", line[3:] + "\r\n", number))
         elif line.startswith("C+ "):
@@ -188,12 +192,7 @@ async def _step(
 ) -> None:
     match step.kind:
         case "C":
-            data = octets(step.text)
-            for at in range(0, len(data), cut or len(data)):
-                writer.write(data[at : at + (cut or len(data))])
-                await writer.drain()
-                if cut:
-                    await asyncio.sleep(0)
+            await _send(writer, octets(step.text), cut)
         case "S":
             line = (await reader.readline()).decode("utf-8", "replace").removesuffix("\r\n")
             if not pattern(step.text).fullmatch(line):
@@ -205,6 +204,13 @@ async def _step(
                     raise Differs(f"{place}: expected a reply {step.text}, got {line!r}")
                 if line[3:4] != "-":
                     break
+        case "SCRAM":
+            name, password = step.text.split(" ")
+            client = ScramClient(name, password)
+            await _send(writer, base64.b64encode(client.final(await challenge(reader))) + b"\r\n", cut)
+            if not client.is_server(await challenge(reader)):
+                raise Differs(f"{place}: the server has not shown that it has the keys")
+            await _send(writer, b"\r\n", cut)
         case "STARTTLS":
             assert tls is not None, "the script needs a TLS context"
             assert isinstance(writer, asyncio.StreamWriter)
@@ -213,3 +219,16 @@ async def _step(
             rest = await reader.read(1000)
             if rest:
                 raise Differs(f"{place}: expected the end, got {rest!r}")
+
+
+async def _send(writer: asyncio.StreamWriter | Deflated, data: bytes, cut: int | None) -> None:
+    for at in range(0, len(data), cut or len(data)):
+        writer.write(data[at : at + (cut or len(data))])
+        await writer.drain()
+        if cut:
+            await asyncio.sleep(0)
+
+
+async def challenge(reader: asyncio.StreamReader | Inflated) -> bytes:
+    """What the server's next line carries in base64, behind "+" or a code."""
+    return base64.b64decode((await reader.readline()).partition(b" ")[2])
