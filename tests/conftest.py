@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests import forking, redisserver
-from tests.hurry import hurry
+from tests.hurry import hurry, in_memory
 from tests.live import Live, mode, running
 from tests.mongo import REQUIRED, VARIABLES, skip
 
 # The crash tests of .ci/run, and who doubts it, start every process as a user does.
 forking.FORKS = sys.platform == "linux" and not os.environ.get("HOMING_TEST_EXEC")
 hurry()
+in_memory()
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tests.hurry import hurry_copies
+
 ROOT = Path(__file__).resolve().parents[1]
 HOMING = (sys.executable, "-m", "homing")
-ROOMS = ("mail", "runtime", "identity", "storage", "smtp", "imap", "homing")
+ROOMS = ("mail", "runtime", "identity", "storage", "smtp", "imap", "connectors", "homing")
+LATE = (
+    "argon2",
+    "cryptography.hazmat.backends.openssl.backend",
+    "passlib.handlers.argon2",
+    "passlib.handlers.bcrypt",
+    "passlib.handlers.sha2_crypt",
+    "pydantic.v1",
+    "rich._emoji_codes",
+    "typer._adapters",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.http.auto",
+)
+"""What the libraries import when they are first used."""
 FORKS = False
 """Are processes copies of the forker, or executed?"""
 PR_SET_CHILD_SUBREAPER = 36
@@ -162,6 +177,8 @@ def _import_all() -> None:
         for found in pkgutil.walk_packages(package.__path__, f"{room}."):
             if not found.name.endswith(".__main__"):
                 importlib.import_module(found.name)
+    for name in LATE:
+        importlib.import_module(name)
 
 
 def main(number: int) -> None:
@@ -169,6 +186,7 @@ def main(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(ConnectionError):
         _import_all()
+        hurry_copies()
         # What will not change is not looked at again by the copies' garbage collection.
         gc.collect()
         gc.freeze()

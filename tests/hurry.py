@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
+import typer.main
 import typer.testing
 import uvicorn.server
 import uvloop
 
 TICK = 0.005
+POLL = 0.1
 """Seconds."""
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+"""Octets: of what a run leaves, and as much again."""
+WAITS = {
+    # What claims ends no sooner than its last claim does.
+    "smtp.outbound.runner.POLL_SECONDS": POLL,
+    "connectors.tasks.worker.POLL_SECONDS": POLL,
+    # A client that does not end TLS in its turn is waited for so long.
+    "smtp.stream.CLOSE_SECONDS": 0.5,
+    # What was changed elsewhere is looked for so often.
+    "homing.overrides.REFRESH_SECONDS": 0.5,
+    "identity.limiting.gate.REFRESH_SECONDS": 0.5,
+    "identity.scram_offer.SECONDS": 0.5,
+}
+"""What servers that tests start wait for, in seconds. In .ci/run they wait as long as they do for a user."""
 THOROUGH = bool(os.environ.get("CI") or os.environ.get("HOMING_TEST_THOROUGH"))
 """Is every variant tried that .ci/run tries, or what somebody waits for?"""
 
@@ -31,6 +49,16 @@ def loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return both if THOROUGH else {"uvloop": both["uvloop"]}
 
 
+def in_memory() -> None:
+    """Have the folders of tests in memory, where no fsync is waited for, if there is room for them: .ci/run has them on
+    a disk, as do the tests that somebody runs elsewhere."""
+    if THOROUGH or not os.access(MEMORY, os.W_OK):
+        return
+    about = os.statvfs(MEMORY)
+    if about.f_bavail * about.f_frsize >= ROOM and not about.f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
 def hurry() -> None:
     """Have the libraries take less of it, in this process and in those that it starts."""
     # One authority, whose key nobody has, in place of the system's: each TLS context takes 20 ms to read those.
@@ -43,6 +71,27 @@ def hurry() -> None:
     *before, _ = structlog.get_config()["processors"]
     shown = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*before, shown])
+
+
+def hurry_copies() -> None:
+    """Have the forker's copies (tests/forking.py) take less of it; once all is imported."""
+    uvicorn.server.asyncio = _Asyncio()  # type: ignore[assignment]
+    # Of what a command takes, half is to read the signatures of all commands.
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(importlib.import_module("homing.cli").app)
+    if not THOROUGH:
+        hash_cheaply()
+        for where, seconds in WAITS.items():
+            module, _, name = where.rpartition(".")
+            setattr(importlib.import_module(module), name, seconds)
+
+
+def hash_cheaply() -> None:
+    """Have passwords cost next to nothing from here on: as they are meant to be, a server that starts pays a quarter of
+    its time for them."""
+    init: Any = importlib.import_module("identity.settings").PasswordSettings.__init__
+    _memory, _iterations, *others = init.__defaults__
+    init.__defaults__ = (64, 1, *others)
 
 
 class _Asyncio:

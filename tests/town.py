@@ -36,7 +36,7 @@ T = TypeVar("T")
 FIRST, LAST = 10, 250
 DNS_HOST = 53
 """The last octet of the DNS server's address; those of hosts follow in order."""
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 class Loop:

@@ -128,7 +128,7 @@ def client_of(url: str, token: str = TOKEN, **how: Any) -> PortClient[Toy]:
     return PortClient(url, codec(), name="toy", token=token, unavailable=Away, **given)
 
 
-async def until(true: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(true: Callable[[], object], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110  # nothing tells when it becomes true
             await asyncio.sleep(0.005)

@@ -128,7 +128,7 @@ protocol lmtp {{
     # its daemon would keep a pipe open for ever
     subprocess.run([program, "-c", str(config)], check=True, timeout=20, stdout=DEVNULL, stderr=DEVNULL)
     try:
-        until(lambda: _answers(imap, b"* OK"), 15, "Dovecot's greeting")
+        until(lambda: _answers(imap, b"* OK"), 60, "Dovecot's greeting")
         yield imap, imaps
     finally:
         subprocess.run([doveadm, "-c", str(config), "stop"], timeout=20, check=True)
@@ -187,7 +187,7 @@ maillog_file = {folder}/log
     command = [program, "-c", str(etc)]
     subprocess.run([*command, "start"], check=True, timeout=60, stdout=DEVNULL, stderr=DEVNULL)
     try:
-        until(lambda: _answers(port, b"220 "), 20, "Postfix's greeting")
+        until(lambda: _answers(port, b"220 "), 60, "Postfix's greeting")
         yield port
     finally:
         subprocess.run([*command, "stop"], check=True, timeout=60, stdout=DEVNULL, stderr=DEVNULL)

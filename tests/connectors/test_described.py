@@ -69,6 +69,16 @@ def test_kinds() -> None:
     ]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_an_international_message_is_a_file_by_its_name(known: bool) -> None:
+    """Whether the server knows message/global as a message, with envelope, body and lines, or not."""
+    text = (b"text", b"plain", None, None, None, b"7BIT", 2, 1)
+    head = (b"message", b"global", None, None, None, b"8BIT", 78)
+    enclosed = ((None,) * 10, text, 4) if known else ()
+    (leaf,) = described.leaves((*head, *enclosed, None, (b"ATTACHMENT", (b"FILENAME", b"x.eml")), None))
+    assert (leaf.content_type, leaf.filename, leaf.kind) == ("message/global", "x.eml", "attachment")
+
+
 def test_pieces_that_a_server_left_to_us() -> None:
     body = (b"application", b"pdf", (b"name*0*", b"utf-8''%C3%A4", b"name*1", b' "b".pdf'), None, None, b"BASE64", 78)
     (leaf,) = described.leaves((*body, None, (b"ATTACHMENT", None), None))

@@ -42,7 +42,7 @@ def arrived(connector: Any, word: str) -> dict[str, Any]:
     def look() -> Any:
         return connector.search_messages(["SUBJECT", word], mailbox="INBOX")
 
-    (message,) = until(look, 10, f"the message {word}")
+    (message,) = until(look, 60, f"the message {word}")
     return dict(message)
 
 
@@ -87,7 +87,7 @@ def test_every_method_that_reads(homing: Live, tmp_path: Path) -> None:
             files = [path_of(tmp_path, "Größe.bin", data)] if n == 3 else None
             smtp.send_email(f"{word} {n}", f"alice@{DOMAIN}", f"text {n}", "<p>html</p>", files)
     with create_connector("imap", config(homing, "IMAP") | {"use_ssl": False}).connection() as imap:
-        until(lambda: len(imap.search_messages(["SUBJECT", word], mailbox="INBOX")) == 4, 10, "four messages")
+        until(lambda: len(imap.search_messages(["SUBJECT", word], mailbox="INBOX")) == 4, 60, "four messages")
         assert imap.is_connected()
         assert {"INBOX", "Archive", "Trash"} <= set(imap.list_mailboxes())
         count = imap.select_mailbox("INBOX")

@@ -102,7 +102,7 @@ def arrived(connector: Any, word: str) -> dict[str, Any]:
     def look() -> Any:
         return connector.search_messages(["SUBJECT", word], mailbox="INBOX")
 
-    (message,) = until(look, 20, f"the message {word}", pause=0.1)
+    (message,) = until(look, 60, f"the message {word}", pause=0.1)
     return dict(message)
 
 
@@ -233,7 +233,7 @@ def test_every_method_that_reads(host: Host, certs: Certs, port: str) -> None:
     fill(host, certs, CAROL, word, 5)
     config = common(getattr(host, port), certs) | {"username": CAROL, "password": PASSWORD, "use_ssl": port == "imaps"}
     with create_connector("imap", config).connection() as imap:
-        until(lambda: len(imap.search_messages(["SUBJECT", word], mailbox="INBOX")) == 5, 20, "five", pause=0.1)
+        until(lambda: len(imap.search_messages(["SUBJECT", word], mailbox="INBOX")) == 5, 60, "five", pause=0.1)
         count = imap.select_mailbox("INBOX")
         assert count >= 5
         newest = imap.receive_messages(limit=3)

@@ -17,6 +17,7 @@ from storage.service import TURN_ROUNDS
 from tests.crash.clients import COPY_BOX, FROM_BOX, RECIPIENTS, TO_BOX, WORKER, ok, ops_of, uids_of
 from tests.crash.records import Place, Records
 from tests.live import PASSWORD, Cluster
+from tests.reading import entries_of
 from tests.storage.mongo_documents import problems
 
 FINISHED_SECONDS = (TURN_ROUNDS + 2) * SWEEP_SECONDS
@@ -193,6 +194,6 @@ async def _everything(storage: Storage, account: str) -> AsyncIterator[tuple[tup
 async def all_entries(storage: Storage, ref: MailboxRef) -> tuple[Entry, ...]:
     """Every message of a mailbox."""
     found: list[Entry] = []
-    while page := await storage.entries(ref, ((found[-1].uid + 1, ALL_UIDS[0][1]),) if found else ALL_UIDS):
+    while page := await entries_of(storage, ref, ((found[-1].uid + 1, ALL_UIDS[0][1]),) if found else ALL_UIDS):
         found += page
     return tuple(found)

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,8 @@ PATIENCE = 45.0
 """Seconds that a client waits for an answer: more than a door waits for its keepers."""
 SHARE = 8
 """Operations over one connection."""
+ROW = 4
+"""Messages that one client appends without waiting between them."""
 KEEP = 8
 """Messages that the worker's mailboxes keep before some are expunged. Few, for all is to be done on a busy machine too:
 in twenty seconds of kills it may move no more than twenty."""
@@ -43,6 +45,7 @@ class Load:
             submit,
             append,
             append,
+            append_in_a_row,
             move,
             copy,
             store,
@@ -244,6 +247,28 @@ def append(client: Client) -> None:
                 ok(imap.append(FROM_BOX, "", None, content))
                 uidvalidity, uid = imap.response("APPENDUID")[1][0].split()
                 client.records.sighted(Place(WORKER, FROM_BOX, int(uidvalidity), int(uid)), op)
+
+
+def append_in_a_row(client: Client) -> None:
+    """One sent behind the other, before the first is answered."""
+    with client.imap(WORKER) as imap:
+        for turn in client.share():
+            messages = [client.records.message(client.rng) for _ in range(ROW)]
+            with ExitStack() as row:
+                asked = [row.enter_context(ExitStack()) for _ in messages]
+                for one, (op, _) in zip(asked, messages, strict=True):
+                    one.enter_context(client.records.asked("append", op))
+                for n, (_, content) in enumerate(messages):
+                    imap.send(f"r{turn}.{n} APPEND {FROM_BOX} {{{len(content)}+}}\r\n".encode() + content + b"\r\n")
+                for n, (one, (op, _)) in enumerate(zip(asked, messages, strict=True)):
+                    while not (line := imap.readline()).startswith(b"r"):
+                        if not line:
+                            raise EOFError
+                    answer = re.match(rb"r%d\.%d OK \[APPENDUID (\d+) (\d+)\]" % (turn, n), line)
+                    if answer is None:
+                        raise imaplib.IMAP4.error(line.decode("latin-1"))
+                    client.records.sighted(Place(WORKER, FROM_BOX, int(answer[1]), int(answer[2])), op)
+                    one.close()
 
 
 def move(client: Client) -> None:

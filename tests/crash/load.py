@@ -20,6 +20,8 @@ from tests.live import DOMAIN, PASSWORD, Live
 BROKEN = (OSError, EOFError, smtplib.SMTPException, imaplib.IMAP4.error)
 DELIVERED_TO = ("alice", "bob")
 FROM_BOX, TO_BOX = "Move-from", "Move-to"
+ROW = 6
+"""Messages that one client appends without waiting between them."""
 
 
 @dataclass
@@ -59,7 +61,9 @@ class Load:
         self.stopped = threading.Event()
         self.threads = [
             threading.Thread(target=self._run, args=(work, random.Random(seed * 10 + i)), daemon=True)
-            for i, work in enumerate((self.deliver, self.deliver, self.append, self.move, self.store))
+            for i, work in enumerate(
+                (self.deliver, self.deliver, self.append, self.append_in_a_row, self.move, self.store)
+            )
         ]
 
     def start(self) -> None:
@@ -102,6 +106,23 @@ class Load:
             status, _ = imap.append(FROM_BOX, "", None, message(op, rng))
             assert status == "OK"
             self.ledger.acknowledge(self.ledger.appended, op)
+
+    def append_in_a_row(self, rng: random.Random) -> None:
+        """One sent behind the other, before the first is answered."""
+        imap = self._imap()
+        while not self.stopped.is_set():
+            ops = [uuid4().hex for _ in range(ROW)]
+            for op in ops:
+                self.ledger.ask(self.ledger.appended, op)
+                content = message(op, rng)
+                imap.send(f"{op} APPEND {FROM_BOX} {{{len(content)}+}}\r\n".encode() + content + b"\r\n")
+            for op in ops:
+                while (line := imap.readline()).startswith(b"*"):
+                    continue
+                if not line:
+                    raise EOFError
+                assert line.startswith(b"%b OK" % op.encode()), line
+                self.ledger.acknowledge(self.ledger.appended, op)
 
     def _pick(self, imap: imaplib.IMAP4, rng: random.Random) -> tuple[str, str] | None:
         """(uid, op) of some message of the selected mailbox."""

@@ -10,7 +10,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from identity.settings import PasswordSettings
 from tests import forking
+from tests.hurry import hash_cheaply
 
 ROOT = Path(__file__).parents[2]
 LISTENERS = ("SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "REST")
@@ -54,6 +56,10 @@ def homing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Homing:
             monkeypatch.delenv(name)
     for name, value in environment(tmp_path / "data").items():
         monkeypatch.setenv(name, value)
+
+    init = PasswordSettings.__init__
+    monkeypatch.setattr(init, "__defaults__", init.__defaults__)  # to be put back
+    hash_cheaply()
 
     def run(*arguments: str, stdin: str = "", status: int | None = 0) -> Result:
         result = CliRunner().invoke(app, list(arguments), input=stdin)

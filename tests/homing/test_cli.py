@@ -175,6 +175,7 @@ def test_import_and_export(homing: Homing, domain: str, tmp_path: Path) -> None:
     for line, address in ((6, "ann"), (7, "dan"), (8, "eve"), (9, "fay")):
         assert f"line {line}: {address}@" in result.stderr
     homing("user", "disable", "carl@example.org")
+    homing("user", "mask", "bob@example.org", "UIDONLY", "compress=deflate")
 
     homing("user", "export", "out.csv")
     assert stat.S_IMODE((tmp_path / "out.csv").stat().st_mode) == 0o600
@@ -185,6 +186,7 @@ def test_import_and_export(homing: Homing, domain: str, tmp_path: Path) -> None:
         ("carl@example.org", "", "false"),
     ]
     assert exported[1]["password"] == bcrypt
+    assert [one["mask"] for one in exported] == ["", "COMPRESS=DEFLATE UIDONLY", ""]
     assert exported[0]["password"].startswith("$argon2id$")
 
     for one in exported:
@@ -315,7 +317,11 @@ def test_a_service_token_that_cannot_be_used(homing: Homing, monkeypatch: pytest
     assert token not in told.output
 
 
-def test_a_folder_in_use_by_what_does_not_answer(homing: Homing, tmp_path: Path) -> None:
+def test_a_folder_in_use_by_what_does_not_answer(
+    homing: Homing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homing.access.PATIENCE", 0.1)
+    monkeypatch.setattr("homing.embedded.LOCK_SECONDS", 0.1)
     with FolderLock(tmp_path / "data"):
         assert "does not answer" in homing("user", "list", status=69).stderr
         assert "in use by process" in homing("up", status=69).stderr

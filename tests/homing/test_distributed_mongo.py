@@ -80,7 +80,7 @@ async def test_two_of_each(url: str, tmp_path: Path) -> None:
 
         cluster.cli("config", "set", "smtp.max_workers", "7")
         token = cluster.admin_token()
-        until(lambda: cluster.rest("GET", "/api/config", token=token)[1]["max_workers"] == 7, 5.0)
+        until(lambda: cluster.rest("GET", "/api/config", token=token)[1]["max_workers"] == 7, 60.0)
         assert cluster.stop() == 0
     finally:
         cluster.kill()

@@ -16,7 +16,7 @@ from storage.service import StorageService
 
 
 async def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)

@@ -20,7 +20,7 @@ from connectors.pull.source import Folder, Source
 from homing.cli.migrate import Plain
 from homing.exporting.export import export
 from homing.exporting.forms import MaildirForm
-from homing.exporting.index import NAME, IndexRefused
+from homing.exporting.index import NAME, IndexRefused, noted_annotations
 from homing.importing.bring import Done, Import
 from homing.importing.check import Outcome, check
 from homing.importing.ledger import Ledger, open_ledger
@@ -39,6 +39,7 @@ from storage.model import (
     Want,
 )
 from storage.port import Storage
+from tests.reading import rows_of
 
 from .conftest import Homing, Up
 
@@ -87,7 +88,7 @@ async def everything(storage: Storage, account: str) -> dict[str, list[Any]]:
     for mailbox in (await storage.list_mailboxes(account)).mailboxes:
         rows: list[Any] = []
         after = 0
-        while page := await storage.rows(mailbox.ref, ((after + 1, 0xFFFF_FFFF),), Want.SIZE):
+        while page := await rows_of(storage, mailbox.ref, ((after + 1, 0xFFFF_FFFF),), Want.SIZE):
             for row in page:
                 digest = hashlib.sha256()
                 for at in range(0, row.size or 0, INLINE_MAX):
@@ -109,13 +110,18 @@ async def storage(tmp_path: Path) -> AsyncIterator[SqliteStorage]:
 
 
 async def brought(
-    storage: Storage, account: str, source: Source, data: Path, ledger: type[Ledger] = Ledger
+    storage: Storage,
+    account: str,
+    source: Source,
+    data: Path,
+    ledger: type[Ledger] = Ledger,
+    **more: Any,
 ) -> tuple[Done, Outcome]:
     await storage.open_account(op(), account)
     opened = await open_ledger(data, account, source.name)
     opened.__class__ = ledger
     try:
-        work = Import(storage, account, None, source, opened, Plain())
+        work = Import(storage, account, None, source, opened, Plain(), **more)
         plan = await work.plan()
         return await work.run(plan), await check(storage, account, source, opened, plan, Plain())
     finally:
@@ -141,12 +147,51 @@ async def test_export_and_import_again_are_equal(
         assert name in (await storage.list_mailboxes("bob")).subscriptions
 
 
+@pytest.mark.parametrize(("form", "make"), [("maildir", MaildirSource), ("mbox", MboxSource)])
+async def test_annotations_come_along(
+    tmp_path: Path, storage: SqliteStorage, form: str, make: Callable[[Path], Source]
+) -> None:
+    await filled(storage, "ann")
+    names = ("INBOX", "Wörk/a.b/.hidden %")
+    for number, name in enumerate(names):
+        values = {"/shared/comment": f"{number} ü".encode(), "/private/vendor/x": b"\xff\0%d" % number}
+        await storage.set_annotations(Operation(new_id(), "ann"), (await storage.mailbox("ann", name)).ref, values)
+    await storage.set_annotations(Operation(new_id(), "ann"), MailboxRef("ann", ""), {"/private/comment": b"mine"})
+    out = tmp_path / "out"
+    await export(storage, "ann", "ann@example.org", form, out, Plain())
+    await storage.open_account(op(), "bob")
+    inbox = (await storage.mailbox("bob", "INBOX")).ref
+    # what was set here stays
+    await storage.set_annotations(Operation(new_id(), "bob"), inbox, {"/shared/comment": b"here"})
+    for run in ("first", "second"):
+        await brought(storage, "bob", make(out), tmp_path / run, annotations=noted_annotations(out))
+        found = {
+            mailbox.name: {one.entry: one.value for one in await storage.annotations([mailbox.ref])}
+            for mailbox in (await storage.list_mailboxes("bob")).mailboxes
+        }
+        assert found["INBOX"] == {"/shared/comment": b"here", "/private/vendor/x": b"\xff\x000"}
+        hidden = next(values for name, values in found.items() if name.startswith("Wörk/a.b/"))
+        assert hidden == {"/shared/comment": "1 ü".encode(), "/private/vendor/x": b"\xff\x001"}
+        (own,) = await storage.annotations([MailboxRef("bob", "")])
+        assert (own.entry, own.value) == ("/private/comment", b"mine")
+    assert noted_annotations(tmp_path) == {}
+    (tmp_path / NAME).write_text('{"mailboxes": 1}\n')
+    with pytest.raises(IndexRefused, match="not the index"):
+        noted_annotations(tmp_path)
+
+
 async def test_eml_and_the_index(tmp_path: Path, storage: SqliteStorage) -> None:
     await filled(storage, "ann")
     await export(storage, "ann", "ann@example.org", "eml", tmp_path / "out", Plain())
     lines = [json.loads(line) for line in (tmp_path / "out" / NAME).read_text("utf-8").splitlines()]
     assert lines[0]["address"] == "ann@example.org"
-    assert {"name": "Sent", "special_use": "\\Sent", "subscribed": True} in lines[0]["mailboxes"]
+    assert {
+        "name": "Sent",
+        "folder": "Sent",
+        "special_use": "\\Sent",
+        "subscribed": True,
+        "annotations": {},
+    } in lines[0]["mailboxes"]
     assert lines[-1] == {"end": True, "messages": 30, "octets": sum(map(len, ODD)) * 3}
     for line in lines[1:-1]:
         octets = (tmp_path / "out" / line["file"]).read_bytes()

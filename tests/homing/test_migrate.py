@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from storage.model import (
 from storage.port import Storage, Unavailable
 from tests import forking
 from tests.mongo import dropped, mongo_url
+from tests.reading import entries_of, lost_rows_of, rows_of
 from tests.storage.consistency import problems
 
 from .conftest import environment
@@ -164,8 +166,8 @@ async def everything(folder: Path) -> dict[str, Any]:
             found[account.id] = listed, await storage.usage(account.id)
             for mailbox in listed.mailboxes:
                 found[mailbox.ref] = (
-                    await pages(storage.rows, mailbox.ref),
-                    await pages(storage.lost_rows, mailbox.ref),
+                    await pages(partial(rows_of, storage), mailbox.ref),
+                    await pages(partial(lost_rows_of, storage), mailbox.ref),
                     await storage.changes(mailbox.ref, 0, 16_384),
                 )
         found["spool"] = await storage.spool(None)
@@ -263,7 +265,7 @@ async def test_the_new_house_can_be_lived_in(tmp_path: Path) -> None:
     await storage.open()
     try:
         ref = (await storage.mailbox(ann, "INBOX")).ref
-        before = {entry.uid for entry in await storage.entries(ref, ALL_UIDS)}
+        before = {entry.uid for entry in await entries_of(storage, ref, ALL_UIDS)}
         (uid,) = (await storage.append(op(), ref, [NewMessage(message(77))], None)).uids
         assert uid == max(before) + 1
         # The index of search begins empty, and its answers are whole all the same.

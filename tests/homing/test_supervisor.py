@@ -106,14 +106,14 @@ def test_a_life_of_four_children(start: Start) -> None:
 
     os.kill(before["imap"], signal.SIGKILL)
     until(lambda: any("ended with signal SIGKILL; it starts again in 0.5 s" in line for line in one.of("imap")))
-    until(lambda: one.of("imap").count("ready\n") == 2, 30.0, "imap again")
+    until(lambda: one.of("imap").count("ready\n") == 2, 60.0, "imap again")
     until(lambda: delivered(one))
     after = one.children()
     assert {name for name in ALL if after[name] != before[name]} == {"imap"}
     # One that ends of itself is wanted too.
     os.kill(after["smtp"], signal.SIGTERM)
     until(lambda: any("ended with status 0" in line for line in one.of("smtp")))
-    until(lambda: one.of("smtp").count("ready\n") == 2, 30.0, "smtp again")
+    until(lambda: one.of("smtp").count("ready\n") == 2, 60.0, "smtp again")
     assert one.output.count("ready\n") == 1
 
     assert "admin@" in one.cli("user", "list").stdout
@@ -143,7 +143,7 @@ def test_children_end_with_a_supervisor_that_was_killed(start: Start) -> None:
     one = start("identity", "storage")
     pids = one.children()
     one.kill()
-    until(lambda: not any(alive(pid) for pid in pids.values()), 30.0, "the children have ended")
+    until(lambda: not any(alive(pid) for pid in pids.values()), 60.0, "the children have ended")
 
 
 def test_what_can_never_start_ends_all(start: Start) -> None:

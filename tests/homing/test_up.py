@@ -121,7 +121,7 @@ def test_commands_while_it_runs(start: Start, homing: Homing, tmp_path: Path) ->
     client.login("ann@example.org", "a good secret")
     assert client.select()[1] == [b"1"]
     homing("user", "passwd", "ann@example.org", "--password-stdin", stdin="another secret\n")
-    client.sock.settimeout(5)
+    client.sock.settimeout(30)
     assert b"BYE" in client.readline()
     client.shutdown()
     homing("user", "remove", "ann@example.org", "--yes")
@@ -248,7 +248,7 @@ def test_a_killed_server_leaves_nothing_in_the_way(start: Start, homing: Homing)
     up = start()
     homing("send", "user@localhost")
     up.process.kill()
-    up.process.wait(timeout=10)
+    up.process.wait(timeout=60)
     assert "user@localhost" in homing("user", "list").stdout
     again = start()
     client = imaplib.IMAP4("127.0.0.1", again.port("IMAP"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -18,12 +19,10 @@ HOME = Origin("127.0.0.1", "imap")
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for it, up to ten seconds."""
-    for _ in range(2000):
-        if await condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not come to pass")
+    """Wait for it, up to thirty seconds."""
+    async with asyncio.timeout(30):
+        while not await condition():  # noqa: ASYNC110  # what is waited for tells nobody
+            await asyncio.sleep(0.005)
 
 
 async def none_left(service: IdentityService) -> bool:
@@ -129,7 +128,7 @@ async def test_a_process_whose_turn_it_is_not_purges_nothing(tmp_path: Path, che
     assert not asked.is_set()
     account = await service.identity.find_account("user")
     await service.identity.remove_account(account.id)
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(asked.wait(), 30)
     assert await service.identity.removed_accounts() == (account.id,)
     assert not mail.asked
     mine = True
@@ -144,7 +143,7 @@ async def test_who_waits_for_changes_is_let_go_at_the_end(tmp_path: Path, cheap:
     waiting = asyncio.create_task(identity.changes_since(seq, 300))
     await asyncio.sleep(0.02)
     await identity.close()
-    result = (await asyncio.wait_for(asyncio.gather(waiting, return_exceptions=True), 5))[0]
+    result = (await asyncio.wait_for(asyncio.gather(waiting, return_exceptions=True), 30))[0]
     assert not isinstance(result, TimeoutError)
 
 
@@ -159,20 +158,20 @@ async def test_connect_knows_its_schemes(tmp_path: Path, cheap: IdentitySettings
 
 
 async def test_costs(identity: SqliteIdentity, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Figures for whoever reads them with -s, and bounds that are wide enough for a busy machine."""
-    loop = asyncio.get_running_loop()
+    """Figures for whoever reads them with -s: of this process's own time, which no other process takes. The bounds tell
+    what hashes or asks the database from what does not, on a slow machine as well."""
     real = await connect(f"sqlite:{tmp_path / 'real'}", IdentitySettings(default_domain=D))
     await real.add_domain(D)
-    begin = loop.time()
+    begin = time.process_time()
     await real.import_accounts([NewAccount(f"u{n}@{D}", f"pw {n}") for n in range(40)])
-    import_rate = 40 / (loop.time() - begin)
+    import_rate = 40 / (time.process_time() - begin)
     await real.authenticate("u1", "pw 1", HOME)
 
     async def each(call: Callable[[], object], times: int = 500) -> float:
-        begin = loop.time()
+        begin = time.process_time()
         for _ in range(times):
             await call()  # type: ignore[misc]  # every call given is a coroutine function
-        return (loop.time() - begin) / times * 1e6
+        return (time.process_time() - begin) / times * 1e6
 
     warm = await each(lambda: real.authenticate("u1", "pw 1", HOME))
     cached = await each(lambda: real.resolve(f"u2@{D}"))
@@ -184,6 +183,6 @@ async def test_costs(identity: SqliteIdentity, tmp_path: Path, capsys: pytest.Ca
             f"\nimport in clear {import_rate:.0f}/s, warm authenticate {warm:.0f} µs,"
             f" resolve {cached:.1f} µs cached and {cold:.0f} µs not"
         )
-    assert warm < 1000
-    assert cached < 50
-    assert cold < 5000
+    assert warm < 5000
+    assert cached < 100
+    assert cold < 10000

@@ -54,7 +54,7 @@ async def test_a_flood_of_commands_leaves_room_for_others(running) -> None:
             await flood.reply()
 
     drowning = asyncio.create_task(drown())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for _ in range(20):
             assert (await other.say("NOOP")).startswith("250")
     await drowning

@@ -21,6 +21,7 @@ from smtp.service import SmtpService
 from smtp.settings import SmtpSettings
 from storage.model import ALL_UIDS, SYSTEM, Operation, Want
 from storage.port import Storage
+from tests.reading import rows_of
 from tests.smtp.conftest import Client
 
 MESSAGE = b"From: a@remote.example\r\nTo: alice@example.org\r\nSubject: hello\r\n\r\nbody\r\n"
@@ -77,7 +78,7 @@ async def test_a_message_is_there_when_250_is_said(real: Real) -> None:
         account = real.accounts[name]
         inbox = await real.storage.mailbox(account, "INBOX")
         assert inbox.messages == 1
-        (row,) = await real.storage.rows(inbox.ref, ALL_UIDS, Want.PREFIX | Want.SIZE | Want.CONTENT)
+        (row,) = await rows_of(real.storage, inbox.ref, ALL_UIDS, Want.PREFIX | Want.SIZE | Want.CONTENT)
         assert row.content is not None
         assert row.prefix is not None
         assert row.content.endswith(MESSAGE)
@@ -98,7 +99,7 @@ async def test_big_and_refused(real: Real) -> None:
     body = MESSAGE + b"line of text\r\n" * 100_000
     assert (await client.data(body + b".\r\n")).startswith("250")
     inbox = await real.storage.mailbox(real.accounts["alice"], "INBOX")
-    (row,) = await real.storage.rows(inbox.ref, ALL_UIDS, Want.SIZE)
+    (row,) = await rows_of(real.storage, inbox.ref, ALL_UIDS, Want.SIZE)
     assert row.size is not None
     assert row.size > len(body)
 

@@ -14,7 +14,14 @@ from smtp.outbound.remote import SmtpTransport, smtp_transport
 from smtp.outbound.settings import OutboundSettings
 from smtp.outbound.tlspolicy import TlsPolicies
 from tests.dnsserver import DnsServer
+from tests.hurry import POLL
 from tests.smtp.outbound.peers import Peer
+
+
+@pytest.fixture(autouse=True)
+def _short_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that ends waits for its last claim."""
+    monkeypatch.setattr("smtp.outbound.runner.POLL_SECONDS", POLL)
 
 
 @pytest.fixture
@@ -43,13 +50,13 @@ async def make(dns: DnsServer) -> AsyncIterator[Make]:
         port: int = 25,
         policies: TlsPolicies | None = None,
         hostname: str = "here.example",
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         **settings: object,
     ) -> SmtpTransport:
         given = {"command_timeout": timeout, "data_timeout": timeout, "connect_timeout": timeout, **settings}
         transport = smtp_transport(
             OutboundSettings.model_validate({"port": port, **given}),
-            Resolver([dns.where], timeout=2.0),
+            Resolver([dns.where], timeout=30.0),
             policies or TlsPolicies(),
             hostname,
         )

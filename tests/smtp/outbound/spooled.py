@@ -14,7 +14,7 @@ import identity.connect
 import storage.connect
 from identity.model import NewAccount
 from identity.port import Identity
-from identity.settings import IdentitySettings
+from identity.settings import IdentitySettings, PasswordSettings
 from runtime.clock import SystemClock
 from runtime.ids import new_id
 from runtime.metrics import Metrics
@@ -23,8 +23,10 @@ from smtp.outbound.settings import OutboundSettings
 from smtp.outbound.transport import Letter, Outcome, Phase, Result, Status
 from storage.model import ALL_UIDS, INLINE_MAX, SYSTEM, Accepted, Delivery, Event, Operation, RemoteRecipient, Want
 from storage.port import Storage
+from tests.reading import rows_of
 
 DEADLINE = 60.0
+CHEAP = PasswordSettings(memory_kib=64, iterations=1)
 MESSAGE = (
     b"From: ann@example.org\r\nTo: bob@remote.example\r\nSubject: hello\r\nMessage-ID: <m1@example.org>\r\n\r\nbody\r\n"
 )
@@ -156,14 +158,14 @@ class Spooled:
     async def inbox(self) -> list[bytes]:
         """Ann's messages, with their own headers."""
         mailbox = await self.storage.mailbox(self.account, "INBOX")
-        rows = await self.storage.rows(mailbox.ref, ALL_UIDS, Want.PREFIX | Want.CONTENT)
+        rows = await rows_of(self.storage, mailbox.ref, ALL_UIDS, Want.PREFIX | Want.CONTENT)
         return [(row.prefix or b"") + (row.content or b"") for row in rows]
 
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Spooled]:
     """Over a folder."""
-    who = await identity.connect.connect(f"sqlite://{folder}", IdentitySettings())
+    who = await identity.connect.connect(f"sqlite://{folder}", IdentitySettings(passwords=CHEAP))
     store = await storage.connect.connect(f"sqlite://{folder}")
     await who.add_domain("example.org")
     ann = await who.add_account(NewAccount("ann@example.org", password="a secret of ann"))

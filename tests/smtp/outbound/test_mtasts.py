@@ -246,7 +246,7 @@ async def test_it_is_renewed_beside_the_mail_before_it_is_over() -> None:
     assert (await world.policies.find(DOMAIN)).policy == POLICY
     assert (await world.policies.find(DOMAIN)).policy == POLICY
     world.gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while Kept.of((await world.notes.get("mta-sts", DOMAIN)) or "").fetched != world.clock.now():  # noqa: ASYNC110
             await asyncio.sleep(0)
     assert len(world.fetched) == 2
@@ -317,7 +317,7 @@ async def web(folder: Path, handle: Handle, made: Made, address: str = "127.0.0.
         await listening.wait_closed()
 
 
-async def fetched(client: Web, seconds: float = 5.0) -> Fetched | Trouble:
+async def fetched(client: Web, seconds: float = 30.0) -> Fetched | Trouble:
     try:
         return await client.get(f"https://{HOST}/.well-known/mta-sts.txt", size_max=POLICY_MAX, seconds=seconds)
     except WebError as error:

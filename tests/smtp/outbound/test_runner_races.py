@@ -70,7 +70,7 @@ async def test_what_is_claimed_anew_before_the_news_of_its_end_is_sent_at_once(s
 
     spooled.transport.scripts["remote.example"] = script
     item, trace = await spooled.put("bob@remote.example")
-    async with spooled.running(storage=storage), asyncio.timeout(15):
+    async with spooled.running(storage=storage), asyncio.timeout(60):
         await storage.durable.wait()
         await spooled.storage.change_spool(Operation("r" * 32, SYSTEM), [item], SpoolAction.RETRY)
         await storage.claimed_anew.wait()
@@ -167,12 +167,19 @@ async def test_what_was_lost_and_is_claimed_anew_is_lost_no_more() -> None:
 
 
 class ShortLeases(Through):
-    """Leases of the second claim and of later ones are over at once, and who has them does not know."""
+    """Leases of the second claim and of later ones are over at once, and who has them does not know. taken: nothing is
+    left to claim."""
 
-    short = False
+    short = taken = False
 
     async def claim(self, limit: int, per_domain: int, lease: float, wait: float, skip: frozenset[str]) -> Any:
-        return await self.storage.claim(limit, per_domain, 0.05 if self.short else lease, wait, skip)
+        if self.taken:
+            await asyncio.sleep(wait)
+            return ()
+        claimed = await self.storage.claim(limit, per_domain, 0.05 if self.short else lease, wait, skip)
+        # Before the next claim begins: one that waits already would have a long lease.
+        self.short = self.short or bool(claimed)
+        return claimed
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -189,9 +196,8 @@ async def test_what_another_process_has_taken_over_is_not_sent_at_its_turn(spool
 
     spooled.transport.scripts["remote.example"] = script
     first, _ = await spooled.put("bob@remote.example")
-    async with spooled.running(storage=storage, per_destination=1) as runner, asyncio.timeout(30):
+    async with spooled.running(storage=storage, per_destination=1) as runner, asyncio.timeout(60):
         await going.wait()
-        storage.short = True
         second, _ = await spooled.put("bob@remote.example")
 
         async def both() -> bool:
@@ -201,6 +207,8 @@ async def test_what_another_process_has_taken_over_is_not_sent_at_its_turn(spool
             return runner.in_hand == 0
 
         await spooled.until(both)
+        # Else the runner might be the first to claim it again, each time that its lease is over.
+        storage.taken = True
         (taken,) = await spooled.until(lambda: spooled.storage.claim(1, 1, 600.0))
         assert taken.item.id == second
         if told:
@@ -220,7 +228,7 @@ async def test_memory_for_messages_being_sent_is_bounded(spooled: Spooled) -> No
         nonlocal going, most
         going += 1
         most = max(most, going)
-        await asyncio.wait_for(stuck.wait(), 10)
+        await asyncio.wait_for(stuck.wait(), 60)
         going -= 1
         return same(letter, SENT)
 
@@ -258,7 +266,7 @@ async def test_a_stop_ends_while_storage_is_away_and_a_message_is_being_signed(s
     runner._ahead.signer = Slow()
     await runner.start()
     await signing.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await runner.drain()
         await runner.stop()
     assert (await spooled.storage.spool_item(item, None)).attempts == 0

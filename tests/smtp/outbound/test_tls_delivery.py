@@ -41,7 +41,7 @@ class World:
         self.noted: list[Noted] = []
         roots = folder / "roots.pem"
         roots.write_bytes(CA.pem)
-        self.resolver = Resolver([dns.where], timeout=2.0)
+        self.resolver = Resolver([dns.where], timeout=30.0)
 
         async def addresses(host: str) -> tuple[str, ...]:
             return (await self.resolver.addresses(host)).values
