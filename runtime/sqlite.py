@@ -138,6 +138,7 @@ class Database:
         self._doubtful = False
         self._batches = 0
         self._jobs = 0
+        self._last_used = monotonic()
         self._failure: str | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -199,13 +200,19 @@ class Database:
         """`write`, whose value or error comes with the future: the job is handed in when this returns."""
         return self._ask(self._writes, job, lasting=lasting)
 
-    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, job: Callable[[sqlite3.Connection], T], *, background: bool = False) -> T:
         """Run `job` on a reader: one short transaction, one snapshot. A write inside it fails.
 
         Raises what the job raises, or `DatabaseUnavailable`. Readers do not wait for the writer, nor it for them;
-        but a slow read keeps the write-ahead log from being reused, so many rows are read in pages.
+        but a slow read keeps the write-ahead log from being reused, so many rows are read in pages. One in the
+        `background` is not seen in `last_used`.
         """
-        return await self._ask(self._reads, job)
+        return await self._ask(self._reads, job, background=background)
+
+    @property
+    def last_used(self) -> float:
+        """When somebody last asked for something, by `time.monotonic`: who works in the background stands back."""
+        return self._last_used
 
     def submit(self, job: Callable[[sqlite3.Connection], T]) -> concurrent.futures.Future[T]:
         """`write` for threads: the future is done once the job is durable (or has failed)."""
@@ -225,8 +232,15 @@ class Database:
         return DatabaseStats(len(self._writes), self._batches, self._jobs, self._failure)
 
     def _ask(
-        self, queue: JobQueue, job: Callable[[sqlite3.Connection], T], *, lasting: bool = True
+        self,
+        queue: JobQueue,
+        job: Callable[[sqlite3.Connection], T],
+        *,
+        lasting: bool = True,
+        background: bool = False,
     ) -> asyncio.Future[T]:
+        if not background:
+            self._last_used = monotonic()
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
         _put(queue, Job(job, waiter, loop, lasting=lasting))

@@ -3,7 +3,8 @@
 It is a copy that can be made again: never wrong while it is behind (what it has not seen is read from storage.db at
 every question), thrown away and begun anew when it is missing, damaged, of another release, or ahead of storage.db.
 It waits for a pause between deliveries (CALM, within the bounds of DELAY and BACKLOG): what it costs an email falls to
-a third with batches, and while mail pours in the processor is the deliveries' alone.
+a third with batches, and while mail pours in the processor is the deliveries' alone. Then it goes page by page, and
+stands back for those who use storage.db (GAP, at most GAP_DELAY, and while it is not too far behind).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic, thread_time
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -36,8 +37,12 @@ CALM = 1.0
 """Seconds without a new email after which those that wait are indexed."""
 DELAY = 15.0
 """Seconds that a new email waits at most for such a pause."""
-BACKLOG = 4096
+BACKLOG = 16_384
 """Emails that wait at most for such a pause: so many have to be read by whoever searches meanwhile."""
+GAP = 0.05
+"""Seconds for which nobody has used storage.db before the next page is indexed."""
+GAP_DELAY = 0.5
+"""Seconds that a page waits at most for that."""
 POLL = 30.0
 """Seconds after which the index looks by itself, should nobody have told it of news."""
 RETRY = 5.0
@@ -48,6 +53,15 @@ PART_OCTETS = 2048
 """What a message counts for beside its own octets, for each of its parts: a part taken apart takes 1 to 2 KiB."""
 CHECK_PAGE = 10_000
 """Keys compared with storage.db at a time, once after the start."""
+
+
+class _Round(NamedTuple):
+    """Of one page: was there any, was it full, and how many numbers of emails are above it?"""
+
+    found: bool
+    full: bool
+    behind: int
+
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -196,7 +210,7 @@ class SearchIndex:
         """Index all that storage has by now."""
         async with self._building:
             await self._ready()
-            while (await self._round())[0]:
+            while (await self._round()).found:
                 continue
             self._error = None
 
@@ -208,9 +222,17 @@ class SearchIndex:
         self._many.clear()
         async with self._building:
             await self._ready()
-            while (await self._round())[1]:
-                continue
+            await self._stand_back(0)
+            while (done := await self._round()).full:
+                await self._stand_back(done.behind)
             self._error = None
+
+    async def _stand_back(self, behind: int) -> None:
+        """Let those who use storage.db go first."""
+        latest = monotonic() + GAP_DELAY
+        # Use is nothing that could be waited for.
+        while behind < BACKLOG and (wait := min(self._storage.last_used + GAP, latest) - monotonic()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(wait)
 
     async def check(self) -> None:
         """Take out of the index what storage no longer has: removals that failed, or were lost in a power cut."""
@@ -251,17 +273,17 @@ class SearchIndex:
                     await self._many.wait()
                     return
 
-    async def _round(self) -> tuple[bool, bool]:
-        """Index one page: was there any, and was it full?"""
+    async def _round(self) -> _Round:
+        """Index one page."""
         handed = dict(self._handed)
 
-        def read(conn: sqlite3.Connection) -> tuple[list[Source], bool, float]:
+        def read(conn: sqlite3.Connection) -> tuple[list[Source], bool, int, float]:
             begun = thread_time()
             page, full = search_source.above(conn, self._mark, handed)
-            return page, full, thread_time() - begun
+            return page, full, search_source.last_number(conn), thread_time() - begun
 
         removed = set(self._removed)
-        page, full, cpu = await self._storage.read(read)
+        page, full, last_number, cpu = await self._storage.read(read, background=True)
         self._cpu += cpu
         if page:
             self._cpu += await self._write(lambda conn: search_build.add(conn, page, handed, self._removed))
@@ -276,7 +298,7 @@ class SearchIndex:
             # What is not there by now came to nothing.
             self._removed -= removed
             self._let_go(list(handed))
-        return bool(page), full
+        return _Round(bool(page), full, last_number - self._mark)
 
     def _let_go(self, blobs: Sequence[int]) -> None:
         for blob in blobs:

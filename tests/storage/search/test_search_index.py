@@ -134,6 +134,40 @@ async def test_under_load_a_few_emails_wait_for_more(store: Any, letter: Any, mo
     assert len(await store.search(BodyContains("four"))) == 1
 
 
+@pytest.mark.parametrize(("backlog", "after"), [(5, {0, 1, 2, 3}), (2, {0, 3})])
+async def test_it_stands_back_while_storage_is_used(
+    store: Any, letter: Any, monkeypatch: Any, backlog: int, after: set[int]
+) -> None:
+    monkeypatch.setattr(search_index, "BACKLOG", backlog)
+    monkeypatch.setattr(search_source, "PAGE_EMAILS", 2)
+    write, pause = store.index._write, asyncio.sleep
+    pages, waited = 0, set()
+
+    async def while_storage_is_used(job: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        done = await write(job)
+        await store.database.read(lambda conn: None)
+        return done
+
+    async def noted(seconds: float) -> None:
+        waited.add(pages)
+        await pause(seconds)
+
+    store.index._write = while_storage_is_used
+    monkeypatch.setattr(search_index.asyncio, "sleep", noted)
+    await store.add(*[letter((), "one")] * 6)
+    await store.index._follow()
+    assert waited == after, "not while it is too far behind"
+    assert (await store.index.lag()).lag == 0
+
+
+async def test_storage_that_is_used_all_the_time_holds_it_up_for_a_while_only(store: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(search_index, "GAP", 3600.0)
+    monkeypatch.setattr(search_index, "GAP_DELAY", 0.05)
+    await asyncio.wait_for(store.index._stand_back(0), 30)
+
+
 async def test_what_delivery_hands_over_is_not_parsed_again(store: Any, letter: Any, monkeypatch: Any) -> None:
     await store.add(letter((("Subject", "handed"),), "text"), hand=True)
 
