@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from imap.wire import writer
 from imap.wire.numset import NumSet, Ranges
 from mail.flags import ALL, names_of
-from storage.model import Changes, Entry, MailboxRef, Opened, Rights
+from storage.model import Changes, Entry, Flagged, MailboxRef, Opened, Rights
 from storage.rights import flags_allowed
 
 Slices = tuple[tuple[int, int], ...]
@@ -302,7 +302,7 @@ class View:
             # RFC 9051 §7.5.2: unasked FETCH responses have the UID
             yield keywords + self.flag_fetches([(self.number(e.uid), e) for e in page], with_uid=True)
 
-    def flag_fetches(self, entries: Iterable[tuple[int, Entry]], with_uid: bool) -> bytes:
+    def flag_fetches(self, entries: Iterable[tuple[int, Entry | Flagged]], with_uid: bool) -> bytes:
         """FETCH lines with the flags of numbered messages, and their modification sequence where it is told."""
         # RFC 9586 §3.3: a UIDFETCH line has the UID at its head
         with_uid = with_uid and not self.uid_only

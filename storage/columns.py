@@ -20,6 +20,15 @@ class Entry(NamedTuple):
     savedate: int
 
 
+class Flagged(NamedTuple):
+    """The state of one message in one mailbox; as in ``Entry``."""
+
+    uid: int
+    modseq: int
+    flags: int
+    keywords: tuple[str, ...]
+
+
 class Want(IntFlag):
     """Which columns a read of messages brings. FLAGS: keywords too. ENTRY: all that makes an Entry."""
 

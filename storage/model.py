@@ -18,6 +18,7 @@ from storage.access import Grant as Grant
 from storage.access import Rights as Rights
 from storage.columns import Columns as Columns
 from storage.columns import Entry as Entry
+from storage.columns import Flagged as Flagged
 from storage.columns import Keys as Keys
 from storage.columns import Row as Row
 from storage.columns import Want as Want
@@ -225,7 +226,7 @@ class FlagsStored:
     """entries: the state afterwards of every message of the set that exists, in uid order (unchanged ones too).
     modified: uids not touched because their modseq was above unchanged_since (RFC 7162 §3.1.3)."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Flagged, ...]
     modified: Ranges
     modseq: int
 

@@ -12,13 +12,12 @@ from imap.wire import writer
 from imap.wire.forms import Store
 from imap.wire.numset import Ranges as NumRanges
 from mail.flags import ALL, bit_of, is_keyword
-from storage.model import Entry as Message
-from storage.model import FlagMode, Ranges, Rights
+from storage.model import Flagged, FlagMode, Ranges, Rights
 from storage.port import Reason, Refused
 from storage.rights import flags_allowed
 
 STORE_PAGE = 16 * 1024
-"""Messages whose flags are changed in one change; a larger set takes several, so that others get their turn."""
+"""Flaggeds whose flags are changed in one change; a larger set takes several, so that others get their turn."""
 PAGE = 2048
 """FETCH lines that are formatted and written in one go."""
 
@@ -94,7 +93,7 @@ async def _store(
     mode = _MODES[form.mode]
     known, limit = view.through, form.unchanged_since
     storage = session.storage
-    # Messages that are as this client was told come first. Only of those can it compute the new flags itself, as
+    # Flaggeds that are as this client was told come first. Only of those can it compute the new flags itself, as
     # .SILENT has it do; and what is new of them is this command's doing.
     done = await storage.store_flags(
         session.operation(),
@@ -107,7 +106,7 @@ async def _store(
     )
     modified = NumRanges(done.modified)
     own = [entry for entry in done.entries if entry.uid not in modified] if modified else done.entries
-    others: tuple[Message, ...] = ()
+    others: tuple[Flagged, ...] = ()
     refused: Ranges = ()
     if modified and limit is not None and limit <= known:
         # RFC 7162 §3.1.3: with the client told how they are now, it can decide anew
@@ -159,7 +158,7 @@ def _pages(slices: Slices) -> Iterator[Slices]:
         yield tuple(page)
 
 
-async def _tell(session: Session, view: View, entries: Sequence[Message], with_uid: bool) -> None:
+async def _tell(session: Session, view: View, entries: Sequence[Flagged], with_uid: bool) -> None:
     for at in range(0, len(entries), PAGE):
         page = [(view.number(e.uid), e) for e in entries[at : at + PAGE]]
         rows = [(n, e) for n, e in page if n]
@@ -170,7 +169,7 @@ async def _tell(session: Session, view: View, entries: Sequence[Message], with_u
         await session.out.drain()
 
 
-async def _tell_modseq(session: Session, view: View, entries: Sequence[Message], with_uid: bool) -> None:
+async def _tell_modseq(session: Session, view: View, entries: Sequence[Flagged], with_uid: bool) -> None:
     for at in range(0, len(entries), PAGE):
         page = [(view.number(e.uid), e.uid, e.modseq) for e in entries[at : at + PAGE]]
         session.out.write(writer.fetch_modseq([row for row in page if row[0]], with_uid, view.uid_only))

@@ -38,6 +38,7 @@ from storage.model import (
     Depth,
     Entry,
     Expunged,
+    Flagged,
     FlagMode,
     FlagsStored,
     Found,
@@ -507,7 +508,7 @@ class FakeStorage:
         for e in changed:
             box.entries[e.uid] = e._replace(modseq=modseq)
             box.modseq = modseq
-        return FlagsStored(tuple(box.entries[e.uid] for e in chosen), ranges.of(modified), modseq)
+        return FlagsStored(tuple(Flagged(*box.entries[e.uid][:4]) for e in chosen), ranges.of(modified), modseq)
 
     async def copy(
         self,

@@ -6,7 +6,7 @@ expunged in that mailbox since (``touched``): else it begins anew. Messages that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import getrandbits
 from typing import Any
@@ -21,7 +21,7 @@ from storage.adapters.mongo.entries import Entries, made
 from storage.adapters.mongo.state import Count, Document, Draft, Item, box_named, box_of, is_open, ranges_of
 from storage.adapters.mongo.uidsets import pack
 from storage.limits import VANISHED_PER_MAILBOX
-from storage.model import ALL_RIGHTS, Copied, Entry, Expunged, FlagMode, MailboxRef, Ranges, Rights
+from storage.model import ALL_RIGHTS, Copied, Entry, Expunged, Flagged, FlagMode, MailboxRef, Ranges, Rights
 from storage.port import Reason, Refused
 
 
@@ -305,7 +305,7 @@ class Stored:
 
     modified: Ranges
     modseq: int
-    shown: Callable[[], tuple[Entry, ...]]
+    shown: Callable[[], tuple[Flagged, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +375,7 @@ class Store:
             self._changes = self._decide(self._read.entries, chosen)
         changes, entries, doc = self._changes, self._read.entries, draft.doc
         if not changes.groups:
-            return Stored(changes.modified, box["modseq"], lambda: made(doc, entries))
+            return Stored(changes.modified, box["modseq"], lambda: _flagged(made(doc, entries)))
         modseq = draft.next_modseq()
         for flags, words, uids in changes.groups:
             item.flag(self._ref.mailbox, modseq, flags, words, uids)
@@ -386,7 +386,7 @@ class Store:
             unseen=box["unseen"] + changes.unseen,
             deleted=box["deleted"] + changes.deleted,
         )
-        return Stored(changes.modified, modseq, lambda: made(doc, _changed(entries, changes.changed, modseq)))
+        return Stored(changes.modified, modseq, lambda: _flagged(made(doc, _changed(entries, changes.changed, modseq))))
 
     def _check(self, box: Document) -> Rights:
         given = acl.have(box, self._actor)
@@ -435,7 +435,11 @@ def _changed(
     ]
 
 
+def _flagged(entries: Iterable[Entry]) -> tuple[Flagged, ...]:
+    return tuple([Flagged(*entry[:4]) for entry in entries])
+
+
 def stored_again(entries: tuple[Entry, ...], known: Any) -> Stored:
     """The outcome of a repeat: what it was, with the messages' state read anew."""
     modified, modseq = known
-    return Stored(tuple((first, last) for first, last in modified), modseq, lambda: entries)
+    return Stored(tuple((first, last) for first, last in modified), modseq, lambda: _flagged(entries))

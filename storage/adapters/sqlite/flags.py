@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from mail.flags import DELETED, SEEN
 from storage import ranges, rights
-from storage.adapters.sqlite import accounts, acl, entries, keywords, mailboxes
+from storage.adapters.sqlite import accounts, acl, keywords, mailboxes
 from storage.adapters.sqlite.uids import source, within
-from storage.model import Entry, FlagMode, FlagsStored, MailboxRef, Ranges, Rights
+from storage.model import Flagged, FlagMode, FlagsStored, MailboxRef, Ranges, Rights
 
 _Has = tuple[int, str]
 """Flags and keywords of a message."""
+_State = tuple[int, int, int, str]
+"""Of a message: uid, modseq, flags and keywords."""
+_STATE = "e.uid, e.modseq, e.flags, e.keywords"
 _HIGHEST = 2**63 - 1
 # One statement whatever the messages have: a mailbox's flags lie about in thousands of runs.
 _BITS = {
@@ -41,10 +45,10 @@ def store(
     words = words if words_mine else ()
     chosen = keywords.stored(conn, place.account, words, make=mode is not FlagMode.REMOVE) if words else ""
     rows, parameters = source("entry", place.number, uids)
-    found: list[entries.EntryRow] = conn.execute(f"SELECT {entries.ENTRY} {rows}", parameters).fetchall()
+    found: list[_State] = conn.execute(f"SELECT {_STATE} {rows}", parameters).fetchall()
     modified: list[int] = []
     groups: dict[_Has, list[int]] = {}
-    for uid, modseq, had_flags, had_words, *_ in found:
+    for uid, modseq, had_flags, had_words in found:
         if unchanged_since is not None and modseq > unchanged_since:
             # RFC 7162 §3.1.3: left alone, though it may have the flags already
             modified.append(uid)
@@ -57,7 +61,7 @@ def store(
     combined = {had: _combine(had, mode, flags, chosen, mine, words_mine) for had in groups}
     changes = {had: new for had, new in combined.items() if new != had}
     if not changes:
-        return FlagsStored(entries.made(found, keywords.Names(conn, place.account)), ranges.of(modified), place.modseq)
+        return FlagsStored(_shown(found, keywords.Names(conn, place.account)), ranges.of(modified), place.modseq)
     modseq = accounts.next_modseq(conn, place.account)
     if mode is FlagMode.REPLACE or chosen:
         results: dict[_Has, list[int]] = {}
@@ -82,8 +86,13 @@ def store(
         (modseq, unseen, deleted, place.number),
     )
     left = frozenset(modified)
-    after = [row if row[0] in left else _after(row, changes, modseq) for row in found]
-    return FlagsStored(entries.made(after, keywords.Names(conn, place.account)), ranges.of(modified), modseq)
+    after = [
+        (uid, modseq, *changes[had])
+        if (had := (had_flags, had_words)) in changes and uid not in left
+        else (uid, had_modseq, *had)
+        for uid, had_modseq, had_flags, had_words in found
+    ]
+    return FlagsStored(_shown(after, keywords.Names(conn, place.account)), ranges.of(modified), modseq)
 
 
 def again(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, known: Any) -> FlagsStored:
@@ -91,9 +100,7 @@ def again(conn: sqlite3.Connection, ref: MailboxRef, uids: Ranges, known: Any) -
     modified, modseq = known
     place = mailboxes.find(conn, ref)
     rows, parameters = source("entry", place.number, uids)
-    found: tuple[Entry, ...] = entries.made(
-        conn.execute(f"SELECT {entries.ENTRY} {rows}", parameters), keywords.Names(conn, place.account)
-    )
+    found = _shown(conn.execute(f"SELECT {_STATE} {rows}", parameters), keywords.Names(conn, place.account))
     return FlagsStored(found, tuple((first, last) for first, last in modified), modseq)
 
 
@@ -106,6 +113,8 @@ def _combine(had: _Has, mode: FlagMode, flags: int, words: str, mine: int, words
     return had[0] & ~flags, "".join(one for one in had[1] if one not in words) if words else had[1]
 
 
-def _after(row: entries.EntryRow, changes: dict[_Has, _Has], modseq: int) -> entries.EntryRow:
-    new = changes.get((row[2], row[3]))
-    return row if new is None else (row[0], modseq, new[0], new[1], row[4], row[5], row[6])
+def _shown(rows: Iterable[_State], names: keywords.Names) -> tuple[Flagged, ...]:
+    make = tuple.__new__
+    return tuple(
+        [make(Flagged, (uid, modseq, flags, names.of(words) if words else ())) for uid, modseq, flags, words in rows]
+    )
