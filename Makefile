@@ -8,7 +8,8 @@ PACKAGES := connectors homing identity imap mail runtime smtp storage
 # Without compiled modules every process that a test starts would compile them all again.
 unexport PYTHONDONTWRITEBYTECODE
 # Two more than two cores have work for: tests wait as well. A file is one worker's, for the servers that it shares.
-PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+WORKERS ?= 4
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 SERVICES := $(filter-out up refresh clear-cache-view down logs,$(MAKECMDGOALS))
 
 .PHONY: help up refresh clear-cache-view down logs check format test test-distributed test-servers test-all interop soak bench docs lock clean $(if $(filter up refresh clear-cache-view,$(firstword $(MAKECMDGOALS))),$(SERVICES))
