@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COMMANDS = 64
 """Commands of one session that are open at a time."""
 OCTETS = 4 * 1024 * 1024
-"""Octets of messages that they hold in memory together."""
+"""Octets of messages held in memory by these from which on no other command is begun before some are answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final
 from mail import text, words
 from mail.structure import Part
 
-FORM: Final = 1
+FORM: Final = 2
 """It rises whenever this file, or what it uses of ``mail`` (structure, text, words), makes another text of the same
 message: what a store kept in another form is made anew. A test holds the texts of some messages against it."""
 HEADER_MAX = 256 * 1024

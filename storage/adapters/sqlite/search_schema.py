@@ -45,6 +45,12 @@ INSERT INTO trigram (trigram, rank) VALUES ('crisismerge', 64);
 INSERT INTO trigram (trigram, rank) VALUES ('hashsize', 16777216);
 """
 
+_FIELD = """
+CREATE TABLE field (
+    name INTEGER NOT NULL, id INTEGER NOT NULL, text BLOB NOT NULL, PRIMARY KEY (name, id)
+) WITHOUT ROWID;
+"""
+
 FIELDS: Final = {b"\nFROM:": 1, b"\nTO:": 2, b"\nCC:": 3, b"\nBCC:": 4, b"\nSUBJECT:": 5}
 """The number of each field that has rows of its own, by its mark (``field_mark``)."""
 
@@ -56,18 +62,10 @@ def add_fields(conn: sqlite3.Connection, id: int, header: bytes) -> None:
             conn.execute("INSERT INTO field (name, id, text) VALUES (?, ?, ?)", (name, id, b"\n".join(found)))
 
 
-def _fields_apart(conn: sqlite3.Connection) -> None:
-    conn.execute(
-        "CREATE TABLE field (name INTEGER NOT NULL, id INTEGER NOT NULL, text BLOB NOT NULL, PRIMARY KEY (name, id)) "
-        "WITHOUT ROWID"
-    )
-    for id, header in conn.execute("SELECT id, text FROM header ORDER BY id"):
-        add_fields(conn, id, header)
-
-
 MIGRATIONS: Final = (
     Migration("the first tables", _FIRST + f"INSERT INTO mark VALUES (0, {FORM});"),
-    Migration("the usual fields apart", _fields_apart),
+    # An index that is older than this table is of an older FORM, and begun anew.
+    Migration("the usual fields apart", _FIELD),
 )
 
 EMAIL_MASK: Final = (1 << ACCOUNT_BITS) - 1

@@ -133,7 +133,7 @@ def test_enclosed_messages_and_html_belong_to_the_body() -> None:
     assert b"OUTER" not in body
 
 
-FORMS = {1: "e9d140a07f6b247e"}
+FORMS = {1: "bc17c0dc9b21a7c0", 2: "f6bf133f2e9635ef"}
 """What the texts of ``SAMPLES`` amount to, by FORM."""
 
 SAMPLES = (
@@ -145,6 +145,7 @@ SAMPLES = (
     b"--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: within\r\n\r\nletter\r\n"
     b"--b\r\nContent-Type: application/pdf; name=a.pdf\r\n\r\n%PDF\r\n--b--\r\ntrail",
     b"no header at all",
+    b"Content-Type: message/global\r\n\r\nSubject: Gr\xc3\xbc\xc3\x9fe\r\n\r\nletter",
 )
 
 

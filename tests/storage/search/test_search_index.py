@@ -360,22 +360,6 @@ def test_fields_with_rows_of_their_own_are_known_by_their_marks() -> None:
     assert [FIELDS[field_mark(name) or b""] for name in names] == [1, 2, 3, 4, 5]
 
 
-async def test_an_index_of_an_earlier_release_gets_its_fields(store: Any, letter: Any) -> None:
-    await store.add(letter((("From", "Ann"), ("Subject", "one"), ("Subject", "two")), ""), letter((), "text"))
-    await store.index.catch_up()
-    await store.index.close()
-    rows = ask(store.folder, "SELECT name, id, text FROM field ORDER BY name, id")
-    assert rows
-    conn = sqlite3.connect(store.folder / "search.db")
-    conn.executescript("DROP TABLE field; PRAGMA user_version = 1;")
-    conn.close()
-    await store.reopen_index()
-    health = await store.index.lag()
-    assert (health.lag, health.error) == (0, None)
-    assert ask(store.folder, "SELECT name, id, text FROM field ORDER BY name, id") == rows
-    assert len(await store.search(HeaderContains("Subject", "two"))) == 1
-
-
 @pytest.mark.parametrize("damage", ["missing", "no database", "newer", "refolded", "ahead", "other", "left log"])
 async def test_an_index_that_cannot_serve_is_begun_anew(store: Any, letter: Any, damage: str) -> None:
     await store.add(letter((), "some words"))
