@@ -14,7 +14,7 @@ from imap.later import Later
 from imap.session import SIGNED_IN, Entry, News, Reply, Session
 from imap.wire import writer
 from imap.wire.forms import Append, AppendPart
-from storage.model import Appended, Mailbox, MailboxRef, NewMessage, Rights
+from storage.model import Appended, Mailbox, NewMessage, Rights
 from storage.port import Reason, Refused
 
 MESSAGES = 1000
@@ -44,27 +44,29 @@ async def append(session: Session, form: Append) -> Later:
             raise No(f"One APPEND has at most {MESSAGES} messages", "LIMIT")
         messages.append(await incoming.take(part))
         part = incoming.next(part)
-    storing = asyncio.create_task(_store(session, form.mailbox, ref, messages, quota, known))
-    return Later(storing, partial(_appended, session, form.mailbox, mailbox), incoming.held)
+    storing = asyncio.create_task(session.storage.append(session.operation(), ref, messages, quota, known))
+    return Later(storing, partial(_appended, session, form.mailbox, mailbox, messages, quota, known), incoming.held)
 
 
-async def _store(
-    session: Session, name: str, ref: MailboxRef, messages: Sequence[NewMessage], quota: int | None, known: str | None
-) -> Appended:
+async def _appended(
+    session: Session,
+    name: str,
+    mailbox: Mailbox,
+    messages: Sequence[NewMessage],
+    quota: int | None,
+    known: str | None,
+    storing: Awaitable[Appended],
+) -> Reply:
     """known: the mailbox's name when it was found, for a command before this one."""
     try:
-        return await session.storage.append(session.operation(), ref, messages, quota, known)
-    except Refused as error:
-        if known is None or error.reason is not Reason.NO_SUCH_MAILBOX:
-            raise
-    # another session has deleted or renamed it meanwhile
-    found = await session.find(name, Rights.INSERT)
-    return await session.storage.append(session.operation(), found.ref, messages, quota)
-
-
-async def _appended(session: Session, name: str, mailbox: Mailbox, storing: Awaitable[Appended]) -> Reply:
-    try:
-        done = await storing
+        try:
+            done = await storing
+        except Refused as error:
+            if known is None or error.reason is not Reason.NO_SUCH_MAILBOX:
+                raise
+            # another session has deleted or renamed it meanwhile; here, where one command ends after the other
+            mailbox = await session.find(name, Rights.INSERT)
+            done = await session.storage.append(session.operation(), mailbox.ref, messages, quota)
     except Refused as error:
         raise try_create(error) from error
     session.wrote(done.modseq, owner=mailbox.ref.account)

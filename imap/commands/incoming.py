@@ -160,6 +160,8 @@ class Incoming:
 
     async def _at(self, url: str) -> AsyncIterator[bytes]:
         """The octets that a URL stands for, as BODY.PEEK[…] would have them; no flag is changed (RFC 4469 §3)."""
+        # RFC 3501 §5.5: the message may be one that an APPEND before this brings
+        await self._session.settle()
         try:
             found = parse_url(url)
             ref = await self._mailbox(found)

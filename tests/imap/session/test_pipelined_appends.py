@@ -173,3 +173,25 @@ async def test_the_mailbox_of_the_name_is_the_one_that_has_it_now(service: ImapS
     assert b"g OK [APPENDUID %d 1]" % made.uidvalidity in (await tagged(client, 1))[0]
     assert await subjects(service, b"Old") == [0, 1]
     assert await subjects(service, b"Box") == [5]
+
+
+async def test_a_message_may_be_put_together_of_the_one_before(service: ImapService) -> None:
+    client = await Line.signed_in(service)
+    for n, size in enumerate((100, 60_000)):
+        url = f'b APPEND INBOX CATENATE (URL "/INBOX/;UID={2 * n + 1}")\r\n'.encode()
+        client.writer.write(command("a", message(n, size)) + url)
+        assert [line[:4] for line in await tagged(client, 2)] == [b"a OK", b"b OK"]
+    assert await subjects(service) == [0, 0, 1, 1]
+
+
+async def test_a_mailbox_that_was_made_anew_gets_them_in_order(service: ImapService, store: Any) -> None:
+    client = await Line.signed_in(service)
+    await client.say(b"c CREATE Box")
+    for _ in range(10):
+        client.writer.write(command("a", message(0), "Box"))
+        await tagged(client, 1)
+        await store.delete_mailbox(Operation(uuid.uuid4().hex, "alice"), "alice", "Box")
+        await store.create_mailbox(Operation(uuid.uuid4().hex, "alice"), "alice", "Box")
+        client.writer.write(b"".join(command(f"b{n}", message(n), "Box") for n in range(20)))
+        for n, line in enumerate(await tagged(client, 20)):
+            assert re.match(rb"b%d OK \[APPENDUID \d+ %d\]" % (n, n + 1), line), line
