@@ -58,6 +58,9 @@ class Mask:
 
     def hides(self, capability: str) -> bool:
         """Is it taken from this sign-in?"""
+        if not self._names:
+            # nearly always; and APPEND asks at each message
+            return False
         name = capability.upper()
         return capability != BASE and any(
             one in self._names or one.partition("=")[0] in self._names for one in (name, *NEEDS.get(name, ()))

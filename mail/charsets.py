@@ -99,6 +99,10 @@ _NOT_TEXT = frozenset(
 
 def codec(charset: str) -> str | None:
     """The Python codec for a charset name of mail in any case; None when there is none."""
+    # as it is written, most often
+    known = _ALIASES.get(charset)
+    if known is not None:
+        return known
     name = charset.strip().strip("\"'").lower()
     if len(name) > NAME_MAX:
         return None
@@ -166,9 +170,17 @@ def decode_slices(slices: Iterable[bytes], charset: str = "utf-8") -> Iterator[s
     """
     name = codec(charset)
     decoder: codecs.IncrementalDecoder | None = None
+    is_utf8 = name is None or name == "utf-8"
+    says_utf8 = _says_utf8(charset)
     for data in slices:
         if decoder is None:
-            if (name is None or name == "utf-8") and not _says_utf8(charset) and not _is_utf8(data):
+            if is_utf8 and data.isascii():
+                # no decoder yet for what needs none; and this was UTF-8, so what follows is
+                says_utf8 = True
+                if data:
+                    yield data.decode("ascii")
+                continue
+            if is_utf8 and not says_utf8 and not _is_utf8(data):
                 name = "cp1252"
             name = _with_byte_order(name or "utf-8", data)
             decoder = codecs.getincrementaldecoder(name)("replace")

@@ -73,20 +73,21 @@ def parse(value: bytes) -> Moment | None:
     match = _HEADER_DATE.match(value)
     if match is None:
         return None
-    month = _MONTH.get(match[2].lower())
+    day, name, digits, hour, minute, second, sign, hours, minutes, zone = match.groups()
+    month = _MONTH.get(name.lower())
     if month is None:
         return None
-    year = int(match[3])
-    if len(match[3]) < 4:
+    year = int(digits)
+    if len(digits) < 4:
         # RFC 5322 §4.3: two digits up to 49 are 20xx; all other short years count from 1900
-        year += 2000 if len(match[3]) == 2 and year < 50 else 1900
+        year += 2000 if len(digits) == 2 and year < 50 else 1900
     offset = 0
-    if match[7]:
-        offset = int(match[8]) * 3600 + int(match[9]) * 60
-        offset = -offset if match[7] == b"-" else offset
-    elif match[10]:
-        offset = _ZONES.get(match[10].lower(), 0) * 3600
-    return _moment(year, month, int(match[1]), int(match[4]), int(match[5]), int(match[6] or 0), offset)
+    if sign:
+        offset = int(hours) * 3600 + int(minutes) * 60
+        offset = -offset if sign == b"-" else offset
+    elif zone:
+        offset = _ZONES.get(zone.lower(), 0) * 3600
+    return _moment(year, month, int(day), int(hour), int(minute), int(second or 0), offset)
 
 
 def parse_date_time(value: bytes) -> Moment | None:

@@ -1,4 +1,4 @@
-"""Header fields with their offsets, from any bytes (RFC 5322 §2.2).
+"""Header fields from any bytes (RFC 5322 §2.2).
 
 A header block runs from its first byte to the end of its blank line, if it has one. Lines may end with CRLF or a bare
 LF; a line without a colon is junk: it is kept verbatim wherever bytes are copied and names no field.
@@ -8,8 +8,10 @@ Names are compared as upper-case bytes; callers pass them so.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Sequence
+
+from mail import addresslist
+from mail.addresslist import Entry
 
 MAX_BYTES = 256 * 1024
 """How far into a header block `parse` looks for fields."""
@@ -49,55 +51,62 @@ USUAL_PREFIX = b"LIST-"
 
 _USUAL_SET = frozenset(USUAL)
 # Possessive throughout: each byte is looked at once, whatever the bytes are.
-_FIELD = re.compile(rb"([^:\n]*+)(:?)[ \t]*+()[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+")
+_REST = rb"[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+"
+# Name, colon (none in junk) and value with its folding.
+_FIELD = re.compile(rb"([^:\n]*+)(:?)[ \t]*+(" + _REST + rb")")
 
 
-class Field(NamedTuple):
-    """One field: raw[start:end] is its lines verbatim, raw[value:end] its value with the folding still in it."""
+def _any_case(name: bytes) -> bytes:
+    # Classes, not IGNORECASE: a name that begins otherwise is told by one look.
+    return b"".join(b"[%c%c]" % (char, char + 32) if 65 <= char <= 90 else re.escape(b"%c" % char) for char in name)
 
-    name: bytes
-    start: int
-    value: int
-    end: int
+
+# The usual fields, as `lines` has them, are the group; another field matches without it, and so does all that follows
+# the blank line.
+_USUAL = re.compile(
+    rb"((?:(?:%b)(?:[ \t\r\f\v]|\n(?=[ \t]))*+|%b(?:[^:\n]|\n(?=[ \t]))*+):%b)|\r?\n(?s:.*+)|%b"
+    % (b"|".join(map(_any_case, USUAL)), _any_case(USUAL_PREFIX), _REST, _REST)
+)
 
 
 class Headers:
-    """The fields of one header block, in order; offsets count from the start of `raw`."""
+    """The fields of one header block, by their names."""
 
-    __slots__ = ("_by_name", "fields", "raw")
+    __slots__ = ("_addresses", "_by_name")
 
-    def __init__(self, raw: bytes, fields: list[Field]) -> None:
-        self.raw = raw
-        self.fields = fields
-        by_name: dict[bytes, list[Field]] = {}
-        for field in fields:
-            named = by_name.get(field[0])
-            if named is None:
-                by_name[field[0]] = [field]
-            else:
-                named.append(field)
+    def __init__(self, by_name: dict[bytes, list[bytes]]) -> None:
+        """by_name: the values of each, in order, with their folding."""
         self._by_name = by_name
+        self._addresses: dict[bytes, list[list[Entry]]] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return self._by_name == other._by_name if isinstance(other, Headers) else NotImplemented
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._by_name
 
-    def value(self, field: Field) -> bytes:
-        """A field's value unfolded: every CR and LF taken out, nothing decoded (RFC 5322 §2.2.3)."""
-        return unfold(self.raw[field.value : field.end])
-
     def first(self, name: bytes) -> bytes | None:
         """The unfolded value of the first field of this name, None when there is none."""
         named = self._by_name.get(name)
-        return None if named is None else self.value(named[0])
+        return None if named is None else named[0].translate(None, b"\r\n")
 
     def last(self, name: bytes) -> bytes | None:
         """The unfolded value of the last field of this name, None when there is none."""
         named = self._by_name.get(name)
-        return None if named is None else self.value(named[-1])
+        return None if named is None else named[-1].translate(None, b"\r\n")
 
     def all(self, name: bytes) -> list[bytes]:
         """The unfolded values of all fields of this name, in order."""
-        return [self.value(field) for field in self._by_name.get(name, ())]
+        return [unfold(value) for value in self._by_name.get(name, ())]
+
+    def addresses(self, name: bytes) -> Sequence[Sequence[Entry]]:
+        """The entries of each field of this name, in order (`mail.addresslist`); read once, whoever asks."""
+        if name not in self._by_name:
+            return ()
+        found = self._addresses.get(name)
+        if found is None:
+            found = self._addresses[name] = list(map(addresslist.parse, self.all(name)))
+        return found
 
 
 def unfold(value: bytes) -> bytes:
@@ -114,16 +123,20 @@ def parse(
     """
     stop = len(raw) if end is None else end
     stop = min(stop, start + max_bytes)
-    fields: list[Field] = []
-    make = tuple.__new__
-    for match in _FIELD.finditer(raw, start, stop):
-        if match[2]:
-            begin, finish = match.span()
-            # A tuple made as a tuple: a message has a dozen fields, and the call by name costs as much as the match.
-            fields.append(make(Field, (match[1].upper().rstrip(b" \t"), begin, match.start(3), finish)))
-            if len(fields) == max_fields:
-                break
-    return Headers(raw, fields)
+    by_name: dict[bytes, list[bytes]] = {}
+    left = max_fields
+    for name, colon, value in _FIELD.findall(raw, start, stop):
+        if not colon:
+            continue
+        name = name.upper().rstrip(b" \t")
+        if name in by_name:
+            by_name[name].append(value)
+        else:
+            by_name[name] = [value]
+        left -= 1
+        if not left:
+            break
+    return Headers(by_name)
 
 
 def lines(block: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -158,17 +171,10 @@ def usual(block: bytes) -> bytes | None:
     """
     if len(block) > MAX_BYTES:
         return None
-    kept: list[bytes] = []
-    total = 0
-    for name, text in lines(block):
-        if name in _USUAL_SET or name.startswith(USUAL_PREFIX):
-            kept.append(text)
-            total += len(text)
-            if total > USUAL_MAX:
-                return None
-    if kept and not kept[-1].endswith(b"\n"):
-        kept.append(b"\r\n")
-    return b"".join(kept)
+    kept = b"".join(_USUAL.findall(block))
+    if len(kept) > USUAL_MAX:
+        return None
+    return kept if not kept or kept.endswith(b"\n") else kept + b"\r\n"
 
 
 def select(block: bytes, names: Collection[bytes], invert: bool = False) -> bytes:

@@ -8,8 +8,9 @@ What broken fields become follows Dovecot, so that clients see the same from bot
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-from mail import addresslist
+from mail.addresslist import Entry
 from mail.headers import Headers
 from mail.params import Pairs
 from mail.structure import Part
@@ -17,7 +18,8 @@ from mail.structure import Part
 _PLAIN = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\x7f]*+")
 _EIGHT_BIT = re.compile(rb"[\r\n\x80-\xff]")
 _ESCAPED = re.compile(rb'(["\\])')
-_UNTIDY = re.compile(rb"[ \t\r\n][ \t\r\n]|[\t\r\n]|^ | \Z")
+# Printable words with one space between two: what is shown between quotes as it is.
+_TIDY = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]++(?: [\x21\x23-\x5b\x5d-\x7e]++)*+")
 _WHITE = re.compile(rb"[ \t\r\n]+")
 
 _EMPTY_BODY = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0)'
@@ -46,19 +48,24 @@ def _phrase(value: bytes | None) -> bytes:
     # text for people: runs of white space are one space, none at the ends
     if value is None:
         return b"NIL"
-    if _UNTIDY.search(value):
-        value = _WHITE.sub(b" ", value).strip(b" ")
-    return string(value)
+    if _TIDY.fullmatch(value):
+        return b'"%b"' % value
+    return string(_WHITE.sub(b" ", value).strip(b" "))
+
+
+def _address(entry: Entry) -> bytes:
+    name, route, mailbox, host, _ = entry
+    # three at one look, most often
+    if name and route is None and mailbox and host and _TIDY.fullmatch(b"%b %b %b" % (name, mailbox, host)):
+        return b'("%b" NIL "%b" "%b")' % (name, mailbox, host)
+    return b"(%b %b %b %b)" % (_phrase(name), nstring(route), nstring(mailbox), nstring(host))
 
 
 def _addresses(fields: Headers, name: bytes) -> bytes:
-    entries = [entry for value in fields.all(name) for entry in addresslist.parse(value)]
-    if not entries:
+    shown = [_address(entry) for entries in fields.addresses(name) for entry in entries]
+    if not shown:
         return b"NIL"
     # RFC 3501 §7.4.2: a group begins with its name as the mailbox and a NIL host and ends with four NILs
-    shown = [
-        b"(%b %b %b %b)" % (_phrase(e.name), nstring(e.route), nstring(e.mailbox), nstring(e.host)) for e in entries
-    ]
     return b"(" + b"".join(shown) + b")"
 
 
@@ -85,18 +92,19 @@ def envelope(fields: Headers) -> bytes:
     )
 
 
-def body(part: Part) -> bytes:
-    """The BODY of a part: its structure without extension data."""
-    out: list[bytes] = []
-    _write(part, out, extended=False)
-    return b"".join(out)
+class Structures(NamedTuple):
+    """The BODY of a part and its BODYSTRUCTURE: its structure without extension data, and with all of it."""
+
+    body: bytes
+    bodystructure: bytes
 
 
-def bodystructure(part: Part) -> bytes:
-    """The BODYSTRUCTURE of a part: its structure with all extension data."""
-    out: list[bytes] = []
-    _write(part, out, extended=True)
-    return b"".join(out)
+def structures(part: Part) -> Structures:
+    """Both forms of a part's structure."""
+    body: list[bytes] = []
+    extended: list[bytes] = []
+    _write(part, body, extended)
+    return Structures(b"".join(body), b"".join(extended))
 
 
 def _params(pairs: Pairs, default_charset: bool = False) -> bytes:
@@ -108,6 +116,8 @@ def _params(pairs: Pairs, default_charset: bool = False) -> bytes:
 
 
 def _tail(part: Part) -> bytes:
+    if part.disposition is None and not part.language and part.location is None:
+        return b" NIL NIL NIL"
     disposition = (
         b"NIL"
         if part.disposition is None
@@ -117,40 +127,40 @@ def _tail(part: Part) -> bytes:
     return b" %b %b %b" % (disposition, language, nstring(part.location))
 
 
-def _write(part: Part, out: list[bytes], extended: bool) -> None:
+def _write(part: Part, body: list[bytes], extended: list[bytes]) -> None:
     # recursion is as deep as the parser's max_depth
-    out.append(b"(")
     if part.is_multipart:
+        body.append(b"(")
+        extended.append(b"(")
         for child in part.children:
-            _write(child, out, extended)
+            _write(child, body, extended)
         if not part.children:
             # RFC 3501 §9: body-type-mpart has at least one body
-            out.append(_EMPTY_BODYSTRUCTURE if extended else _EMPTY_BODY)
-        out.append(b" " + string(part.media[1]))
-        if extended:
-            out.append(b" " + _params(part.params) + _tail(part))
-    else:
-        is_text = part.type == "text"
-        out.append(
-            b"%b %b %b %b %b %b %d"
-            % (
-                b'"message"' if part.is_message else string(part.media[0]),
-                string(part.subtype.encode("ascii") if part.is_message else part.media[1]),
-                _params(part.params, default_charset=is_text),
-                nstring(part.content_id),
-                nstring(part.description),
-                b'"7bit"' if part.encoding is None else string(part.encoding),
-                part.body_end - part.body_start,
-            )
-        )
-        if is_text:
-            out.append(b" %d" % part.lines)
-        elif part.is_message:
-            inner = part.children[0]
-            assert inner.fields is not None
-            out.append(b" " + envelope(inner.fields) + b" ")
-            _write(inner, out, extended)
-            out.append(b" %d" % part.lines)
-        if extended:
-            out.append(b" " + nstring(part.md5) + _tail(part))
-    out.append(b")")
+            body.append(_EMPTY_BODY)
+            extended.append(_EMPTY_BODYSTRUCTURE)
+        subtype = string(part.media[1])
+        body.append(b" %b)" % subtype)
+        extended.append(b" %b %b%b)" % (subtype, _params(part.params), _tail(part)))
+        return
+    is_text, is_message = part.type == "text", part.is_message
+    shown = b"(%b %b %b %b %b %b %d" % (
+        b'"message"' if is_message else string(part.media[0]),
+        string(part.subtype.encode("ascii") if is_message else part.media[1]),
+        _params(part.params, default_charset=is_text),
+        nstring(part.content_id),
+        nstring(part.description),
+        b'"7bit"' if part.encoding is None else string(part.encoding),
+        part.body_end - part.body_start,
+    )
+    if is_message:
+        inner = part.children[0]
+        assert inner.fields is not None
+        shown = b"%b %b " % (shown, envelope(inner.fields))
+        body.append(shown)
+        extended.append(shown)
+        _write(inner, body, extended)
+        shown = b""
+    if is_text or is_message:
+        shown = b"%b %d" % (shown, part.lines)
+    body.append(shown + b")")
+    extended.append(b"%b %b%b)" % (shown, nstring(part.md5), _tail(part)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mail import headers, imapform, parts, sortkeys, structure, text
 from mail.headers import Headers
@@ -15,16 +15,15 @@ VERSION = 2
 """Stored with each message; it rises whenever `describe` answers anything differently for the same bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(NamedTuple):
     """A message taken apart once.
 
     envelope, body and bodystructure are whole wire forms (mail.imapform); parts is mail.parts.encode; usual is
     mail.headers.usual (None: too large, read the blob). All offsets count from the start of raw.
     """
 
-    raw: bytes = field(repr=False)
-    part: Part = field(repr=False)
+    raw: bytes
+    part: Part
     envelope: bytes
     body: bytes
     bodystructure: bytes
@@ -48,19 +47,15 @@ def describe_all(raws: Sequence[bytes], limits: Limits = DEFAULT) -> list[Descri
     in the processor's cache."""
     found = [structure.parse(raw, limits) for raw in raws]
     fields = [_fields(part) for part in found]
-    columns = zip(
-        raws,
-        found,
-        list(map(imapform.envelope, fields)),
-        list(map(imapform.body, found)),
-        list(map(imapform.bodystructure, found)),
-        list(map(parts.encode, found)),
-        [headers.usual(raw[part.header_start : part.body_start]) for raw, part in zip(raws, found, strict=True)],
-        list(map(sortkeys.keys, fields)),
-        list(map(text.preview, raws, found)),
-        strict=True,
-    )
-    return [Described(*row) for row in columns]
+    envelopes = list(map(imapform.envelope, fields))
+    shown = list(map(imapform.structures, found))
+    bodies, bodystructures = [one.body for one in shown], [one.bodystructure for one in shown]
+    encoded = list(map(parts.encode, found))
+    usual = [headers.usual(raw[part.header_start : part.body_start]) for raw, part in zip(raws, found, strict=True)]
+    keys = list(map(sortkeys.keys, fields))
+    previews = list(map(text.preview, raws, found))
+    columns = zip(raws, found, envelopes, bodies, bodystructures, encoded, usual, keys, previews, strict=True)
+    return list(map(Described._make, columns))
 
 
 def _fields(part: Part) -> Headers:

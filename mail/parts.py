@@ -60,22 +60,27 @@ def table(part: Part) -> PartTable:
 
     ValueError when the tree has more than MAX_ROWS parts: parse with Limits.max_parts below that.
     """
-    rows: list[Row] = []
+    return tuple(map(Row._make, _rows(part)))
+
+
+def _rows(part: Part) -> list[tuple[int, int, int, int, int, int]]:
+    rows: list[tuple[int, int, int, int, int, int]] = []
     todo = [(part, 0)]
     while todo:
         node, parent = todo.pop()
         kind = MULTIPART if node.is_multipart else MESSAGE if node.is_message else LEAF
         index = len(rows)
-        rows.append(Row(parent, kind, encoding_of(node), node.header_start, node.body_start, node.body_end))
-        todo.extend((child, index) for child in reversed(node.children))
+        rows.append((parent, kind, encoding_of(node), node.header_start, node.body_start, node.body_end))
+        if node.children:
+            todo.extend((child, index) for child in reversed(node.children))
     if len(rows) > MAX_ROWS:
         raise ValueError(f"more than {MAX_ROWS} parts")
-    return tuple(rows)
+    return rows
 
 
 def encode(part: Part) -> bytes:
     """The stored form of a part tree; errors as `table`."""
-    rows = table(part)
+    rows = _rows(part)
     large = part.body_end > 0xFFFFFFFF
     pack = (_LARGE if large else _SMALL).pack
     return (b"\x02" if large else b"\x01") + b"".join([pack(*row) for row in rows])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from mail import addresslist, dates, words
+from mail import dates, words
 from mail.headers import Headers
 from mail.text import fold
 
@@ -30,8 +30,7 @@ _MESSAGE_ID = re.compile(rb"<[ \t]*+((?:\"(?:[^\"\\\r\n]|\\.)*+\"|[^<>\"])++)>")
 _QUOTED_LOCAL = re.compile(rb"\"([!#$%&'*+\-/0-9=?A-Z^_`a-z{|}~.\x80-\xff]++)\"(@.*)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class SortKeys:
+class SortKeys(NamedTuple):
     """The keys of one message. Texts are folded (`mail.text.fold`) unless said otherwise.
 
     subject is the base subject and is_reply whether a reply or forward mark was taken off it (RFC 5256 §2.1);
@@ -91,7 +90,7 @@ def base_subject(text: str) -> tuple[str, bool]:
     marked = False
     while True:
         # (2)
-        trailer = _TRAILER.search(text)
+        trailer = _TRAILER.search(text) if text.endswith((" ", "\t", ")")) else None
         if trailer:
             marked = marked or "(" in trailer[0]
             text = text[: trailer.start()]
@@ -122,8 +121,8 @@ def message_ids(value: bytes) -> list[str]:
     if b"<" not in value:
         return []
     found: list[str] = []
-    for match in _MESSAGE_ID.finditer(value):
-        text = match[1].rstrip()
+    for text in _MESSAGE_ID.findall(value):
+        text = text.rstrip()
         if b"@" not in text or len(text) > MESSAGE_ID_MAX:
             continue
         if text[0] == 0x22:
@@ -135,14 +134,10 @@ def message_ids(value: bytes) -> list[str]:
 
 
 def _first_address(fields: Headers, name: bytes) -> tuple[str, str]:
-    value = fields.first(name)
-    if value is None:
+    lists = fields.addresses(name)
+    if not lists or not lists[0]:
         return "", ""
-    # the first address lies in the first few; a list of thousands is not read for it
-    entries = addresslist.parse(value, most=1)
-    if not entries:
-        return "", ""
-    first = entries[0]
+    first = lists[0][0]
     local = words.decode(first.mailbox or b"")[:ADDRESS_MAX] if first.valid else ""
     if first.name is not None:
         display = words.line(first.name)

@@ -165,8 +165,9 @@ def _plain_preview(text: str, limit: int) -> str:
 
 
 def _one_line(text: str, limit: int) -> str:
-    # the first words nearly always are enough
-    line = _shown(text[: limit * 4])
+    # the first words nearly always are enough; of ASCII fewer, for there each character is shown whatever follows it
+    head = text[: limit * 4]
+    line = _shown(head[: limit * 2] if head.isascii() else head)
     if len(line) <= limit < len(text):
         line = _shown(text)
     return line[:limit].rstrip()

@@ -37,7 +37,7 @@ def decode(value: bytes) -> str:
     before the charset is applied, because senders split characters. What is no proper word stays as it is written.
     """
     if b"=?" not in value:
-        return charsets.decode(value, "")
+        return value.decode("ascii") if value.isascii() else charsets.decode(value, "")
     out: list[str] = []
     pending = bytearray()
     pending_charset = ""

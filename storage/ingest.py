@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mail import headers, ingestform
 from mail.sortkeys import SortKeys, message_ids
@@ -19,10 +18,10 @@ UNREAD: Final = 0
 """In the place of VERSION with a message that nothing was read out of (``named``)."""
 
 _DAY = 86400
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Forms:
+class Forms(NamedTuple):
     """What is read out of a message once, in the form in which it is kept. version: VERSION as it was then, or UNREAD.
 
     sent: the Date field in Unix seconds, or None; sent_day: the first second, as if UTC, of the calendar day written
@@ -79,7 +78,7 @@ def named(raw: bytes) -> Forms:
 
 def keys_json(keys: SortKeys) -> str:
     """The fields of ``storage.model.Keys`` in its order, ``sent`` null where the message has no date."""
-    return json.dumps(
+    return _json(
         (
             keys.subject,
             keys.sender,
@@ -90,8 +89,7 @@ def keys_json(keys: SortKeys) -> str:
             keys.sent,
             keys.message_id or "",
             keys.references,
-        ),
-        separators=(",", ":"),
+        )
     )
 
 

@@ -229,8 +229,11 @@ def _light(content: bytes | StagedBlob) -> bool:
         return True
     if len(content) > AT_ONCE:
         return False
-    # The first count takes a tenth of the time of the second, and is enough for most messages.
-    return content.count(b"-") < 2 * AT_ONCE_BOUNDARIES or content.count(b"\n--") <= AT_ONCE_BOUNDARIES
+    # Most messages have few hyphens at all, and from one to the next is the fastest way through them.
+    hyphens, at = 0, content.find(b"-")
+    while at >= 0 and hyphens < 2 * AT_ONCE_BOUNDARIES:
+        hyphens, at = hyphens + 1, content.find(b"-", at + 1)
+    return at < 0 or content.count(b"\n--") <= AT_ONCE_BOUNDARIES
 
 
 def _refusal(delivery: Delivery) -> Refused | None:

@@ -31,7 +31,7 @@ class Message:
             out.append(b"RFC822.SIZE %d" % len(self.raw))
         tree = structure.parse(self.raw)
         if "BODYSTRUCTURE" in items:
-            out.append(b"BODYSTRUCTURE " + imapform.bodystructure(tree))
+            out.append(b"BODYSTRUCTURE " + imapform.structures(tree).bodystructure)
         if "X-GM-LABELS" in items:
             out.append(b"X-GM-LABELS (%b) X-GM-THRID 1278455344230334865" % self.labels.encode())
         if "HEADER.FIELDS (MESSAGE-ID)" in items:

@@ -14,7 +14,7 @@ from mail import imapform, structure
 
 
 def leaves_of(raw: bytes) -> list[described.Leaf]:
-    body = imapform.bodystructure(structure.parse(raw))
+    body = imapform.structures(structure.parse(raw)).bodystructure
     row = parse_fetch_response([b"1 (UID 5 BODYSTRUCTURE " + body + b")"])[5]
     return described.leaves(row[b"BODYSTRUCTURE"])
 

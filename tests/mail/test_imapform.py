@@ -83,12 +83,12 @@ RFC_3501_EXAMPLE = (
 def test_body_as_in_rfc_3501() -> None:
     # the shape of RFC 3501 §7.4.2, BODYSTRUCTURE
     part = parse(RFC_3501_EXAMPLE)
-    assert imapform.body(part) == (
+    assert imapform.structures(part).body == (
         b'(("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7bit" 12 1)'
         b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII" "NAME" "cc.diff") "<960723163407.20117h@cac.washington.edu>"'
         b' "Compiler diff" "BASE64" 4 0) "mixed")'
     )
-    assert imapform.bodystructure(part) == (
+    assert imapform.structures(part).bodystructure == (
         b'(("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7bit" 12 1 NIL NIL NIL NIL)'
         b'("TEXT" "PLAIN" ("CHARSET" "US-ASCII" "NAME" "cc.diff") "<960723163407.20117h@cac.washington.edu>"'
         b' "Compiler diff" "BASE64" 4 0 NIL NIL NIL NIL) "mixed" ("boundary" "b") NIL NIL NIL)'
@@ -101,7 +101,7 @@ def test_extension_data() -> None:
         b'Content-Disposition: attachment; filename="a b"\r\nContent-Language: en, de-CH (Swiss)\r\n'
         b"Content-Location: http://x/\r\n\r\nabc"
     )
-    assert imapform.bodystructure(parse(raw)) == (
+    assert imapform.structures(parse(raw)).bodystructure == (
         b'("application" "pdf" ("name" "ab") NIL NIL "7bit" 3 "xyz==" ("attachment" ("filename" "a b"))'
         b' ("en" "de-CH") "http://x/")'
     )
@@ -109,7 +109,7 @@ def test_extension_data() -> None:
 
 def test_a_message_in_a_message() -> None:
     raw = b"Content-Type: message/rfc822\r\n\r\nSubject: in\r\n\r\none\r\ntwo\r\n"
-    assert imapform.body(parse(raw)) == (
+    assert imapform.structures(parse(raw)).body == (
         b'("message" "rfc822" NIL NIL NIL "7bit" 25 (NIL "in" NIL NIL NIL NIL NIL NIL NIL NIL)'
         b' ("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 10 2) 4)'
     )
@@ -121,7 +121,7 @@ def test_an_international_message_in_a_message() -> None:
     part = parse(raw)
     assert part.is_message
     assert (
-        imapform.body(part)
+        imapform.structures(part).body
         == (
             '("message" "global" NIL NIL NIL "7bit" 25 (NIL {2}\r\nü NIL NIL NIL NIL NIL NIL NIL NIL)'
             ' ("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 10 2) 4)'
@@ -132,13 +132,13 @@ def test_an_international_message_in_a_message() -> None:
     assert raw[slice(*parts.locate(rows, (1,), "HEADER") or (0, 0))] == "Subject: ü\r\n\r\n".encode()
     assert raw[slice(*parts.locate(rows, (1, 1)) or (0, 0))] == b"one\r\ntwo\r\n"
     basic = b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n"
-    assert imapform.body(parse(basic)) == b'("message" "delivery-status" NIL NIL NIL "7bit" 23)'
+    assert imapform.structures(parse(basic)).body == b'("message" "delivery-status" NIL NIL NIL "7bit" 23)'
 
 
 def test_a_multipart_without_parts_has_one_empty_text() -> None:
     part = parse(b"Content-Type: multipart/mixed\r\n\r\nx")
-    assert imapform.body(part) == b'(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0) "mixed")'
-    assert imapform.bodystructure(part) == (
+    assert imapform.structures(part).body == b'(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0) "mixed")'
+    assert imapform.structures(part).bodystructure == (
         b'(("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0 NIL NIL NIL NIL) "mixed" NIL NIL NIL NIL)'
     )
 
@@ -182,7 +182,7 @@ ANY = st.one_of(st.binary(max_size=200), st.lists(st.sampled_from(WORDS), max_si
 def test_any_bytes_give_proper_wire_forms(raw: bytes) -> None:
     part = parse(raw)
     assert part.fields is not None
-    for form in (imapform.envelope(part.fields), imapform.body(part), imapform.bodystructure(part)):
+    for form in (imapform.envelope(part.fields), *imapform.structures(part)):
         scan(form)
 
 
@@ -191,4 +191,4 @@ def test_the_corpus_gives_proper_wire_forms(corpus: list[tuple[str, bytes]]) -> 
         part = parse(raw)
         assert part.fields is not None
         scan(imapform.envelope(part.fields))
-        scan(imapform.bodystructure(part))
+        scan(imapform.structures(part).bodystructure)

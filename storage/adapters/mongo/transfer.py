@@ -56,7 +56,7 @@ _CHANGES: Final = 200
 """Documents of history that are read at once: each may hold thousands of ranges."""
 _HEADS: Final = 64
 """Bodies that are looked up at once, each with kilobytes of what was read out of it."""
-_FORMS: Final = tuple(name for name in Forms.__dataclass_fields__ if name != "message_id")
+_FORMS: Final = tuple(name for name in Forms._fields if name != "message_id")
 """What of ``Forms`` is kept."""
 
 
