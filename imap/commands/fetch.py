@@ -230,7 +230,8 @@ class _Run:
         for gap in fetchlines.gaps(values):
             await self._lines_of(uids[start:gap], fetchlines.between(values, start, gap))
             self._one_by_one()
-            one = await self.session.storage.columns(view.ref, of(uids[gap : gap + 1]), plan.want | Want.ENTRY, 1, lost)
+            want = plan.want | Want.ENTRY | Want.SIZE
+            one = await self.session.storage.columns(view.ref, of(uids[gap : gap + 1]), want, 1, lost)
             for row, given in zip(one.rows(), plan.given(one), strict=True):
                 await self._row(row, given, False)
             start = gap + 1

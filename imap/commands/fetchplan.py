@@ -89,6 +89,9 @@ class Plan:
             self.want |= Want.EMAIL
         if self.sets_seen or not self.columns:
             self.want |= Want.ENTRY
+        elif Attribute("RFC822.SIZE") not in items:
+            # octets that are at hand bring their number with them
+            self.want &= ~Want.SIZE
         self.has_flags = Attribute("FLAGS") in items
         self._has_modseq = Attribute("MODSEQ") in items
         self._days: dict[int, bytes] = {}

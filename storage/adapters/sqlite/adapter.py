@@ -42,7 +42,7 @@ from storage.adapters.sqlite.intake import Intake
 from storage.adapters.sqlite.metadata import Annotations
 from storage.adapters.sqlite.query import run as run_query
 from storage.adapters.sqlite.replace import replace
-from storage.adapters.sqlite.schema import MIGRATIONS, PAGE_SIZE
+from storage.adapters.sqlite.schema import CACHE_KIB, MIGRATIONS, PAGE_SIZE
 from storage.adapters.sqlite.search_index import SearchIndex
 from storage.adapters.sqlite.sending import Sending, spooled
 from storage.adapters.sqlite.upkeep import Upkeep
@@ -112,7 +112,11 @@ class SqliteStorage(Annotations):
     ) -> None:
         self._clock = clock or SystemClock()
         self.database = Database(
-            Path(folder) / "storage.db", migrations=MIGRATIONS, page_size=PAGE_SIZE, on_step=on_step
+            Path(folder) / "storage.db",
+            migrations=MIGRATIONS,
+            page_size=PAGE_SIZE,
+            cache_kib=CACHE_KIB,
+            on_step=on_step,
         )
         self.index = SearchIndex(Path(folder) / "search.db", self.database, self._clock)
         self._hub = Hub()

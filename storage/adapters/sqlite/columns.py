@@ -38,9 +38,8 @@ _FORMS: Final = (
     (Want.KEYS, "keys", "b.keys"),
 )
 _ANY_FORM: Final = ~(Want.ENTRY | Want.SIZE)
-_CONTENTS_AT_ONCE: Final = 4
-_FORMS_AT_ONCE: Final = 64
-"""Messages that are read between two looks at how many octets there are."""
+_AT_ONCE: Final = 64
+"""Messages that are read between two looks at how many octets there are; with contents after each."""
 
 
 def page(conn: sqlite3.Connection, table: Table, ref: MailboxRef, uids: Ranges, want: Want, limit: int) -> Columns:
@@ -118,20 +117,46 @@ def _forms(
     selected = ["e.uid", *(column for _, column in wanted)]
     if want & Want.KEYS:
         selected.append("e.internaldate")
+    if want & Want.CONTENT:
+        lengths = ("c.data" if name == "contents" else column for name, column in wanted)
+        selected.append(" + ".join(f"coalesce(length({column}), 0)" for column in lengths))
     cursor = conn.execute(f"SELECT {', '.join(selected)} {before}{joins} WHERE {after}", parameters)
-    columns: list[list[Any]] = [[] for _ in selected]
-    at_once = _CONTENTS_AT_ONCE if want & Want.CONTENT else _FORMS_AT_ONCE
-    octets = 0
-    while octets <= PAGE_OCTETS and (some := cursor.fetchmany(at_once)):
-        for column, values in zip(columns, zip(*some, strict=True), strict=True):
-            column.extend(values)
-        for column in columns[1 : 1 + len(wanted)]:
-            octets += sum(map(len, filter(None, column[-len(some) :])))
-    last = columns[0][-1] if octets > PAGE_OCTETS else None
+    if want & Want.CONTENT:
+        columns, beyond = _one_by_one(cursor, len(selected))
+    else:
+        columns, beyond = _together(cursor, len(selected), len(wanted))
     cursor.close()
+    last = columns[0][-1] if beyond else None
     found: dict[str, Any] = dict(zip(["uids", *(name for name, _ in wanted)], columns, strict=False))
     if columns[0] and columns[0][-1] - columns[0][0] == len(columns[0]) - 1:
         found["uids"] = range(columns[0][0], columns[0][-1] + 1)
     if want & Want.KEYS:
-        found["keys"] = list(map(keys_of, found["keys"], columns[-1]))
+        found["keys"] = list(map(keys_of, found["keys"], columns[1 + len(wanted)]))
     return last, found
+
+
+def _one_by_one(cursor: sqlite3.Cursor, width: int) -> tuple[Sequence[Sequence[Any]], bool]:
+    """Columns until the last, the octets of each message, is more than PAGE_OCTETS; whether there are more messages."""
+    rows: list[tuple[Any, ...]] = []
+    octets = 0
+    beyond = False
+    for row in cursor:
+        if octets > PAGE_OCTETS:
+            beyond = True
+            break
+        rows.append(row)
+        octets += row[-1]
+    return list(zip(*rows, strict=True)) or [()] * width, beyond
+
+
+def _together(cursor: sqlite3.Cursor, width: int, forms: int) -> tuple[Sequence[Sequence[Any]], bool]:
+    """Columns until those of the forms, which follow the first, are more than PAGE_OCTETS; whether there may be more
+    messages."""
+    columns: list[list[Any]] = [[] for _ in range(width)]
+    octets = 0
+    while octets <= PAGE_OCTETS and (some := cursor.fetchmany(_AT_ONCE)):
+        for column, values in zip(columns, zip(*some, strict=True), strict=True):
+            column.extend(values)
+        for column in columns[1 : 1 + forms]:
+            octets += sum(map(len, filter(None, column[-len(some) :])))
+    return columns, octets > PAGE_OCTETS

@@ -29,6 +29,9 @@ from storage.adapters.sqlite import spool_schema
 PAGE_SIZE: Final = 8192
 """Octets of a page of storage.db: what is kept beside a message (2 to 3 KB) then seldom spills over, and a FETCH of
 ENVELOPE and BODYSTRUCTURE of 10,000 messages takes a fifth less than with 4096, at no cost to deliveries."""
+CACHE_KIB: Final = 24 * 1024
+"""Pages that each thread keeps: what stands beside 10,000 messages is 16 MiB. A walk through more than is kept finds
+none of its pages when it comes again."""
 CHUNK_BITS: Final = 12
 """So many low bits of a chunk's key count the chunks of one blob."""
 KEYWORD_BASE: Final = 0x100
