@@ -8,6 +8,7 @@ Nothing of the server is imported here; all goes through the command line, the e
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -33,6 +34,10 @@ PASSWORD = "correct horse"
 LISTENERS = ("SMTP", "SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "REST")
 START_SECONDS = 60.0
 MODES = ("embedded", "sqlite", "mongo")
+PORTS = range(11_000, 31_800)
+BLOCK = 100
+BLOCKS = 20
+"""How many blocks of ports a process has at most, before it uses the first again."""
 OURS = ("HOMING_", "SMTP_", "MONGODB_", "QUEUE_", "STORAGE_", "IDENTITY_")
 
 
@@ -59,8 +64,8 @@ def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "", p
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on. They are below those that the system gives to outgoing connections, and each worker
-    of a parallel run has a range of its own: so nobody takes one before it is used."""
+    """Ports that nobody listens on. They are below those that the system gives to outgoing connections, and in blocks
+    that this process has for itself: so nobody takes one before it is used."""
     found: list[int] = []
     while len(found) < count:
         port = next(_PORTS)
@@ -73,12 +78,22 @@ def free_ports(count: int) -> list[int]:
 
 
 def _ports() -> Iterator[int]:
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
-    first, last = 11_000 + 2_600 * worker, 11_000 + 2_600 * (worker + 1)
-    at = first + os.getpid() * 37 % (last - first)
-    while True:
-        yield at
-        at = at + 1 if at + 1 < last else first
+    """Those of its blocks, in turn."""
+    for claim in itertools.cycle(itertools.islice(_claims(), BLOCKS)):
+        first = claim.getsockname()[1]
+        yield from range(first + 1, first + BLOCK)
+
+
+def _claims() -> Iterator[socket.socket]:
+    """What holds a block of ports, to the end of this process: a socket that listens on the first of them."""
+    firsts = PORTS[::BLOCK]
+    at = os.getpid() % len(firsts)
+    for first in (*firsts[at:], *firsts[:at]):
+        try:
+            claim = socket.create_server(("127.0.0.1", first))
+        except OSError:
+            continue
+        yield claim
 
 
 _PORTS = _ports()
@@ -93,6 +108,7 @@ class Process:
         self.output: list[str] = []
         self.process: subprocess.Popen[str] | None = None
         self._ready = threading.Event()
+        self._reader = threading.Thread()
 
     def begin(self) -> None:
         """Start it; `wait` for it to be ready."""
@@ -105,7 +121,8 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        threading.Thread(target=self._read, args=(self.process, self._ready), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process, self._ready), daemon=True)
+        self._reader.start()
 
     def wait(self) -> None:
         """Until it has said `ready`."""
@@ -140,23 +157,25 @@ class Process:
         """kill -9 and wait."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
-    def stop(self, seconds: float = 30.0) -> int:
+    def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM; the exit status after draining."""
         if self.running:
             self.signal(signal.SIGTERM)
         return self.ended(seconds)
 
-    def ended(self, seconds: float = 30.0) -> int:
-        """The exit status of a process that was told to end."""
+    def ended(self, seconds: float = 60.0) -> int:
+        """The exit status of a process that was told to end; all that it has printed is in its output."""
         assert self.process is not None
         try:
-            return self.process.wait(seconds)
+            status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
             raise
+        self._reader.join(seconds)
+        return status
 
 
 class Live:
@@ -220,7 +239,7 @@ class Live:
         assert self._one is not None
         self._one.kill()
 
-    def stop(self, seconds: float = 30.0) -> int:
+    def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM; the exit status after draining."""
         assert self._one is not None
         return self._one.stop(seconds)
@@ -350,7 +369,7 @@ class Cluster(Live):
             member.begin()
         for member in begun:
             member.wait()
-        until(self.ready, 30.0, "the doors see their keepers")
+        until(self.ready, 60.0, "the doors see their keepers")
         return self
 
     def ready(self) -> bool:
@@ -386,7 +405,7 @@ class Cluster(Live):
             if member.running:
                 member.kill()
 
-    def stop(self, seconds: float = 30.0) -> int:
+    def stop(self, seconds: float = 60.0) -> int:
         """Doors first, then keepers; the worst exit status of those that ran to now."""
         worst = 0
         try:

@@ -7,7 +7,6 @@ import atexit
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,8 +15,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.live import free_ports
+
 VARIABLE = "HOMING_TEST_REDIS"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -43,9 +44,7 @@ class Server:
             pytest.skip(f"redis-server is not on PATH ({VARIABLE} is of no use here)")
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")
         self.options = options
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        (self._port,) = free_ports(1)
         self.url = f"redis://127.0.0.1:{self._port}/0"
         self.start()
 

@@ -384,7 +384,7 @@ def test_cannot_connect(receiving: Config, certs: Certs) -> None:
 def test_failures_on_the_way(receiving: Config, imap: ImapServer, stage: str, what: str) -> None:
     imap.add(PLAIN)
     imap.at[stage] = [what]
-    connector = create_connector("imap", receiving | {"timeout": 0.5})
+    connector = create_connector("imap", receiving | {"timeout": 1.0})
     with pytest.raises(ConnectionError) as caught:
         connector.receive_messages(unread_only=True)
     assert caught.value.__cause__ is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from connectors.signin import AccessToken, Password
 from mail import flags
 from tests.connectors.certs import Certs
 from tests.connectors.imapserver import ImapServer
+from tests.live import free_ports
 
 RAW = b"Message-ID: <one@x.example>\r\nSubject: one\r\n\r\ntext\r\n"
 
@@ -88,8 +88,7 @@ def test_a_lost_connection_is_made_again(imap: ImapServer, source: ImapSource, m
 
 def test_a_closed_port_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "PAUSES", (60.0,))
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    (port,) = free_ports(1)
     with pytest.raises(ConnectionError):
         ImapSource(Server("127.0.0.1", port, 10.0), Password("a", "b")).folders()
 

@@ -333,7 +333,7 @@ async def test_a_server_that_trickles_is_left(certs: Certs, basic: Config, monke
 
     monkeypatch.setattr(handover, "SLACK", 0.1)
     with Trickling(certs.context()) as server:
-        one = Relay("home", basic | {"port": server.port, "timeout": 0.3})
+        one = Relay("home", basic | {"port": server.port, "timeout": 1.0})
         outcome = only(await asyncio.wait_for(one.send(letter()), 60))
     assert (outcome.status, outcome.phase) == (Status.DEFERRED, Phase.MAIL)
 

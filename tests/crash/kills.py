@@ -89,7 +89,7 @@ class Killer:
         for thread in self._starting.values():
             thread.join()
         assert not self._failed, "\n".join(self._failed)
-        until(self.cluster.ready, 30.0, "the doors see their keepers")
+        until(self.cluster.ready, 60.0, "the doors see their keepers")
 
 
 def account_ids(cluster: Cluster) -> dict[str, str]:
@@ -138,6 +138,7 @@ def _under_load(cluster: Cluster, figures: Figures, seconds: float, seed: int, s
     killer = Killer(cluster, random.Random(seed), figures)
     load.start()
     try:
+        until(lambda: all(figures.records.last(kind) for kind in KINDS), 60, "every kind of work is done")
         while figures.load_seconds < seconds and not figures.records.wrong:
             began = time.monotonic()
             while (spent := time.monotonic() - began) < min(VERIFY_AFTER * EVERY, seconds - figures.load_seconds):

@@ -26,6 +26,8 @@ DRAIN_SECONDS = 10.0
 AIMED = 0.7
 """The share of the kills that come right after a 250 was written to the process."""
 AIM_SECONDS = 5.0
+LEAVES_SECONDS = 60.0
+"""Within these of load some mail leaves."""
 AIMED_LATER = (0.0, 0.0, 0.003, 0.01, 0.03)
 """Seconds from that 250 to the kill."""
 STORAGE_SHARE = 0.3
@@ -115,8 +117,11 @@ def _cluster(data: Path, kind: Kind, mongodb: str | None, settings: dict[str, st
     return cluster
 
 
-def under_kills(this: World, kills: int, seed: int, pause: tuple[float, float], told: Callable[[int], None]) -> None:
-    """Load, and so many kills; at the end the spool is empty. pause: seconds between two, from and to."""
+def under_kills(
+    this: World, kills: int, seed: int, pause: tuple[float, float], told: Callable[[int], None], least: int = 0
+) -> None:
+    """Load, and so many kills; at the end the spool is empty. pause: seconds between two, from and to. least: as many
+    messages are acknowledged for each kill, before it."""
     rng = random.Random(seed)
     senders = Senders(this.live, this.sink, this.figures.handed, seed)
     began = time.monotonic()
@@ -124,6 +129,11 @@ def under_kills(this: World, kills: int, seed: int, pause: tuple[float, float], 
     try:
         for number in range(kills):
             time.sleep(rng.uniform(*pause))
+            until(
+                lambda wanted=least * (number + 1): len(this.figures.handed.acknowledged) >= wanted,  # type: ignore[misc]
+                LEAVES_SECONDS,
+                "mail is taken",
+            )
             this.figures.kills.append(_kill(this, rng))
             assert not this.figures.handed.wrong, "\n".join(this.figures.handed.wrong)
             told(number + 1)
@@ -157,7 +167,7 @@ def under_stops(this: World, stops: int, seed: int, seconds: float) -> None:
     try:
         for number in range(stops):
             time.sleep(seconds)
-            assert this.sink.wait_for_reply(f"127.0.1.{_nth(this, number) + 1}", AIM_SECONDS), "no mail leaves"
+            assert this.sink.wait_for_reply(f"127.0.1.{_nth(this, number) + 1}", LEAVES_SECONDS), "no mail leaves"
             victim: Live | Member = this.live
             if isinstance(this.live, Cluster):
                 victim = this.live.of("smtp")[_nth(this, number)]
@@ -181,7 +191,7 @@ def empty(this: World) -> None:
     """Returns when nothing waits any more."""
     began = time.monotonic()
     if isinstance(this.live, Cluster):
-        until(this.live.ready, 30.0, "the doors see their keepers")
+        until(this.live.ready, 60.0, "the doors see their keepers")
         # What could not be read while the keeper was away waits for half a minute by itself.
         _queue(this, "POST", "/api/queue/change", {"action": "retry", "domain": "*"})
     try:

@@ -28,7 +28,7 @@ from tests.crash.submitting import SENDERS, Message
 from tests.live import PASSWORD
 from tests.storage.consistency import problems
 
-SETTLED_SECONDS = 3.0
+SETTLED_SECONDS = 10.0
 """Within these of the remote's 250 an attempt is settled, where nobody is killed, on a machine that is busy."""
 AFTER_OUTAGE_SECONDS = 10.0
 """Within these of a keeper's return what waited for it is settled: the pauses between two tries are up to 5 seconds."""

@@ -45,7 +45,8 @@ class Ledger:
     def counts(self) -> dict[str, tuple[int, int]]:
         """operation → (acknowledged, asked)"""
         kinds = {"deliver": self.delivered, "append": self.appended, "move": self.moved, "store": self.flagged}
-        return {name: (sum(kind.values()), len(kind)) for name, kind in kinds.items()}
+        with self.lock:
+            return {name: (sum(kind.values()), len(kind)) for name, kind in kinds.items()}
 
 
 def message(op: str, rng: random.Random) -> bytes:
@@ -85,13 +86,13 @@ class Load:
             return
 
     def _imap(self) -> imaplib.IMAP4:
-        imap = imaplib.IMAP4(self.live.host, self.live.ports["IMAP"], timeout=20)
+        imap = imaplib.IMAP4(self.live.host, self.live.ports["IMAP"], timeout=60)
         imap.login("carol", PASSWORD)
         return imap
 
     def deliver(self, rng: random.Random) -> None:
         while not self.stopped.is_set():
-            with smtplib.SMTP(self.live.host, self.live.ports["SMTP"], timeout=20) as smtp:
+            with smtplib.SMTP(self.live.host, self.live.ports["SMTP"], timeout=60) as smtp:
                 for _ in range(5):
                     op = uuid4().hex
                     self.ledger.ask(self.ledger.delivered, op)

@@ -74,14 +74,14 @@ class Sink:
 
     def __enter__(self) -> Sink:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._loop is not None
         assert self._end is not None
         self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def wait_for_reply(self, peer: str, seconds: float) -> bool:

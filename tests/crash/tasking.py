@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from tests.live import DOMAIN, PASSWORD, Cluster, Process, free_ports, until
 RECEIVED = "/api/v1/email/received"
 RESULT = "/api/v1/email/result?task_id="
 WORKERS = 2
+CONCURRENCY = 10
+"""How many tasks one worker sends at a time."""
 LEASE = 5.0
 """Seconds: the shortest that there is."""
 END_SECONDS = 120.0
@@ -36,6 +38,8 @@ class Remote:
     def __init__(self) -> None:
         self.taken: Counter[str] = Counter()
         self._tried: Counter[str] = Counter()
+        self._here = 0
+        self._keeps = False
 
     async def handle_RCPT(
         self, _server: Any, _session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -51,9 +55,23 @@ class Remote:
     async def handle_DATA(self, _server: Any, _session: Session, envelope: Envelope) -> str:
         await asyncio.sleep(BUSY_SECONDS / 2)
         self.taken.update(envelope.rcpt_tos)
+        self._here += 1
         # Taken, and the reply is on its way: here a kill leaves doubt.
         await asyncio.sleep(BUSY_SECONDS / 2)
+        while self._keeps:  # noqa: ASYNC110  # it is told by another thread
+            await asyncio.sleep(BUSY_SECONDS / 2)
+        self._here -= 1
         return "250 2.0.0 taken"
+
+    @contextmanager
+    def keeping(self, messages: int) -> Iterator[None]:
+        """In this block so many messages at least are taken of which nobody has heard so."""
+        self._keeps = True
+        try:
+            until(lambda: self._here >= messages, END_SECONDS, f"{messages} messages at once are taken")
+            yield
+        finally:
+            self._keeps = False
 
 
 @dataclass
@@ -149,7 +167,7 @@ def working(folder: Path, queue_url: str | None = None) -> Iterator[Work]:
     workers = [
         Process(
             (*forking.HOMING, "worker"),
-            {**cluster.env, "HOMING_WORKER_PORT": str(port), "HOMING_QUEUE_CONCURRENCY": "10"},
+            {**cluster.env, "HOMING_WORKER_PORT": str(port), "HOMING_QUEUE_CONCURRENCY": str(CONCURRENCY)},
         )
         for port in rest
     ]
@@ -188,7 +206,9 @@ def under_kills(
         for number in range(kills):
             time.sleep(rng.uniform(*pause))
             victim = work.workers[number % len(work.workers)]
-            victim.kill()
+            # The first kill finds tasks on their way: more than the other worker has in hand by itself.
+            with work.remote.keeping(CONCURRENCY + 1) if number == 0 else nullcontext():
+                victim.kill()
             victim.begin()
             victim.wait()
             tell(number + 1)

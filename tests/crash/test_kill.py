@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.load import Ledger, Load, prepare, verify
-from tests.live import Live
+from tests.live import Live, until
 
 pytestmark = pytest.mark.crash
 
@@ -26,15 +26,14 @@ def test_every_acknowledged_operation_survives(tmp_path: Path) -> None:
         for round_ in range(KILLS):
             load = Load(live, ledger, round_)
             load.start()
+            until(lambda: all(done > 0 for done, _ in ledger.counts().values()), 60, "every kind of work is done")
             time.sleep(rng.uniform(0.5, 2.0))  # the moment of the kill is random on purpose
             live.kill()
             load.stop()
             load.join()
             live.start()
             verify(live, ledger)
-        counts = ledger.counts()
-        print("\nacknowledged / asked:", counts)
-        assert all(done > 0 for done, _ in counts.values()), counts
+        print("\nacknowledged / asked:", ledger.counts())
     finally:
         if live.process is not None and live.process.poll() is None:
             assert live.stop() == 0

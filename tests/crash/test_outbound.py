@@ -15,6 +15,8 @@ from tests.mongo import dropped, mongo_url, skip
 pytestmark = pytest.mark.crash
 
 KILLS = 5
+MESSAGES = 20
+"""How many are acknowledged for each kill, at least."""
 STOPS = 2
 SEED = int(os.environ.get("HOMING_TEST_SEED", "20"))
 PAUSE = (0.4, 2.0)
@@ -31,7 +33,7 @@ def test_mail_that_leaves_survives_kills(tmp_path: Path, kind: Kind) -> None:
     mongodb = mongo_url("mongodb") if kind == "mongo" else None
     try:
         with world(tmp_path / "data", kind, mongodb, SEED) as this:
-            under_kills(this, KILLS, SEED, PAUSE, lambda _: None)
+            under_kills(this, KILLS, SEED, PAUSE, lambda _: None, MESSAGES)
             finish(this)
     finally:
         if mongodb is not None:
@@ -47,7 +49,6 @@ def test_mail_that_leaves_survives_kills(tmp_path: Path, kind: Kind) -> None:
     assert sum(figures.killed().values()) == KILLS
     assert figures.doubled["no reply was written"], "the sink left no message unanswered"
     assert figures.notices, "nobody was refused"
-    assert len(handed.acknowledged) >= 20 * KILLS
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -290,9 +290,13 @@ def test_one_service_begins_again(cluster: Cluster) -> None:
     begun = [member.output.count("ready\n") for member in cluster.members]
     assert "Restarted" in cluster.cli("restart", "storage").stdout
     assert [member.pid for member in cluster.members] == pids
-    again = [member.service for member, old in zip(cluster.members, begun, strict=True)
-             if member.output.count("ready\n") > old]  # fmt: skip
-    assert again == ["storage"]
+
+    def again() -> list[str]:
+        return [member.service for member, old in zip(cluster.members, begun, strict=True)
+                if member.output.count("ready\n") > old]  # fmt: skip
+
+    until(again, what="one has said so")
+    assert again() == ["storage"]
     until(lambda: b"Subject: kept" in subjects(cluster, "alice", cluster.ports["IMAP"]), 60.0, "mail after the restart")
 
 
@@ -322,6 +326,7 @@ def test_the_end(cluster: Cluster) -> None:
     assert busy.getreply()[0] == 250
     busy.close()
     begun = time.monotonic()
+    assert [member.ended() for member in (reader, door)] == [0, 0]
     assert cluster.stop() == 0
     # Else the drain would have ended it, after thirty seconds.
     assert time.monotonic() - begun < 25

@@ -111,12 +111,7 @@ def test_a_door_that_began_without_the_saved_settings_takes_them_up(cluster: Clu
 def ended(process: Process) -> tuple[int, str]:
     """The status and all output of a process that should not run."""
     process.begin()
-    assert process.process is not None
-    try:
-        return process.process.wait(30), "".join(process.output)
-    finally:
-        if process.running:
-            process.kill()
+    return process.ended(), "".join(process.output)
 
 
 def again(member: Member) -> Member:
@@ -198,7 +193,7 @@ def test_a_keeper_waits_for_its_database(cluster: Cluster) -> None:
     identity = one(cluster, "identity")
     identity.env["MONGODB_URL"] = "mongodb://127.0.0.1:1/homing?serverSelectionTimeoutMS=200"
     identity.begin()
-    until(lambda: any("waiting at the start" in line for line in identity.output), 20.0)
+    until(lambda: any("waiting at the start" in line for line in identity.output))
     line = next(line for line in identity.output if "waiting at the start" in line)
     assert json.loads(line)["service"] == "identity"
     begun = time.monotonic()

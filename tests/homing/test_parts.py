@@ -82,7 +82,7 @@ class Hanging:
 
 
 async def test_a_start_waits_for_saved_settings_as_long_as_it_was_told() -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await SettingsKeeper(Hanging(), {}).open(0.05)).smtp.max_workers == 4
 
 

@@ -107,7 +107,7 @@ class Scene:
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     behind = await open_sqlite(tmp_path / "identity.db", SETTINGS, ManualClock())
     async with Keeper(port_app(behind, TOKEN)) as keeper, CuttingProxy(keeper.rest.port) as proxy:
-        port = open_http(proxy.url, TOKEN, timeout=10)
+        port = open_http(proxy.url, TOKEN, timeout=60)
         await port.add_domain(D)
         yield Scene(behind, port, keeper, proxy)
         await port.close()
@@ -279,7 +279,7 @@ async def test_no_secret_is_in_what_is_told_of_a_failure(scene: Scene) -> None:
 
 
 async def test_a_url_of_http_is_this_adapter(scene: Scene) -> None:
-    port = await connect(scene.keeper.url, SETTINGS, token=TOKEN, pool=3, timeout=5)
+    port = await connect(scene.keeper.url, SETTINGS, token=TOKEN, pool=3, timeout=60)
     assert await port.domain_exists(D)
     await port.close()
     assert await scene.behind.domain_exists(D)

@@ -375,7 +375,7 @@ async def test_the_upkeep_of_another_tells_what_the_dead_left(server: str, monke
         dying._database.on_step = stop_before_the_news
         with pytest.raises(RuntimeError):
             await dying.update_account(at.ids["alice"], enabled=False)
-        (change,) = (await other.changes_since(seq, 5)).changes
+        (change,) = (await other.changes_since(seq, 60)).changes
         assert (change.account, change.kind) == (at.ids["alice"], ChangeKind.DISABLED)
 
 

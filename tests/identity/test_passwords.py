@@ -88,7 +88,7 @@ class Stuck:
 
     def verify(self, password: str, hash: str) -> bool:
         self.threads.add(threading.current_thread().name)
-        assert self.go.wait(10)
+        assert self.go.wait(60)
         return True
 
     def needs_update(self, hash: str) -> bool:

@@ -52,7 +52,7 @@ async def test_a_question_on_its_way_does_not_outlive_a_change(identity: SqliteI
     def slow(connection: sqlite3.Connection) -> None:
         connection.execute("SELECT count(*) FROM alias").fetchone()
         held.set()
-        assert go.wait(10)
+        assert go.wait(60)
 
     # both readers are busy, so the question waits behind them while the change is made
     database = identity._database

@@ -19,7 +19,7 @@ class Wire:
     """A bare socket with lines."""
 
     def __init__(self, live: Live, port: str, greet: bool = True) -> None:
-        self.socket = socket.create_connection((live.host, live.ports[port]), timeout=20)
+        self.socket = socket.create_connection((live.host, live.ports[port]), timeout=60)
         self.file = self.socket.makefile("rb")
         if greet:
             self.line()

@@ -30,7 +30,7 @@ def said(
     live: Live, port: str, *lines: bytes, header: bytes = HEADER, tls: bool = False, source: str = "127.0.0.1"
 ) -> str:
     """All that the server says, to its end."""
-    connection = socket.create_connection((live.host, live.ports[port]), timeout=20, source_address=(source, 0))
+    connection = socket.create_connection((live.host, live.ports[port]), timeout=60, source_address=(source, 0))
     connection.sendall(header)
     if tls:
         context = ssl.create_default_context()

@@ -37,20 +37,20 @@ def test_full_disk_and_recovery(small_disk: Path) -> None:
     with running(small_disk / "data", "alice") as live:
 
         def deliver() -> tuple[int, bytes]:
-            with smtplib.SMTP(live.host, live.ports["SMTP"], timeout=20) as smtp:
+            with smtplib.SMTP(live.host, live.ports["SMTP"], timeout=60) as smtp:
                 smtp.ehlo()
                 smtp.mail("x@elsewhere.example")
                 smtp.rcpt(f"alice@{DOMAIN}")
                 return smtp.data(MAIL)
 
         def append() -> tuple[str, bytes]:
-            with imaplib.IMAP4(live.host, live.ports["IMAP"], timeout=20) as imap:
+            with imaplib.IMAP4(live.host, live.ports["IMAP"], timeout=60) as imap:
                 imap.login("alice", PASSWORD)
                 status, text = imap.append("INBOX", "", None, MAIL)
                 return status, text[0]
 
         def count() -> int:
-            with imaplib.IMAP4(live.host, live.ports["IMAP"], timeout=20) as imap:
+            with imaplib.IMAP4(live.host, live.ports["IMAP"], timeout=60) as imap:
                 imap.login("alice", PASSWORD)
                 return int(imap.select("INBOX", readonly=True)[1][0])
 

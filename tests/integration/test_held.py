@@ -29,7 +29,7 @@ def stats(live: Live) -> tuple[int, int]:
 
 
 def test_it_waits_and_comes(live: Live) -> None:
-    with smtplib.SMTP(live.host, live.ports["SUBMISSION"], timeout=20) as client:
+    with smtplib.SMTP(live.host, live.ports["SUBMISSION"], timeout=60) as client:
         client.ehlo("client.example")
         assert client.has_extn("futurerelease")
         client.login(f"alice@{DOMAIN}", PASSWORD)

@@ -73,7 +73,7 @@ class Wire:
     """One connection, line by line."""
 
     def __init__(self, live: Live, name: str = "prober.example") -> None:
-        self.socket = socket.create_connection((live.host, live.ports["SMTP"]), timeout=20)
+        self.socket = socket.create_connection((live.host, live.ports["SMTP"]), timeout=60)
         self.file = self.socket.makefile("rb")
         self.reply()
         assert self.ask(f"EHLO {name}").startswith("250")

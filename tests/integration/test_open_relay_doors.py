@@ -21,7 +21,7 @@ class Door:
     """One connection to a port, line by line."""
 
     def __init__(self, live: Live, port: int, hello: str = "EHLO") -> None:
-        self.socket: socket.socket = socket.create_connection((live.host, port), timeout=20)
+        self.socket: socket.socket = socket.create_connection((live.host, port), timeout=60)
         self.file = self.socket.makefile("rb")
         self.hello = hello
         self.reply()
@@ -99,7 +99,7 @@ def test_submission_takes_nothing_from_who_has_not_signed_in(live: Live, port: s
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        raw = context.wrap_socket(socket.create_connection((live.host, live.ports[port]), timeout=20))
+        raw = context.wrap_socket(socket.create_connection((live.host, live.ports[port]), timeout=60))
         with raw, raw.makefile("rb") as file:
             file.readline()
             raw.sendall(f"EHLO x\r\nMAIL FROM:<alice@{DOMAIN}>\r\nRCPT TO:<victim@{ELSEWHERE}>\r\nQUIT\r\n".encode())

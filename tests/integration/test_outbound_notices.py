@@ -211,7 +211,7 @@ def test_which_of_both_is_told(world: World, name: str, actions: list[str]) -> N
 
 def strange(world: World, sender: str) -> str:
     """A stranger's message to an address that forwards to one that there is not."""
-    with smtplib.SMTP(world.here.host, world.here.ports["SMTP"], timeout=20) as client:
+    with smtplib.SMTP(world.here.host, world.here.ports["SMTP"], timeout=60) as client:
         client.ehlo("stranger.example")
         assert client.docmd(f"MAIL FROM:<{sender}>")[0] == 250
         assert client.docmd(f"RCPT TO:<forward@{HERE}>")[0] == 250

@@ -20,7 +20,7 @@ from tests.town import Desk, Town, letter, notices, submit
 HERE = "here.example"
 ANN, BEN = f"ann@{HERE}", f"ben@{HERE}"
 WAYS = ("cli", "rest")
-DUE_SECONDS = 2.0
+DUE_SECONDS = 5.0
 """What is to be sent is begun long before that."""
 _NUMBERS = count(1)
 

@@ -48,7 +48,7 @@ def world(tmp_path: Path) -> Iterator[tuple[Live, SmtpServer, TokenServer]]:
 
 
 def submit(live: Live, *to: str, text: bytes = TEXT) -> None:
-    with smtplib.SMTP(live.host, live.ports["SUBMISSION"], timeout=20) as client:
+    with smtplib.SMTP(live.host, live.ports["SUBMISSION"], timeout=60) as client:
         client.login(f"ann@{DOMAIN}", PASSWORD)
         client.sendmail(f"ann@{DOMAIN}", to, text, ["BODY=8BITMIME"])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import socket
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -12,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from connectors import create_connector
-from tests.live import DOMAIN, PASSWORD, Live, mode, running, until
+from tests.live import DOMAIN, PASSWORD, Live, free_ports, mode, running, until
 
 KEY = base64.urlsafe_b64encode(os.urandom(32)).decode()
 WITH_KEY = {} if mode() == "embedded" else {"HOMING_SECRETS_KEY": KEY}
@@ -65,8 +64,7 @@ def test_the_whole_way(homing: Live) -> None:
 
 def test_each_failure_of_a_running_server(homing: Live) -> None:
     token = homing.token("alice", PASSWORD)
-    with socket.create_server((homing.host, 0)) as closed:
-        port = closed.getsockname()[1]
+    (port,) = free_ports(1)
     email = {"to": f"bob@{DOMAIN}", "subject": "s", "message": "m"}
     for values, to, told in (
         ({"port": port}, email["to"], (502, "unreachable")),

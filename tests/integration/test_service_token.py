@@ -44,7 +44,7 @@ def ask(
     cluster: Cluster, service: str, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
 ) -> tuple[int, dict[str, str], bytes]:
     """(status, headers in small letters, body)"""
-    connection = http.client.HTTPConnection(cluster.host, cluster.ports[service.upper()], timeout=20)
+    connection = http.client.HTTPConnection(cluster.host, cluster.ports[service.upper()], timeout=60)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
@@ -153,7 +153,7 @@ def test_the_service_token_opens_no_route_of_users(cluster: Cluster, service: st
 @pytest.mark.parametrize("service", ["smtp", "imap"])
 def test_a_door_has_no_port(cluster: Cluster, service: str) -> None:
     port = cluster.of(service)[0].ports["REST" if service == "smtp" else "IMAP_REST"]
-    connection = http.client.HTTPConnection(cluster.host, port, timeout=20)
+    connection = http.client.HTTPConnection(cluster.host, port, timeout=60)
     connection.request("POST", "/port/usage", b"", {"Authorization": f"Bearer {cluster.env['HOMING_SERVICE_TOKEN']}"})
     assert connection.getresponse().status == 404
     connection.close()

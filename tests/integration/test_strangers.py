@@ -20,7 +20,7 @@ def apart() -> bool:
     """May this user have a network of his own here?"""
     if shutil.which("unshare") is None or shutil.which("ip") is None:
         return False
-    return subprocess.run([*APART, ROUTES], capture_output=True, timeout=20).returncode == 0
+    return subprocess.run([*APART, ROUTES], capture_output=True, timeout=60).returncode == 0
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ service imap-login {{
 }}
 """)
     # its daemon would keep a pipe open for ever
-    subprocess.run([program, "-c", str(config)], check=True, timeout=20, stdout=DEVNULL, stderr=DEVNULL)
+    subprocess.run([program, "-c", str(config)], check=True, timeout=60, stdout=DEVNULL, stderr=DEVNULL)
     try:
 
         def answers() -> bool:
@@ -144,4 +144,4 @@ service imap-login {{
         until(answers, 60, "Dovecot's greeting")
         yield port
     finally:
-        subprocess.run([doveadm, "-c", str(config), "stop"], timeout=20, check=True)
+        subprocess.run([doveadm, "-c", str(config), "stop"], timeout=60, check=True)

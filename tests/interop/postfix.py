@@ -82,7 +82,7 @@ class Postfix:
     def waiting(self) -> str:
         """What it has not sent yet, and why."""
         done = subprocess.run(
-            ["postqueue", "-c", str(self.folder / "etc"), "-j"], text=True, capture_output=True, timeout=20, check=True
+            ["postqueue", "-c", str(self.folder / "etc"), "-j"], text=True, capture_output=True, timeout=60, check=True
         )
         return done.stdout
 

@@ -32,8 +32,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "transcripts" / "imap"
 ASKED = sorted(path for path in FOLDER.glob("*.txt") if path.stem not in NOT_ASKED)
 
 DEADLINE = 60.0
-NEWS_SECONDS, LULL = 5.0, 0.2
-"""For what is told unasked, and for what is not told there."""
+NEWS_SECONDS, SOME_SECONDS, LULL = 60.0, 5.0, 0.2
+"""For what is told unasked, for what is told otherwise there or at times, and for what is not told there."""
 
 
 @dataclass(slots=True)
@@ -247,6 +247,13 @@ class Peer:
         return raw.decode("utf-8", "replace").removesuffix("\r\n") if raw else None
 
 
+def patience(key: str) -> float:
+    """Seconds that an exchange's news may take."""
+    if EXPLAINED.get(key) in UNTOLD:
+        return LULL
+    return SOME_SECONDS if key in EXPLAINED or key in AT_TIMES else NEWS_SECONDS
+
+
 async def compared(script: Script, port: int) -> dict[str, list[str]]:
     """The exchanges that differ."""
     found: dict[str, list[str]] = {}
@@ -261,8 +268,7 @@ async def compared(script: Script, port: int) -> dict[str, list[str]]:
             peers[exchange.client] = await Peer.connected(port)
         peer = peers[exchange.client]
         if exchange.is_news:
-            seconds = LULL if EXPLAINED.get(exchange.key) in UNTOLD else NEWS_SECONDS
-            heard = await peer.news(exchange.expected, seconds)
+            heard = await peer.news(exchange.expected, patience(exchange.key))
         else:
             try:
                 said = await peer.prove(exchange.said, exchange.scram) if exchange.scram else exchange.said

@@ -67,8 +67,8 @@ def test_who_waits_the_shortest_gets_the_job(queue: JobQueue) -> None:
     queue.close()
     first.go_on.release()
     second.go_on.release()
-    first.thread.join(10)
-    second.thread.join(10)
+    first.thread.join(60)
+    second.thread.join(60)
     assert (len(first.taken), len(second.taken)) == (1, 4)
 
 
@@ -93,7 +93,7 @@ def test_one_who_was_called_for_a_job_that_another_took_waits_on(queue: JobQueue
     until(lambda: len(taker.taken) == before + 1 or (bool(taker.taken) and taker.taken[-1].job() == "last"))
     taker.go_on.release()
     queue.close()
-    taker.thread.join(10)
+    taker.thread.join(60)
     assert not taker.thread.is_alive()
 
 
@@ -101,7 +101,7 @@ def test_closing_ends_all_who_wait(queue: JobQueue) -> None:
     takers = [begun(queue, number + 1) for number in range(3)]
     queue.close()
     for taker in takers:
-        taker.thread.join(10)
+        taker.thread.join(60)
     assert queue.take() is None
     with pytest.raises(QueueRefused):
         queue.put(job("late"))

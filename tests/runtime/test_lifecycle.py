@@ -51,7 +51,7 @@ async def test_start_ready_drain_and_stop_in_reverse(number: int, eventually: Ev
     running = asyncio.create_task(life([Part("a", story), Part("b", story)], story).run())
     await eventually(lambda: "ready" in story)
     os.kill(os.getpid(), number)
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 60)
     assert story == ["start a", "start b", "ready", "drain a", "drain b", "stop b", "stop a"]
 
 
@@ -70,7 +70,7 @@ async def test_the_drain_has_a_deadline(eventually: Eventually) -> None:
     running = asyncio.create_task(running_life.run())
     await eventually(lambda: "ready" in story)
     running_life.end()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 60)
     assert story == ["start a", "start b", "ready", "drain b", "stop b", "stop a"]
 
 
@@ -83,7 +83,7 @@ async def test_a_second_signal_ends_the_drain(eventually: Eventually) -> None:
     await eventually(lambda: "drain b" in story)
     assert running_life.draining
     os.kill(os.getpid(), signal.SIGTERM)
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 60)
     assert story[-2:] == ["stop b", "stop a"]
 
 

@@ -273,7 +273,7 @@ async def test_a_server_that_hangs_is_told_in_time_and_used_again_when_it_wakes(
         await client.close()
 
 
-async def answers_again(client: Mongo, seconds: float = 20.0) -> None:
+async def answers_again(client: Mongo, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while True:
             try:

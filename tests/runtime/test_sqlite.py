@@ -54,7 +54,7 @@ class Gate:
     def _step(self, name: str) -> None:
         if name == self._name and not self.opened.is_set():
             self.reached.set()
-            assert self.opened.wait(10)
+            assert self.opened.wait(60)
 
     async def wait(self) -> None:
         assert await asyncio.to_thread(self.reached.wait, 10)
@@ -221,7 +221,7 @@ async def test_a_job_that_ends_the_transaction_is_a_bug_of_its_own(database: Dat
 
 async def test_readers_work_side_by_side(database: Database) -> None:
     all_three = threading.Barrier(3)
-    await asyncio.gather(*(database.read(lambda _: all_three.wait(10)) for _ in range(3)))
+    await asyncio.gather(*(database.read(lambda _: all_three.wait(60)) for _ in range(3)))
 
 
 async def test_readers_cannot_write(database: Database) -> None:
@@ -237,11 +237,11 @@ async def test_a_read_sees_one_moment(database: Database) -> None:
     def twice(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
         before = texts(connection)
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return before, texts(connection)
 
     reading = asyncio.create_task(database.read(twice))
-    assert await asyncio.to_thread(begun.wait, 10)
+    assert await asyncio.to_thread(begun.wait, 60)
     await database.write(put("two"))
     go_on.set()
     assert await reading == (["one"], ["one"])

@@ -29,7 +29,7 @@ from types import FrameType
 from tests.mongo import configured
 from tests.servers.build import SOURCES, ServerMissing, Source, built
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 """How long a server may take until it answers."""
 END_SECONDS = 10.0
 """How long a server may take to end after SIGTERM, before it is killed."""

@@ -250,7 +250,7 @@ async def test_deliveries_outlast_a_restart_of_the_keeper(tmp_path: Path) -> Non
     await behind.open_account(op("1", SYSTEM), "ann")
     async with Keeper(port_app(behind, TOKEN)) as keeper:
         port = keeper.rest.port
-        store = open_http(keeper.url, TOKEN, timeout=20)
+        store = open_http(keeper.url, TOKEN, timeout=60)
         sending = [asyncio.create_task(store.accept([delivery(f"d{n}")])) for n in range(50)]
         while (await behind.mailbox("ann", "INBOX")).messages == 0:  # noqa: ASYNC110  # nothing tells it
             await asyncio.sleep(0)
@@ -447,7 +447,7 @@ async def test_a_bug_behind_a_batch_is_found_one_by_one(tmp_path: Path) -> None:
 async def test_a_url_of_http_is_this_adapter(tmp_path: Path) -> None:
     behind = await sqlite(tmp_path)
     async with Keeper(port_app(behind, TOKEN)) as keeper:
-        store = await connect(keeper.url, token=TOKEN, pool=3, timeout=5)
+        store = await connect(keeper.url, token=TOKEN, pool=3, timeout=60)
         assert (await store.stats()).accounts == 0
         await store.close()
         # The store behind is not ours to close.

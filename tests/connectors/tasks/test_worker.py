@@ -23,6 +23,7 @@ from runtime.metrics import Metrics
 from smtp.outbound.transport import Letter, Outcome, Phase, Result, Transport
 from smtp.outbound.transport import Status as Sent
 from storage.adapters.sqlite.adapter import SqliteStorage
+from tests.live import free_ports
 from tests.smtp.outbound import pki
 from tests.smtp.outbound.peers import Peer
 
@@ -169,10 +170,7 @@ async def test_what_a_server_does_becomes_a_status_and_a_reason(
 
 
 async def test_a_host_that_there_is_not_and_a_closed_port(queue: SpoolTasks, certified: Certified) -> None:
-    closed = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = closed.sockets[0].getsockname()[1]
-    closed.close()
-    await closed.wait_closed()
+    (port,) = free_ports(1)
     async with working(queue, transport_to(port, certified)):
         task = await ended(queue, await put(queue))
     assert (task.status, task.attempts, task.doubtful) == (Status.FAILED, 3, False)

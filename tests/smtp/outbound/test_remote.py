@@ -209,7 +209,7 @@ async def test_faults(peer: Peer, make: Make, fault: tuple[object, ...], extensi
     # Where nothing is waited for in vain, nothing has to come in a hurry.
     mute = {"silent", "unending"} & set(wrong)  # type: ignore[call-overload]
     async with asyncio.timeout(60):
-        result = await make(peer.port, timeout=0.4 if mute else 30.0).send(letter())
+        result = await make(peer.port, timeout=1.0 if mute else 30.0).send(letter())
     outcome = only(result)
     assert (outcome.status, outcome.phase, outcome.code) == (status, phase, code), outcome
     assert (outcome.enhanced, outcome.doubtful, result.destination_down) == (enhanced, doubtful, down), outcome
@@ -298,7 +298,7 @@ async def test_the_next_host_takes_it(two: tuple[Peer, Peer], make: Make, wrong:
     first, second = two
     for name, value in wrong.items():
         setattr(first, name, value)
-    result = await make(first.port, timeout=0.4 if "silent" in wrong else 30.0).send(letter())
+    result = await make(first.port, timeout=1.0 if "silent" in wrong else 30.0).send(letter())
     assert only(result).status is Status.SENT
     assert only(result).remote.startswith("two.d.example")
     assert len(second.taken) == 1
@@ -333,7 +333,7 @@ async def test_after_the_whole_text_no_other_host_is_tried(two: tuple[Peer, Peer
 async def test_a_host_that_is_down_is_tried_last_for_a_while(two: tuple[Peer, Peer], make: Make) -> None:
     first, second = two
     first.silent = {"CONNECT"}
-    transport = make(first.port, timeout=0.4)
+    transport = make(first.port, timeout=1.0)
     first_try = await transport.send(letter())
     await second.stop()
     second_peer = await Peer().start("127.0.0.3", first.port)

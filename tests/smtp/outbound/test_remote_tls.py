@@ -91,7 +91,7 @@ async def test_broken_tls_goes_in_plain_text_on_a_new_connection(
     peer.tls = server_tls
     for name, value in wrong.items():
         setattr(peer, name, value)
-    result = await make(peer.port, Fixed(MAY), timeout=0.5 if "silent" in wrong else 30.0).send(letter())
+    result = await make(peer.port, Fixed(MAY), timeout=1.0 if "silent" in wrong else 30.0).send(letter())
     assert only(result).status is Status.SENT
     assert (result.tls, peer.connections, peer.taken[0].tls) == (None, 2, False)
 

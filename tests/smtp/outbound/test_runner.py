@@ -20,6 +20,8 @@ from storage.port import Unavailable
 from tests.smtp.outbound.spooled import DEAD, GREY, MESSAGE, SENT, UNKNOWN, Scripted, Spooled, opened, same
 
 DAY = 86400.0
+LEASE = 10.0
+"""Seconds: extended in time on a machine that stands still for a moment too."""
 
 
 @pytest.fixture
@@ -419,12 +421,12 @@ def _has(transport: Scripted) -> Any:
 @pytest.mark.slow
 async def test_leases_are_extended_while_an_attempt_lasts(spooled: Spooled) -> None:
     async def slowly(letter: Letter) -> Result:
-        await asyncio.sleep(6.0)
+        await asyncio.sleep(LEASE + 1.0)
         return same(letter, SENT)
 
     spooled.transport.scripts["remote.example"] = slowly
     await spooled.put("bob@remote.example")
-    async with spooled.running(lease=5.0, drain_seconds=20), spooled.running(lease=5.0, drain_seconds=20):
+    async with spooled.running(lease=LEASE, drain_seconds=60), spooled.running(lease=LEASE, drain_seconds=60):
         await spooled.until(lambda: empty(spooled))
     assert len(spooled.transport.letters) == 1
 
