@@ -39,9 +39,9 @@ DELAY = 15.0
 """Seconds that a new email waits at most for such a pause."""
 BACKLOG = 16_384
 """Emails that wait at most for such a pause: so many have to be read by whoever searches meanwhile."""
-GAP = 0.05
+GAP = 0.25
 """Seconds for which nobody has used storage.db before the next page is indexed."""
-GAP_DELAY = 0.5
+GAP_DELAY = 1.0
 """Seconds that a page waits at most for that."""
 POLL = 30.0
 """Seconds after which the index looks by itself, should nobody have told it of news."""
