@@ -136,10 +136,16 @@ async def test_after_its_time_a_call_is_unavailable() -> None:
         taken.bind(("127.0.0.1", 0))
         client = client_of(f"http://127.0.0.1:{taken.getsockname()[1]}", timeout=0.5)
         loop = asyncio.get_running_loop()
-        start = loop.time()
-        with pytest.raises(Away, match=r"toy is away: (?!.*not known)"):
-            await client.call("hold")
-        assert 0.4 < loop.time() - start < 30
+        for _ in range(20):
+            start = loop.time()
+            with pytest.raises(Away, match=r"toy is away: ") as told:
+                await client.call("hold")
+            assert 0.4 < loop.time() - start < 30
+            # Where its time is over in the middle of a try, it is not known of that one.
+            if "not known" not in str(told.value):
+                break
+        else:
+            pytest.fail("it is known that nobody was there to do it")
         await client.close()
 
 

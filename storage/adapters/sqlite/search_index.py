@@ -166,7 +166,8 @@ class SearchIndex:
     async def lag(self) -> IndexHealth:
         """How far it is behind, what it has cost since ``open`` (CPU of reading and writing, in seconds), and what is
         wrong with it."""
-        count, since = await self._storage.read(lambda conn: search_source.backlog(conn, self._mark))
+        # Who looks at the figures does not hold it up.
+        count, since = await self._storage.read(lambda conn: search_source.backlog(conn, self._mark), background=True)
         seconds = max(0.0, self._clock.now() - since) if since is not None else 0.0
         return IndexHealth(lag=count, lag_seconds=seconds, cpu_seconds=self._cpu, error=self._error)
 
