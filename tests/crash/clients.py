@@ -260,15 +260,20 @@ def append_in_a_row(client: Client) -> None:
                     one.enter_context(client.records.asked("append", op))
                 for n, (_, content) in enumerate(messages):
                     imap.send(f"r{turn}.{n} APPEND {FROM_BOX} {{{len(content)}+}}\r\n".encode() + content + b"\r\n")
+                refused = b""
+                # Each has its answer, also behind one that is refused.
                 for n, (one, (op, _)) in enumerate(zip(asked, messages, strict=True)):
                     while not (line := imap.readline()).startswith(b"r"):
                         if not line:
                             raise EOFError
                     answer = re.match(rb"r%d\.%d OK \[APPENDUID (\d+) (\d+)\]" % (turn, n), line)
                     if answer is None:
-                        raise imaplib.IMAP4.error(line.decode("latin-1"))
+                        refused = refused or line
+                        continue
                     client.records.sighted(Place(WORKER, FROM_BOX, int(answer[1]), int(answer[2])), op)
                     one.close()
+                if refused:
+                    raise imaplib.IMAP4.error(refused.decode("latin-1"))
 
 
 def move(client: Client) -> None:
