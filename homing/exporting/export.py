@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ async def _annotations(storage: Storage, ref: MailboxRef, listed: MailboxList, s
 async def _rows(storage: Storage, mailbox: Mailbox, after: int, show: Show) -> AsyncIterator[Row]:
     left: Ranges = ((after + 1, 0xFFFF_FFFF),)
     while left:
-        page = await patiently(lambda left=left: storage.columns(mailbox.ref, left, _WANT), show)  # type: ignore[misc]
+        page = await patiently(partial(storage.columns, mailbox.ref, left, _WANT), show)
         for row in page.rows():
             yield row
         left = ranges.after(left, page.uids[-1]) if page.more else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, compress, islice, repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from imap.wire import writer
 
@@ -86,13 +86,11 @@ def between(values: Values, start: int, stop: int) -> Values:
     return _each(values, lambda column: column[start:stop])
 
 
-def _each(values: Values, taken: Callable[[Sequence[object]], Sequence[object]]) -> Values:
+def _each(values: Values, taken: Callable[[Sequence[Any]], Sequence[Any]]) -> Values:
     found: list[Sequence[object] | Literals] = []
     for column in values:
         if isinstance(column, Literals):
-            sizes, *octets = map(taken, (column.sizes, *column.octets))
-            column = Literals(sizes, tuple(octets))  # type: ignore[arg-type]
-            found.append(column)
+            found.append(Literals(taken(column.sizes), tuple(map(taken, column.octets))))
         else:
             found.append(taken(column))
     return found
