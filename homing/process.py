@@ -27,7 +27,7 @@ from homing.ports import Listening
 from homing.settings import Settings
 from runtime.admin import FolderLock, make_folder
 from runtime.clock import Clock, SystemClock
-from runtime.lifecycle import Lifecycle, Service
+from runtime.lifecycle import Lifecycle, Service, heed_again
 from runtime.log import BugCounter, LogLine, RecentLines, configure
 from runtime.metrics import Metrics
 from runtime.tls import Tls, make_self_signed
@@ -71,6 +71,7 @@ def run(serve: Callable[[], Coroutine[Any, Any, bool]], command: Sequence[str]) 
         again = runner.run(serve())
     if again:
         # The same process, terminal and process id; new code, settings and certificate.
+        heed_again()
         os.execv(sys.executable, [sys.executable, "-m", "homing", *command])
 
 
@@ -141,7 +142,7 @@ class Running:
         self._restart = False
 
     async def run(self, process: Process, services: Sequence[Service]) -> bool:
-        """Serve until the end. True when it is to begin again."""
+        """Serve until the end. True when it is to begin again: a signal meanwhile is for the end."""
         self._life = Lifecycle(
             services,
             on_ready=lambda: _tell_ready(process, self._listeners()),
@@ -150,7 +151,7 @@ class Running:
         )
         await self._life.run()
         log.info("ended")
-        return self._restart
+        return self._restart and not self._life.asked_by_signal
 
     @property
     def ready(self) -> bool:

@@ -22,6 +22,7 @@ from homing.services.base import SUPERVISED
 from homing.settings import PREFIX, Settings, load_settings
 from homing.sockets import DOORS, KEEPERS, ORDER, SUPERVISOR
 from runtime.admin import ControlServer, Served
+from runtime.lifecycle import heed_again, signalled
 from runtime.log import LogLine
 
 COLOURS = {"smtp": "cyan", "imap": "green", "identity": "magenta", "storage": "yellow", "worker": "blue"}
@@ -57,6 +58,7 @@ def main(services: Sequence[str]) -> int:
     supervisor = Supervisor(settings, services, environ)
     status = asyncio.run(supervisor.run())
     if supervisor.restart:
+        heed_again()
         os.execv(sys.executable, [sys.executable, "-m", "homing", "serve", *services])
     return status
 
@@ -81,9 +83,10 @@ class Supervisor:
 
     async def run(self) -> int:
         """Until all have ended; the exit status: 0, or that of a child that could not be started at all."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._ask)
+        with signalled(self._signalled):
+            return await self._run()
+
+    async def _run(self) -> int:
         place = sockets.prepare(self._settings.data, SUPERVISOR, os.getpid())
         control = ControlServer(place.folder, {SERVER: Served(server_codec(), self)}, place.name)
         await control.start()
@@ -114,6 +117,11 @@ class Supervisor:
         return ()
 
     # -- children
+
+    def _signalled(self) -> None:
+        # It is for the end, whatever was asked for before.
+        self.restart = False
+        self._ask()
 
     def _ask(self) -> None:
         self._asked += 1

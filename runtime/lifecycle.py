@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Final, Protocol
 
 DRAIN_SECONDS = 30.0
 STOP_SECONDS = 10.0
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+"""By which a process is asked to end."""
+
+
+@contextlib.contextmanager
+def signalled(told: Callable[[], None]) -> Iterator[None]:
+    """Each of SIGNALS calls ``told``, on the running loop. Afterwards they do nothing any more: the process is at its
+    end, which is carried through, and whose exit status says how it went. Who goes on after that, or executes another
+    program (which would ignore them too), calls ``heed_again``. For the main thread."""
+    loop = asyncio.get_running_loop()
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(told)
+
+    # The loop's own handlers would be followed by the default, which ends the process with a signal's status.
+    for number in SIGNALS:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def heed_again() -> None:
+    """Let SIGNALS end the process, as they did before it had handlers."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 class StartError(Exception):
@@ -40,7 +70,8 @@ class Lifecycle:
 
     They start in the order given, each after the one before has; all drain together, for the doors need the keepers
     behind them until the last piece of work is done; they stop in reverse order. SIGTERM or SIGINT begins the drain,
-    a second one (or `drain_seconds`) ends it at once. `on_trouble` gets what a drain or a stop raised.
+    a second one (or `drain_seconds`) ends it at once; once all has been stopped they are ignored (`signalled`).
+    `on_trouble` gets what a drain or a stop raised. `asked_by_signal`: whether there was one.
     """
 
     def __init__(
@@ -59,6 +90,7 @@ class Lifecycle:
         self._changed = asyncio.Event()
         self.ready = False
         self.draining = False
+        self.asked_by_signal = False
 
     def end(self) -> None:
         """Begin to drain, as a signal does; the second time stop at once."""
@@ -67,23 +99,22 @@ class Lifecycle:
 
     async def run(self) -> None:
         """Return when all has been stopped. Raises what a start raised, after stopping what had started."""
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
-        for number in signals:
-            loop.add_signal_handler(number, self.end)
         started: list[Service] = []
-        try:
-            await self._start(started)
-            if not self._asked:
-                self.ready = True
-                self._on_ready()
-                await self._changed.wait()
-            await self._drain(started)
-        finally:
-            self.ready = False
-            await self._stop(started)
-            for number in signals:
-                loop.remove_signal_handler(number)
+        with signalled(self._signalled):
+            try:
+                await self._start(started)
+                if not self._asked:
+                    self.ready = True
+                    self._on_ready()
+                    await self._changed.wait()
+                await self._drain(started)
+            finally:
+                self.ready = False
+                await self._stop(started)
+
+    def _signalled(self) -> None:
+        self.asked_by_signal = True
+        self.end()
 
     async def _start(self, started: list[Service]) -> None:
         for service in self._services:

@@ -3,13 +3,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from runtime.lifecycle import Lifecycle, StartError
+from runtime.lifecycle import SIGNALS, Lifecycle, StartError, heed_again
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """What a life leaves ignored, the tests' own process heeds again."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Part:
@@ -106,3 +117,36 @@ async def test_a_signal_while_starting_ends_the_start() -> None:
     running_life.end()
     await asyncio.wait_for(running_life.run(), 5)
     assert story == []
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_signal_behind_the_end_changes_nothing(loop: str) -> None:
+    """What is closed after the last stop is closed whole, and the exit status is that of a good end."""
+    program = f"""
+import asyncio, os, signal, {loop}
+from runtime.lifecycle import Lifecycle
+
+def told():
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+
+async def main():
+    life = Lifecycle([], on_ready=lambda: os.kill(os.getpid(), signal.SIGTERM), on_trouble=print)
+    await life.run()
+    told()
+    print("closed", life.asked_by_signal, flush=True)
+
+with asyncio.Runner(loop_factory={loop}.new_event_loop) as runner:
+    runner.run(main())
+told()
+print("over", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("closed True\nover\n", 0), done.stderr
+
+
+def test_who_goes_on_heeds_them_again() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    heed_again()
+    assert {signal.getsignal(number) for number in SIGNALS} == {signal.SIG_DFL}
