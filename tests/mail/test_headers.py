@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +35,8 @@ def test_fields_are_found_by_their_names() -> None:
 
 def test_limits() -> None:
     block = b"A: b\r\njunk\r\n" * 10
-    assert len(headers.parse(block, max_fields=3).all(b"A")) == 3
+    assert len(headers.parse(block, max_fields=6).all(b"A")) == 3
+    assert len(headers.parse(b"A: b\n" * (headers.MAX_LINES + 1), max_fields=6).all(b"A")) == 6
     assert headers.parse(block, max_bytes=15).all(b"A") == [b"b", b""]
 
 
@@ -58,8 +62,46 @@ def test_usual_is_bounded() -> None:
     fits = b"To: " + b"x" * (headers.USUAL_MAX - 6) + b"\r\n"
     assert headers.usual(fits + b"\r\n") == fits
     assert headers.usual(b"Cc: y\r\n" + fits) is None
-    assert headers.usual(b"X: y\r\n" * (headers.MAX_BYTES // 6)) == b""
-    assert headers.usual(b"X: y\r\n" * (headers.MAX_BYTES // 6 + 1)) is None
+    long = b"X: %b\r\n" % (b"y" * 123)
+    assert headers.usual(long * (headers.MAX_BYTES // 128)) == b""
+    assert headers.usual(long * (headers.MAX_BYTES // 128) + b"\r") is None
+    assert headers.usual(b":\n" * headers.MAX_LINES) == b""
+    assert headers.usual(b":\n" * (headers.MAX_LINES + 1)) is None
+
+
+class Counted:
+    """A pattern, and how many matches it has made in one call, which nothing else runs beside."""
+
+    def __init__(self, pattern: re.Pattern[bytes]) -> None:
+        self._pattern = pattern
+        self.most = self.all = 0
+
+    def findall(self, *where: Any) -> list[Any]:
+        found = self._pattern.findall(*where)
+        self._count(len(found))
+        return found
+
+    def finditer(self, *where: Any) -> Iterator[re.Match[bytes]]:
+        for match in self._pattern.finditer(*where):
+            self._count(1)
+            yield match
+
+    def _count(self, matches: int) -> None:
+        self.most, self.all = max(self.most, matches), self.all + matches
+
+
+@pytest.mark.parametrize("line", [b":\n", b"a\n", b"\n", b"a:b\r\n", b"To:\r\n", b"\r\n x\n"])
+def test_lines_without_number_are_not_taken_apart_in_one_call(line: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields, usual = Counted(headers._FIELD), Counted(headers._USUAL)
+    monkeypatch.setattr(headers, "_FIELD", fields)
+    monkeypatch.setattr(headers, "_USUAL", usual)
+    for lines in (headers.MAX_LINES, headers.MAX_LINES + 1, headers.MAX_BYTES // len(line)):
+        block = line * lines
+        headers.parse(block)
+        headers.usual(block)
+        # The last one is the emptiness at the end.
+        assert max(fields.most, usual.most) <= headers.MAX_LINES + 1
+    assert fields.all <= headers.MAX_LINES + 1 + 2 * (headers.MAX_FIELDS + 1)
 
 
 @settings(max_examples=examples(200), deadline=None)
