@@ -196,9 +196,15 @@ def test_who_guesses_on_is_banned_from_both_doors_and_who_signed_in_well_from_th
         assert send(live, "203.0.113.22").startswith("250")
 
         assert live.process is None or live.process.poll() is None
+        before = begun_without_bans(live)
         live.kill()
         live.start()
-        until(lambda: send(live, stranger).startswith("421 4.7.1"), KNOWN, "a ban outlives the process")
+        if begun_without_bans(live) > before:
+            # Identity was not there in time, and a door that has said so takes them up later.
+            until(lambda: send(live, stranger).startswith("421 4.7.1"), KNOWN, "a ban outlives the process")
+        else:
+            assert send(live, stranger).startswith("421 4.7.1"), "it holds from the first connection on"
+            assert imap_sign_in(live, stranger, f"bob@{DOMAIN}", PASSWORD).startswith("* BYE")
         until(lambda: max(one["hits"] for one in bans(live)) >= 1, what="hits are counted")
         found = live.cli("ban", "lift", stranger)
         assert stranger in found.stdout
@@ -253,6 +259,11 @@ def test_rates_hold_over_a_kill_and_change_while_running(tmp_path: Path) -> None
         until(lambda: send(live, "203.0.113.60").startswith("250"), KNOWN + 3, "the change is in force")
         elsewhere = [send(live, f"198.51.100.{n}", "one@remote.example")[:3] for n in range(10, 30)]
         assert elsewhere.count("250") == 12
+
+
+def begun_without_bans(live: Live) -> int:
+    """How many doors have said so, before they were ready."""
+    return sum("beginning without the bans" in line for line in live.output)
 
 
 def bans(live: Live) -> list[dict[str, object]]:
