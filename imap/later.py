@@ -7,6 +7,7 @@ keeps their order, and may commit several at once. The answers go out in the ord
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 COMMANDS = 64
 """Commands of one session that are open at a time."""
 OCTETS = 4 * 1024 * 1024
-"""Octets of messages held in memory by these from which on no other command is begun before some are answered."""
+"""Octets of messages that these and the command which begins hold in memory."""
+COMMAND_OCTETS = 2 * 1024 * 1024
+"""Octets of its messages that one command holds in memory until all have come; what comes beyond is staged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,13 @@ class _Open(NamedTuple):
 
 
 class Open:
-    """The open commands of one session, in their order."""
+    """The open commands of one session, in their order.
+
+    sequence: the session's operations are of it, since its commands take place one after the other.
+    """
 
     def __init__(self) -> None:
+        self.sequence = uuid.uuid4().hex
         self._open: deque[_Open] = deque()
         self._octets = 0
 
@@ -50,8 +57,8 @@ class Open:
 
     @property
     def is_full(self) -> bool:
-        """Whether some are to be answered before another comes."""
-        return len(self._open) >= COMMANDS or self._octets >= OCTETS
+        """Whether some are to be answered before another comes, which may hold as much as one command can."""
+        return len(self._open) >= COMMANDS or self._octets > OCTETS - COMMAND_OCTETS
 
     def add(self, command: Command, entry: Entry[Any], later: Later) -> None:
         self._open.append(_Open(command, entry, later))

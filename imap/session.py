@@ -342,7 +342,7 @@ class Session:
 
     def operation(self) -> Operation:
         """A new operation in the name of the one who signed in."""
-        return Operation(uuid.uuid4().hex, self.account)
+        return Operation(uuid.uuid4().hex, self.account, sequence=self._open.sequence)
 
     async def quota(self, owner: str | None = None) -> int | None:
         """Octets that the account, or another owner of mailboxes, may use."""
@@ -550,7 +550,7 @@ class Session:
         if view is None:
             return False
         known = self.house.hub.modseq(view.ref.account)
-        if ask or known > self._asked:
+        if ask or view.is_ahead or known > self._asked:
             try:
                 while True:
                     changes = await self.storage.changes(view.ref, view.through)

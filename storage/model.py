@@ -94,12 +94,14 @@ class Operation:
 
     id: unique for the logical call (``runtime.ids`` makes them). A call whose id was seen in the last hour changes
     nothing and returns the first outcome. actor: the account in whose name it is done, or SYSTEM; storage checks its
-    rights in the same transaction. events: trace events, kept in the same commit.
+    rights in the same transaction. events: trace events, kept in the same commit. sequence: what is one of the same
+    sequence (unique; "" for one by itself) may count on the order of asking, where a call says so.
     """
 
     id: str
     actor: str
     events: tuple[Event, ...] = ()
+    sequence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

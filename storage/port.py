@@ -198,19 +198,20 @@ class Storage(Protocol):
 
     async def set_annotations(self, op: Operation, ref: MailboxRef, values: Mapping[str, bytes | None]) -> int:
         """Set, and with None remove, annotations: all of them or none. Private ones are the actor's. The modseq of the
-        change; the account's where nothing changes. They stay with their mailbox when it is renamed and go when it is
-        deleted; an account's purge takes those that it set on mailboxes of others too. Another than the owner needs l
-        and any of r, s, w, i and p, for shared ones w. BAD_NAME, TOO_BIG (over ANNOTATION_OCTETS), LIMIT (entries of a
-        mailbox, octets of an account), CANNOT (shared ones of an account itself, private ones of SYSTEM),
-        NO_SUCH_MAILBOX."""
+        change, the mailbox's highest from then on; the account's where nothing changes. They stay with their mailbox
+        when it is renamed and go when it is deleted; an account's purge takes those that it set on mailboxes of others
+        too. Another than the owner needs l and any of r, s, w, i and p, for shared ones w. BAD_NAME, TOO_BIG (over
+        ANNOTATION_OCTETS), LIMIT (entries of a mailbox, octets of an account), CANNOT (shared ones of an account
+        itself, private ones of SYSTEM), NO_SUCH_MAILBOX."""
 
     # -- reading messages
 
     async def columns(self, ref: MailboxRef, uids: Ranges, want: Want, limit: int = 512, lost: bool = False) -> Columns:
         """The first messages of the set in uid order: at most ``limit`` (16,384; with stored forms 2,048) and of stored
-        forms about 1 MiB, at least one message while there is one. While the page says ``more``, ask again from its
-        last uid + 1. lost: of those that were expunged or moved away but are still within the grace: a session that was
-        not told yet may still fetch them (RFC 2180 §4.1.2); their flags are those they last had. NO_SUCH_MAILBOX."""
+        forms about 1 MiB, at least one message while there is one. While the page says ``more`` (with stored forms
+        perhaps once too often), ask again from its last uid + 1. lost: of those that were expunged or moved away but
+        are still within the grace: a session that was not told yet may still fetch them (RFC 2180 §4.1.2); their flags
+        are those they last had. NO_SUCH_MAILBOX."""
 
     async def read(self, account: str, email: str, start: int, end: int) -> bytes:
         """Octets [start, end) of the email's blob (without the prefix), at most INLINE_MAX of them, fewer only at
@@ -255,8 +256,8 @@ class Storage(Protocol):
         NO_SUCH_MAILBOX unless the mailbox has it still.
         OVER_QUOTA, NO_SUCH_MAILBOX, NO_SUCH_BLOB, UNKNOWN_CTE (content with NUL), TOO_BIG (content over INLINE_MAX
         that was not staged), LIMIT (keywords), BAD_NAME (a keyword that is no atom). Another than the owner needs i;
-        flags for which it lacks s, t or w are left out. Calls for one mailbox that are begun one after the other,
-        without waiting, take place in that order."""
+        flags for which it lacks s, t or w are left out. Calls for one mailbox whose operations are of one sequence,
+        begun one after the other without waiting, take place in that order; they keep no others waiting."""
 
     async def replace(
         self, op: Operation, ref: MailboxRef, uid: int, target: MailboxRef, message: NewMessage, quota: int | None
@@ -311,8 +312,8 @@ class Storage(Protocol):
     ) -> Copied:
         """RFC 6851: copy and expunge in one change; the target may be the source, where the messages get new uids. As
         ``copy``; the quota is that of ``to``, within an account it is not looked at. Another than the owner of the
-        source needs t and e on it as well. Between accounts in MongoDB it is two changes, first the copy; who repeats
-        an operation that was broken off between them finishes it."""
+        source needs t and e on it as well. Between accounts in MongoDB it is two changes, first the copy; what was
+        broken off between them is finished by who repeats the operation, and else by ``sweep``."""
 
     async def expunge(self, op: Operation, ref: MailboxRef, uids: Ranges) -> Expunged:
         """Remove the messages of the set that are flagged \\Deleted (RFC 3501 §6.4.3, RFC 4315 §2.1). Another than

@@ -9,6 +9,7 @@ from imap.commands.blobs import octets_of
 from imap.commands.store import split_flags
 from imap.commands.unwrap import unwrapped
 from imap.errors import Bad, No
+from imap.later import COMMAND_OCTETS
 from imap.masking import catenation_uses, part_uses
 from imap.session import Session
 from imap.wire import writer
@@ -21,10 +22,6 @@ from imap.wire.parse_catenate import parse_catenation_further
 from mail.headers import MAX_BYTES
 from storage.model import INLINE_MAX, MailboxRef, NewMessage, Rights, Row, StagedBlob, Want
 from storage.port import Reason, Refused
-
-HELD = 2 * 1024 * 1024
-"""Octets of a command's messages that are held here until all have come; what comes beyond is staged."""
-
 
 _WANT = Want.ENTRY | Want.SIZE | Want.PREFIX | Want.PARTS | Want.CONTENT
 
@@ -81,7 +78,7 @@ class Incoming:
         out = self._session.out
         literal = unwrapped(out.literal()) if "UTF8=ACCEPT" in self._session.enabled else out.literal()
         content: bytes | StagedBlob
-        if size <= INLINE_MAX and self.held + size <= HELD:
+        if size <= INLINE_MAX and self.held + size <= COMMAND_OCTETS:
             content = b"".join([chunk async for chunk in literal])
             self.held += size
         else:
@@ -110,7 +107,7 @@ class Incoming:
         content: bytes | StagedBlob | None = None
         async for piece in octets:
             begun.append(piece)
-            if self._size > INLINE_MAX or self.held + self._size > HELD:
+            if self._size > INLINE_MAX or self.held + self._size > COMMAND_OCTETS:
                 content = await self._session.storage.stage(_behind(begun, octets))
                 break
         if not self._size:

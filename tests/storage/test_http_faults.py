@@ -327,6 +327,43 @@ async def test_fifty_megabytes_are_staged_in_little_memory(tmp_path: Path, monke
     await behind.close()
 
 
+async def test_an_append_without_an_answer_keeps_those_of_other_sequences_from_nothing(tmp_path: Path) -> None:
+    behind = await sqlite(tmp_path)
+    await behind.open_account(op("1", SYSTEM), "ann")
+    inbox = (await behind.mailbox("ann", "INBOX")).ref
+    stalled, go_on = asyncio.Event(), asyncio.Event()
+    append = behind.append
+
+    async def stalling(op: Operation, **others: Any) -> Any:
+        if op.id == "stalled":
+            stalled.set()
+            await go_on.wait()
+        return await append(op, **others)
+
+    behind.append = stalling  # type: ignore[method-assign]
+    async with Keeper(port_app(behind, TOKEN)) as keeper:
+        store = open_http(keeper.url, TOKEN)
+
+        def begun(id: str, sequence: str) -> asyncio.Task[Any]:
+            ours = replace(op(id), sequence=sequence)
+            return asyncio.create_task(store.append(ours, inbox, [NewMessage(message(id))], None))
+
+        first = begun("stalled", "one")
+        async with asyncio.timeout(20):
+            await stalled.wait()
+        second, others = begun("2", "one"), [begun("3", "two"), begun("4", "two"), begun("5", "")]
+        try:
+            async with asyncio.timeout(20):
+                await asyncio.gather(*others)
+            assert not second.done()
+        finally:
+            go_on.set()
+        assert [(await one).uids for one in (first, second)] == [(4,), (5,)]
+        assert others[0].result().uids < others[1].result().uids
+        await store.close()
+    await behind.close()
+
+
 async def test_a_long_append_is_staged_beyond_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter, "APPEND_OCTETS", 500_000)
     behind = await sqlite(tmp_path)

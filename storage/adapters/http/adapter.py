@@ -86,7 +86,7 @@ class HttpStorage:
         quota: int | None,
         name: str | None = None,
     ) -> Appended:
-        async with self._appending.of(ref.mailbox):
+        async with self._appending.of(ref.mailbox, op.sequence):
             carried = 0
             fitting: list[NewMessage] = []
             for message in messages:

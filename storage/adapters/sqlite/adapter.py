@@ -350,7 +350,7 @@ class SqliteStorage(Annotations):
         quota: int | None,
         name: str | None = None,
     ) -> Appended:
-        async with self._appending.of(ref.mailbox):
+        async with self._appending.of(ref.mailbox, op.sequence):
             described = await self._intake.messages(messages)
 
         # It is handed to the writer before the next one has its turn.

@@ -314,8 +314,12 @@ async def test_a_delivery_to_nobody_keeps_nothing(bench: Any) -> None:
 async def test_appends_take_place_in_the_order_in_which_they_were_begun(bench: Any) -> None:
     ref = await bench.ref()
     sizes = (100_000, 10, 40_000, 20, 200_000, 30)
+    ops = [replace(bench.op(), sequence="one") for _ in sizes]
     done = await asyncio.gather(
-        *(bench.store.append(bench.op(), ref, [NewMessage(bench.message(size=size))] * 2, None) for size in sizes)
+        *(
+            bench.store.append(op, ref, [NewMessage(bench.message(size=size))] * 2, None)
+            for op, size in zip(ops, sizes, strict=True)
+        )
     )
     assert [one.uids for one in done] == [(2 * n + 1, 2 * n + 2) for n in range(len(sizes))]
     rows = await rows_of(bench.store, ref, ALL_UIDS, Want.SIZE)
@@ -325,8 +329,10 @@ async def test_appends_take_place_in_the_order_in_which_they_were_begun(bench: A
 async def test_an_append_that_is_refused_holds_up_none_behind_it(bench: Any) -> None:
     ref = await bench.ref()
     bodies = (bench.message(size=100_000) + b"\0", bench.message(), b"\0", bench.message())
+    ops = [replace(bench.op(), sequence="one") for _ in bodies]
     done = await asyncio.gather(
-        *(bench.store.append(bench.op(), ref, [NewMessage(body)], None) for body in bodies), return_exceptions=True
+        *(bench.store.append(op, ref, [NewMessage(body)], None) for op, body in zip(ops, bodies, strict=True)),
+        return_exceptions=True,
     )
     assert [isinstance(one, Refused) for one in done] == [True, False, True, False]
     assert await bench.uids(ref) == [1, 2]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from imap.commands.append import MESSAGES
-from imap.commands.incoming import HELD
+from imap.later import COMMAND_OCTETS
 from imap.session import House, Limits
 from storage.model import INLINE_MAX
 from tests.imap.fakes import Client, FakeIdentity, FakeStorage, make_house
@@ -57,10 +57,10 @@ async def test_a_large_message_is_staged_and_comes_back_whole(any_house: House, 
 
 
 async def test_several_messages_are_held_up_to_a_limit_and_staged_beyond(alice: Client, storage: FakeStorage) -> None:
-    bodies = [b"Subject: %d\r\n\r\n" % n + b"x" * (INLINE_MAX - 20) for n in range(HELD // INLINE_MAX + 3)]
+    bodies = [b"Subject: %d\r\n\r\n" % n + b"x" * (INLINE_MAX - 20) for n in range(COMMAND_OCTETS // INLINE_MAX + 3)]
     alice.out.more_literals = bodies[1:]
     assert f"1:{len(bodies)}] Appended" in await alice("a APPEND INBOX", bodies[0])
-    held = HELD // len(bodies[0])
+    held = COMMAND_OCTETS // len(bodies[0])
     assert storage.calls.count("stage") == len(bodies) - held
     assert storage.calls.count("append") == 1
     assert [email.raw for email in storage.emails.values()] == bodies

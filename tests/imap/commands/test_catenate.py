@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from imap.commands.incoming import HELD
+from imap.later import COMMAND_OCTETS
 from imap.session import House, Limits
 from imap.wire.imapurl import URL_MAX
 from storage.model import INLINE_MAX
@@ -76,7 +76,7 @@ async def test_octets_are_put_together_as_they_are(any_house: House, any_storage
 async def test_what_grows_large_is_staged_on_its_way(alice: Client, storage: FakeStorage) -> None:
     big = MESSAGE + b"x" * (INLINE_MAX - len(MESSAGE))
     await alice("x APPEND INBOX", big)
-    copies = HELD // len(big) + 2
+    copies = COMMAND_OCTETS // len(big) + 2
     assert "a OK [APPENDUID" in await catenate(alice, *["/INBOX/;UID=1"] * copies)
     assert storage.calls.count("stage") == 1
     assert storage.emails["e2"].raw == big * copies

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -78,6 +79,21 @@ async def test_the_answers_come_in_order(service: ImapService) -> None:
     assert await subjects(service) == list(range(len(sizes)))
 
 
+async def test_own_messages_are_told_once_in_rising_numbers(service: ImapService) -> None:
+    """Perhaps before the answer to the command that brought them, as if they were another's (RFC 9051 §6.3.12)."""
+    client, other = await Line.signed_in(service), await Line.signed_in(service)
+    await client.say(b"s SELECT INBOX")
+    for line in (client, other):
+        line.writer.write(b"".join(command(f"a{n}", message(n, 40_000 * (n % 2))) for n in range(100)))
+    client.writer.write(b"z NOOP\r\n")
+    await tagged(other, 100)
+    said = await client.until(b"z OK") + await client.say(b"n NOOP")
+    told = [int(number) for number in re.findall(rb"\* (\d+) EXISTS", said)]
+    assert told == sorted(set(told))
+    assert told[-1] == 200
+    assert await client.say(b"m NOOP") == b"m OK Done\r\n"
+
+
 async def test_what_is_refused_is_told_in_its_place(service: ImapService) -> None:
     client = await Line.signed_in(service)
     client.writer.write(
@@ -127,11 +143,44 @@ async def test_a_literal_that_waits_for_its_go_ahead_may_come_behind_others(serv
 async def test_more_than_may_be_open_are_taken_all_the_same(
     service: ImapService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(later, "OCTETS", 500_000)
+    monkeypatch.setattr(later, "OCTETS", later.COMMAND_OCTETS + 500_000)
     client = await Line.signed_in(service)
     client.writer.write(b"".join(command(f"a{n}", message(n, 200_000)) for n in range(12)))
     assert all(b" OK " in line for line in await tagged(client, 12))
     assert await subjects(service) == list(range(12))
+
+
+async def test_what_is_held_keeps_to_its_bound(
+    service: ImapService, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = most = 0
+    append = store.append
+
+    async def slowly(op: Operation, ref: Any, messages: Any, *others: Any) -> Any:
+        nonlocal held, most
+        octets = sum(len(one.content) for one in messages if isinstance(one.content, bytes))
+        held += octets
+        most = max(most, held)
+        # all that would join it has come by then
+        await asyncio.sleep(0.2)
+        held -= octets
+        return await append(op, ref, messages, *others)
+
+    monkeypatch.setattr(store, "append", slowly)
+    client = await Line.signed_in(service)
+    await client.say(b"c COMPRESS DEFLATE")
+    # few octets that become many, so that all are here before the first is answered
+    size = later.COMMAND_OCTETS // 8 - 1000
+    parts = b" ".join(b"{%d+}\r\n" % size + message(n, size) for n in range(8))
+    packer, unpacker = zlib.compressobj(wbits=-15), zlib.decompressobj(wbits=-15)
+    sent = b"".join(b"a%d APPEND INBOX " % n + parts + b"\r\n" for n in range(4))
+    client.writer.write(packer.compress(sent) + packer.flush(zlib.Z_SYNC_FLUSH))
+    heard = b""
+    async with asyncio.timeout(60):
+        while heard.count(b" OK [APPENDUID ") < 4:
+            heard += unpacker.decompress(await client.reader.read(65536))
+    assert later.COMMAND_OCTETS < most <= later.OCTETS
+    assert held == 0
 
 
 async def test_a_client_that_goes_leaves_whole_messages_in_order(service: ImapService) -> None:
