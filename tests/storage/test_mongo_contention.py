@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -167,6 +168,32 @@ async def test_history_that_is_cut_while_it_is_read_is_not_missed(kind: str, mon
         later = await store.changes(ref, page.through, 1_000)
         gone |= {uid for first_uid, last in later.vanished for uid in range(first_uid, last + 1)}
         assert gone == {2, 4, 6, 8, 10, 12}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_append_that_waits_for_the_database_keeps_those_of_other_sequences_from_nothing(kind: str) -> None:
+    async with world(kind) as there:
+        gate = Gate("operation insert", 1)
+        store = await there.store(gate)
+        await store.open_account(operation(), "ann")
+        ref = await _inbox(store)
+
+        def append(sequence: str) -> asyncio.Task[Any]:
+            op = replace(operation(), sequence=sequence)
+            return asyncio.create_task(store.append(op, ref, [NewMessage(b"x")], None))
+
+        gate.armed = True
+        stopped = append("one")
+        await gate.reached.wait()
+        behind, others = append("one"), [append("two"), append("two"), append("")]
+        try:
+            async with asyncio.timeout(20):
+                await asyncio.gather(*others)
+            assert not behind.done()
+        finally:
+            gate.go_on.set()
+        assert [(await one).uids for one in (stopped, behind)] == [(4,), (5,)]
+        assert [one.result().uids for one in others[:2]] in ([(1,), (2,)], [(1,), (3,)], [(2,), (3,)])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -148,7 +148,9 @@ class MongoStorage:
             self._work,
             self._sending.bell.ring,
         )
-        self._recovery = Recovery(self.database, self.accounts, self._operations, self._commits, self._deliveries)
+        self._recovery = Recovery(
+            self.database, self.accounts, self._operations, self._commits, self._deliveries, self._copying
+        )
         self._watch = Watch(self.database, self._hub)
         self._reader = Reader(self.database, self._entries, self._blobs)
         self._search = Search(self.database, self.accounts, self._blobs, self._intake)
@@ -184,7 +186,7 @@ class MongoStorage:
         """Finish what processes that died have committed and not carried out everywhere, while no other process uses
         the store. Accounts are settled when they are read. Unavailable."""
         now = self._clock.now()
-        while await self._recovery.finish_deliveries(now + 1.0, SWEEP_ENTRIES) == SWEEP_ENTRIES:
+        while await self._recovery.finish_undone(now + 1.0, SWEEP_ENTRIES) == SWEEP_ENTRIES:
             continue
         while await self._work.finish_undone(now + 1.0, SWEEP_ENTRIES) == SWEEP_ENTRIES:
             continue
@@ -397,7 +399,7 @@ class MongoStorage:
         name: str | None = None,
     ) -> Appended:
         actor = rights.writer(op, ref.account)
-        async with self._appending.of(ref.mailbox):
+        async with self._appending.of(ref.mailbox, op.sequence):
             bodies = [self._blobs.prepare(body) for body in await self._intake.messages(messages)]
             return await self._append(
                 op,

@@ -16,7 +16,7 @@ from storage import names, rights
 from storage.adapters.mongo import acl, ids, queries
 from storage.adapters.mongo.append import Unseen, insert
 from storage.adapters.mongo.blobs import Blobs
-from storage.adapters.mongo.database import Database
+from storage.adapters.mongo.database import Change, Database
 from storage.adapters.mongo.entries import Entries
 from storage.adapters.mongo.moves import Chosen, unseen_uid
 from storage.adapters.mongo.state import Count, Document, Draft, Item, box_named, box_of, is_open, names_of, ranges_of
@@ -25,7 +25,8 @@ from storage.port import Reason, Refused, Unavailable
 
 
 class CarryOver:
-    """All of them or none. needed: what who is not the owner of the source must be allowed to do there."""
+    """All of them or none. needed: what who is not the owner of the source must be allowed to do there. leave: they are
+    to be gone from the source after it, and whoever finds this operation ended sees to that."""
 
     # RFC 3501 §6.4.7
 
@@ -41,11 +42,14 @@ class CarryOver:
         target: str,
         quota: int | None,
         needed: Rights,
+        *,
+        leave: bool,
     ) -> None:
         self._database = database
         self._entries = entries
         self._blobs = blobs
         self._op = op.id
+        self._actor = op.actor
         self._from_actor = rights.writer(op, ref.account)
         self._to_actor = rights.writer(op, to)
         self._ref = replace(ref, actor=self._from_actor)
@@ -54,6 +58,7 @@ class CarryOver:
         self._target = names.searchable(target)
         self._quota = quota
         self._needed = needed
+        self._leave = leave
         self._source: list[Document] = []
         self._unseen: list[Unseen] = []
         self._words: list[str] = []
@@ -74,6 +79,10 @@ class CarryOver:
         if not await self._blobs.name_again(list(held)):
             # It was expunged a grace ago, or its mailbox purged, and it is being swept just now.
             raise Unavailable("a message left while it was copied")
+        if self._leave:
+            noted = {"id": ObjectId(), "account": self._ref.account, "mailbox": self._ref.mailbox, "actor": self._actor}
+            update = {"$set": {"undone": self._database.now(), "leave": noted}}
+            await self._database.update([Change(queries.operation(self._op), update)])
 
     async def _copies(self, doc: Mapping[str, Any], draft: Draft) -> list[Unseen]:
         now = self._database.now()

@@ -59,8 +59,8 @@ class Reader:
         """``Storage.columns``."""
         limit = max(1, min(limit, PAGE_ROWS if want & _ANY_FORM else PAGE_ENTRIES))
         while True:
-            account, documents = await self._entries.page(ref, uids, limit, lost=lost)
-            more = len(documents) >= limit
+            account, found = await self._entries.page(ref, uids, limit + 1, lost=lost)
+            documents, more = found[:limit], len(found) > limit
             kept, parts = documents, list[Document]()
             if want & _ANY_FORM:
                 kept, parts, whole = await self._with_forms(ref.account, documents, want)

@@ -99,12 +99,13 @@ class Entries:
         limit: int,
         shape: Callable[[Mapping[str, Any], int], Shape],
     ) -> list[Document]:
-        """The first ``limit`` of the set (0: all), in questions of at most PAGE_ENTRIES each."""
+        """The first ``limit`` of the set (0: all), in questions of a page each, and of the one behind it, by which it
+        is known whether it is the last."""
         found: list[Document] = []
         for window in windows(uids, 1, box["uidnext"] - 1):
             uid = window.first
             while True:
-                most = min(limit - len(found), PAGE_ENTRIES) if limit else PAGE_ENTRIES
+                most = min(limit - len(found), PAGE_ENTRIES + 1) if limit else PAGE_ENTRIES
                 page = await self._database.find(shape(window.from_(uid), most))
                 # A window may hold uids that were not asked for.
                 found += among(page, uids)

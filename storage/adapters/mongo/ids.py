@@ -3,6 +3,8 @@ which no two processes make alike."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from bson import ObjectId
 
 
@@ -16,6 +18,11 @@ def email() -> str:
 
 def blob() -> str:
     return f"B{ObjectId()}"
+
+
+def blob_of(time: float) -> str:
+    """Below all that are made from that second on (Unix)."""
+    return f"B{ObjectId.from_datetime(datetime.fromtimestamp(time, UTC))}"
 
 
 def spool() -> str:

@@ -25,6 +25,8 @@ INDEXES: Final[Mapping[str, Sequence[Index]]] = {
     ),
     "email": (_index("blob", "blob"),),
     "blob": (_index("staged", "staged", sparse=True),),
+    # How far they have been described by this release.
+    "described": (),
     "chunk": (),
     "vanished": (
         _index("modseq", "account", "mailbox", "modseq"),

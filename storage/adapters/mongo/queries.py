@@ -104,6 +104,11 @@ def not_ended(op: str, nonce: ObjectId, path: str) -> Shape:
     return Shape("operation", {"_id": op, "nonce": nonce, "outcome": {"$exists": False}, path: {"$exists": False}})
 
 
+def leaving(op: str, leave: ObjectId) -> Shape:
+    """An operation that moves messages to another account, in this attempt."""
+    return Shape("operation", {"_id": op, "leave.id": leave}, fields=("_id",))
+
+
 def undone_before(before: float, limit: int) -> Shape:
     return Shape("operation", {"undone": {"$lt": before}}, "undone", (("undone", 1),), limit=limit)
 
@@ -323,6 +328,11 @@ def blobs_after(after: str, limit: int) -> Shape:
         fields=("size", "codec", "sha256", "version", "form", "more"),
         limit=limit,
     )
+
+
+def described() -> Shape:
+    """Through which blob all have been described, and how."""
+    return Shape("described", {"_id": "blob"})
 
 
 def chunks(names: Sequence[str]) -> Shape:

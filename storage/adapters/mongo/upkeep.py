@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -10,7 +11,7 @@ from bson import ObjectId
 
 from runtime.mongo import Document
 from storage import ingest
-from storage.adapters.mongo import events, metadata, queries, spool_queries
+from storage.adapters.mongo import events, ids, metadata, queries, spool_queries
 from storage.adapters.mongo.blobs import Blobs, is_id
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.events import Trace
@@ -22,7 +23,10 @@ from storage.rights import check_rights
 from storage.search.document import FORM
 
 DEAD_AGE: Final = 5.0
-"""Seconds after which a delivery that is committed but not in all its mailboxes is finished by the sweep."""
+"""Seconds after which what is committed but not carried out everywhere is finished by the sweep."""
+SETTLED_SECONDS: Final = 86400.0
+"""After which no body comes any more between those of that time: one may have its id long before it is whole, and from
+a process of an earlier release, or with another clock."""
 MAILBOXES_AT_ONCE: Final = 20
 """Deleted mailboxes that one round looks at."""
 
@@ -41,8 +45,8 @@ class Shares(Protocol):
 
 
 class Recovery(Protocol):
-    async def finish_deliveries(self, before: float, limit: int) -> int:
-        """Finish deliveries that were committed before that time and left unfinished; how many."""
+    async def finish_undone(self, before: float, limit: int) -> int:
+        """Finish deliveries and moves that were committed before that time and left unfinished; how many."""
 
     async def bury(self, account: str, op: str) -> None:
         """See that an operation left behind on an account is finished or can never be committed: what was unseen of it
@@ -127,7 +131,7 @@ class Upkeep:
         before = self._database.now() - grace
         unseen = self._database.now() - UNSEEN_AGE
         limit = SWEEP_ENTRIES
-        full = [await self._recovery.finish_deliveries(self._database.now() - DEAD_AGE, limit) == limit]
+        full = [await self._recovery.finish_undone(self._database.now() - DEAD_AGE, limit) == limit]
         # Before bodies that nobody names any more go: a report that is still to be delivered may have one.
         full.append(await self._spool.finish_undone(self._database.now() - DEAD_AGE, limit) == limit)
         full.append(await self._spool.upgrade(limit) == limit)
@@ -234,11 +238,21 @@ class Upkeep:
         return now is None or now["size"] < 0
 
     async def reparse(self, after: str, limit: int) -> str:
-        """``Storage.reparse``: a blob at a time, and its text with it."""
-        found = await self._listed(after, limit)
+        """``Storage.reparse``: a blob at a time, and its text with it, from where it came to before."""
+        how = {"version": ingest.VERSION, "form": FORM}
+        known = await self._database.first(queries.described())
+        done: str = known["through"] if known is not None and known.items() >= how.items() else ""
+        found = await self._listed(max(after, done), limit)
         for blob in found:
             if blob["version"] < ingest.VERSION or blob["form"] != FORM:
                 await self._blobs.describe(blob)
+        # What begins in the middle does not speak of what lies before.
+        if found and after <= done:
+            through = min(found[-1]["_id"], ids.blob_of(time.time() - SETTLED_SECONDS))
+            if known is None:
+                await self._database.insert("described", [{"_id": "blob", "through": through, **how}])
+            elif through > done:
+                await self._database.swap(queries.described(), {"$set": {"through": through, **how}})
         return _last(found, limit)
 
     async def _listed(self, after: str, limit: int) -> list[Document]:
