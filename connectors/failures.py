@@ -10,7 +10,7 @@ import smtplib
 import socket
 import ssl
 import urllib.error
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 
@@ -38,6 +38,14 @@ def said(words: bytes | str, secrets: Collection[str] = (), *, most: int = SAID_
         text = text.replace(form, "***")
     text = _CONTROLS.sub(" ", text).strip()
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def spelt(text: str, names: Mapping[str, str]) -> str:
+    """A text of ours for who has no configuration with our keys, which texts have in quotes: by phrase, what stands for
+    it there."""
+    for phrase, other in names.items():
+        text = text.replace(phrase, other)
+    return text
 
 
 def _forms(secrets: Collection[str]) -> list[str]:

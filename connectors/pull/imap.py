@@ -10,13 +10,15 @@ not show over IMAP is a keyword.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from imapclient import IMAPClient  # type: ignore[import-untyped]  # it ships no types
+from imapclient import IMAPClient, imap_utf7  # type: ignore[import-untyped]  # it ships no types
+from imapclient.response_parser import parse_response  # type: ignore[import-untyped]
 
 from connectors import asked, reading
 from connectors.exceptions import ConnectionError, MessageError
@@ -32,6 +34,9 @@ EVERY: Final = 1 << 32
 _FACTS = ("FLAGS", "INTERNALDATE", "RFC822.SIZE")
 _ID = "BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]"
 _LABELS = "X-GM-LABELS"
+_LITERAL8 = re.compile(rb"~(?=\{\d+\}\Z)")
+OF_SERVERS: Final = ("/shared/vendor/cmu/cyrus-imapd/", "/private/vendor/cmu/cyrus-imapd/", "/private/specialuse")
+"""What begins so nobody has noted: Cyrus tells of a mailbox what it knows itself, and RFC 6154 §4 what it is for."""
 _OF_GMAIL = {"\\inbox": "INBOX", "\\sent": "\\sent", "\\draft": "\\drafts", "\\drafts": "\\drafts"}
 """Gmail's own labels, and the folder or attribute that each is."""
 
@@ -73,6 +78,12 @@ class Pulled(Mailbox):
     def uids(self) -> list[int]:
         """Of all messages of the open mailbox, ascending."""
         return self.search(["ALL"], EVERY, newest_first=False)
+
+    def annotations(self, name: str, kinds: Sequence[str]) -> dict[str, bytes]:
+        """All that is noted of a mailbox, or ("") of the account and its server, below /shared or /private."""
+        told = self._call(f"tell what is noted of {name!r}", _metadata, name, kinds)
+        found = {entry.lower(): value for entry, value in told.items()}
+        return {entry: value for entry, value in found.items() if not entry.startswith(OF_SERVERS)}
 
     def rows(self, uids: Sequence[int], items: Sequence[str]) -> dict[int, dict[bytes, Any]]:
         """What FETCH gives of these messages; those that are gone are left out."""
@@ -128,6 +139,14 @@ class ImapSource:
             self._labels |= {word: name for word in words if word in _OF_GMAIL.values()}
         # Messages of All Mail that are elsewhere too are known by their labels alone.
         return sorted(made, key=lambda folder: folder.place == self._all)
+
+    def annotations(self, folder: Folder | None) -> Mapping[str, bytes]:
+        # RFC 5464 §1: a server with METADATA-SERVER alone has none of mailboxes
+        if not self._again(lambda: self._mailbox.has("METADATA")):
+            return {}
+        # What all are told of a server is not the account's.
+        name, kinds = ("", ["/private"]) if folder is None else (folder.place, ["/shared", "/private"])
+        return self._again(lambda: self._mailbox.annotations(name, kinds))
 
     def items(self, folder: Folder, *, closely: bool = False) -> Iterator[Sequence[Item]]:
         wanted = [*_FACTS, _ID] if closely else [*_FACTS]
@@ -221,6 +240,22 @@ def _row(row: Any) -> tuple[frozenset[str], str, str]:
     attributes, delimiter, name = row
     words = frozenset(_octets(one).decode("latin-1").lower() for one in attributes)
     return words, _octets(delimiter).decode("latin-1") if delimiter else "", str(name)
+
+
+def _metadata(client: Any, name: str, kinds: Sequence[str]) -> dict[str, bytes]:
+    """RFC 5464 §4.2, which IMAPClient has no method for."""
+    quoted = b'"%b"' % imap_utf7.encode(name).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    words = [b"(DEPTH infinity)", quoted, b"(%b)" % " ".join(kinds).encode()]
+    lines = client._raw_command_untagged(b"GETMETADATA", words, response_name="METADATA", uid=False)
+    # RFC 5464 §5: a value may be a literal8, which IMAPClient does not know
+    plain = [(_LITERAL8.sub(b"", line[0]), line[1]) if isinstance(line, tuple) else line for line in lines]
+    found: dict[str, bytes] = {}
+    for pairs in parse_response(plain):
+        if isinstance(pairs, tuple):
+            for entry, value in zip(pairs[::2], pairs[1::2], strict=False):
+                if value is not None:
+                    found[_octets(entry).decode("utf-8", "replace")] = _octets(value)
+    return found
 
 
 def _octets(value: Any) -> bytes:

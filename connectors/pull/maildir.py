@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import imapclient  # type: ignore[import-untyped]  # it ships no types
 
 from connectors.exceptions import ConfigurationError
+from connectors.pull.noted import Notes
 from connectors.pull.source import (
     HEADER_MAX,
     PAGE,
@@ -20,7 +21,9 @@ from connectors.pull.source import (
     header_of,
     joined,
     message_id,
+    opened,
     special_use,
+    tell_once,
 )
 from mail import maildir
 
@@ -40,6 +43,7 @@ class MaildirSource:
         self._root = path.absolute()
         self.name = f"maildir:{self._root}"
         self.notes: list[str] = []
+        self._noted = Notes(self._root)
         if not self._root.is_dir():
             raise ConfigurationError(f"{path} is no directory; name that of a Maildir.")
         if not self._found():
@@ -47,10 +51,11 @@ class MaildirSource:
 
     def folders(self) -> list[Folder]:
         subscribed = self._subscriptions()
+        self.notes = self._noted.read()
         made: list[Folder] = []
         taken: set[str] = set()
         for path, levels in self._found():
-            name = joined(levels)
+            name = self._noted.name(os.fspath(path)) or joined(levels)
             use = special_use(name, (), taken)
             if use is not None:
                 taken.add(use)
@@ -58,16 +63,13 @@ class MaildirSource:
             made.append(Folder(os.fspath(path), name, "", use, told))
         return made
 
+    def annotations(self, folder: Folder | None) -> Mapping[str, bytes]:
+        return self._noted.annotations("" if folder is None else folder.place)
+
     def items(self, folder: Folder, *, closely: bool = False) -> Iterator[Sequence[Item]]:
         found: list[Item] = []
         keywords = _keywords(Path(folder.place))
-        names = sorted(
-            (entry.name, part)
-            for part in ("cur", "new")
-            for entry in os.scandir(Path(folder.place) / part)
-            if not entry.name.startswith(".") and entry.is_file()
-        )
-        for name, part in names:
+        for name, part in sorted(self._names(folder)):
             item = _item(name, os.path.join(folder.place, part, name), keywords, closely)
             if item is not None:
                 found.append(item)
@@ -76,6 +78,17 @@ class MaildirSource:
                 found = []
         if found:
             yield found
+
+    def _names(self, folder: Folder) -> Iterator[tuple[str, str]]:
+        """The files of its messages, and which directory each is in."""
+        for part in ("cur", "new"):
+            for entry in os.scandir(Path(folder.place) / part):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_symlink():
+                    tell_once(self.notes, f"{folder.name}: symbolic links are passed over.")
+                elif entry.is_file():
+                    yield entry.name, part
 
     def load(self, folder: Folder, items: Sequence[Item]) -> list[bytes | None]:
         found: list[bytes | None] = []
@@ -131,7 +144,7 @@ class MaildirSource:
     def _subscriptions(self) -> set[str] | None:
         """The names in Dovecot's file; None where there is none."""
         try:
-            lines = (self._root / "subscriptions").read_text("utf-8", "replace").splitlines()
+            lines = _text(self._root / "subscriptions").splitlines()
         except FileNotFoundError:
             return None
         tabs = bool(lines) and lines[0] == "V\t2"
@@ -148,7 +161,12 @@ def _split(name: str, separators: str) -> list[str]:
 
 
 def _is_maildir(path: Path) -> bool:
-    return (path / "cur").is_dir() and (path / "new").is_dir()
+    return all((path / part).is_dir() and not (path / part).is_symlink() for part in ("cur", "new"))
+
+
+def _text(path: Path) -> str:
+    with opened(path) as file:
+        return file.read().decode("utf-8", "replace")
 
 
 def _decoded(name: str) -> str:
@@ -163,7 +181,7 @@ def _decoded(name: str) -> str:
 
 def _keywords(path: Path) -> tuple[str, ...]:
     try:
-        return maildir.keywords((path / "dovecot-keywords").read_text("utf-8", "replace"))
+        return maildir.keywords(_text(path / "dovecot-keywords"))
     except FileNotFoundError:
         return ()
 
@@ -171,7 +189,7 @@ def _keywords(path: Path) -> tuple[str, ...]:
 def _item(name: str, path: str, keywords: Sequence[str], closely: bool) -> Item | None:
     told = maildir.parse(name, keywords)
     try:
-        status = os.stat(path)
+        status = os.lstat(path)
         size = told.crlf_size or told.size or status.st_size
         own_id: str | None = None
         if closely:
@@ -188,7 +206,7 @@ def _item(name: str, path: str, keywords: Sequence[str], closely: bool) -> Item 
 def _content(path: str) -> Iterator[bytes]:
     """The message in a file: as it is where its name, or the end of its first line, says so; else with CRLF for LF."""
     exact = maildir.parse(os.path.basename(path)).exact
-    with open(path, "rb") as file:
+    with opened(path) as file:
         first = file.readline(PIECE)
         exact = exact or first.endswith(b"\r\n")
         file.seek(0)

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from connectors.exceptions import ConfigurationError
-from connectors.pull.source import HEADER_MAX, PAGE, PIECE, Folder, Item, header_of, joined, message_id, special_use
+from connectors.pull.noted import Notes
+from connectors.pull.source import (
+    HEADER_MAX,
+    PAGE,
+    PIECE,
+    Folder,
+    Item,
+    header_of,
+    joined,
+    message_id,
+    opened,
+    special_use,
+    tell_once,
+)
 from mail import mbox
 from mail.mbox import LINE_MAX, Span, Status
 
@@ -27,26 +40,31 @@ class MboxSource:
         self._root = path.absolute()
         self.name = f"mbox:{self._root}"
         self.notes: list[str] = []
+        self._noted = Notes(self._root)
         if not self._root.exists():
             raise ConfigurationError(f"{path} is not there; name an mbox file, or a directory of them.")
         if not self._files():
             raise ConfigurationError(f"{path} has no mbox in it: such a file begins with 'From ', and a date.")
 
     def folders(self) -> list[Folder]:
+        self.notes = self._noted.read()
         made: list[Folder] = []
         taken: set[str] = set()
         for path, levels in self._files():
-            name = joined(levels)
+            name = self._noted.name(os.fspath(path)) or joined(levels)
             use = special_use(name, (), taken)
             if use is not None:
                 taken.add(use)
             made.append(Folder(os.fspath(path), name, "", use))
         return made
 
+    def annotations(self, folder: Folder | None) -> Mapping[str, bytes]:
+        return self._noted.annotations("" if folder is None else folder.place)
+
     def items(self, folder: Folder, *, closely: bool = False) -> Iterator[Sequence[Item]]:
         seen: dict[bytes, int] = {}
         found: list[Item] = []
-        with open(folder.place, "rb") as lines, open(folder.place, "rb") as file:
+        with self._open(folder) as lines, self._open(folder) as file:
             for span in mbox.spans(iter(lambda: lines.readline(LINE_MAX), b"")):
                 digest, size, start = hashlib.sha256(), 0, b""
                 status = Status()
@@ -68,11 +86,11 @@ class MboxSource:
             yield found
 
     def load(self, folder: Folder, items: Sequence[Item]) -> list[bytes | None]:
-        with open(folder.place, "rb") as file:
+        with self._open(folder) as file:
             return [b"".join(_content(file, item.at, Status())) for item in items]
 
     def pieces(self, folder: Folder, item: Item) -> Iterator[bytes]:
-        with open(folder.place, "rb") as file:
+        with self._open(folder) as file:
             held = bytearray()
             for line in _content(file, item.at, Status()):
                 if len(held) + len(line) > PIECE:
@@ -84,6 +102,9 @@ class MboxSource:
 
     def close(self) -> None:
         """No file stays open."""
+
+    def _open(self, folder: Folder) -> BinaryIO:
+        return open(folder.place, "rb") if folder.place == os.fspath(self._root) else opened(folder.place)
 
     def _files(self) -> list[tuple[Path, list[str]]]:
         """The files, and their names' levels; INBOX first, then by name. A single file is INBOX."""
@@ -98,7 +119,12 @@ class MboxSource:
                 raise ConfigurationError(f"{self._root} has more than {FILES_MAX} files; name the mbox itself.")
             for name in names:
                 path = Path(parent) / name
-                if not name.startswith(".") and path.is_file() and _is_mbox(path):
+                if name.startswith(".") or not path.is_file():
+                    continue
+                # A link is only followed where it was named.
+                if path.is_symlink():
+                    tell_once(self.notes, f"{path.relative_to(self._root)}: symbolic links are passed over.")
+                elif _is_mbox(path):
                     levels = [_bare(one) for one in path.relative_to(self._root).parts]
                     found.append((levels != ["INBOX"] and levels != ["Inbox"], levels, path))
         return [(path, levels) for _, levels, path in sorted(found)]

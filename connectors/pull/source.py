@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, BinaryIO, Final, NamedTuple, Protocol
 
 from mail import headers, sortkeys
 
@@ -78,6 +79,10 @@ class Source(Protocol):
     def folders(self) -> list[Folder]:
         """All that is to be brought."""
 
+    def annotations(self, folder: Folder | None) -> Mapping[str, bytes]:
+        """What is noted of a folder, or (None) of the account itself, by the name of the entry (RFC 5464); nothing
+        where the source knows of no such things."""
+
     def items(self, folder: Folder, *, closely: bool = False) -> Iterator[Sequence[Item]]:
         """The folder's messages, oldest first, at most PAGE at a time. closely: with their Message-IDs, and with the
         sizes that they have when they are read."""
@@ -90,6 +95,18 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of connections and files."""
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file to read. OSError for a symbolic link: who fills a folder that somebody else reads in could lead it to
+    anything that the other may read."""
+    return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+
+
+def tell_once(notes: list[str], sentence: str) -> None:
+    """Add it to what there is to know, unless it is there."""
+    if sentence not in notes:
+        notes.append(sentence)
 
 
 def level(text: str) -> str:

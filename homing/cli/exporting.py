@@ -50,7 +50,7 @@ def write(
         except TimeoutError:
             raise
         except OSError as error:
-            fail(f"{error.filename or folder}: {error.strerror or error}: run it again, it goes on where it stopped")
+            fail(f"{error.filename or folder}: {error.strerror or error}: mend that, and run it again: it goes on")
         except KeyboardInterrupt:
             fail("ended on the way: run it again, it goes on where it stopped", 130)
     if summary.lost:

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 SECRET = "IMAP_PASSWORD"
 """The variable of the environment that may hold the password at the source."""
+SPELT = {
+    "'ca_file'": "--ca-file",
+    "'verify_ssl': False": "--no-verify",
+    "'host' and 'port'": "the place",
+    "'host', 'port' and the firewall, or set a longer 'timeout'": "the place and the firewall",
+    "'host'": "the place",
+    "('use_ssl': True, port 993); 'use_tls': False sends everything in clear, for servers on this machine": "(imaps://)",
+}
+"""What the command has in place of a key of the connectors."""
 
 
 def register(main: typer.Typer) -> None:
@@ -68,8 +77,8 @@ def bring(
         more["ca_file"] = str(ca_file)
     again = "run it again, it goes on where it stopped"
     with told():
+        from connectors.failures import spelt
         from connectors.pull.places import open_source
-        from homing.exporting.index import IndexRefused
 
         try:
             source = open_source(place, lambda: _password(password_stdin), more=more)
@@ -78,13 +87,11 @@ def bring(
             finally:
                 source.close()
         except ConfigurationError as error:
-            fail(str(error), USAGE)
+            fail(spelt(str(error), SPELT), USAGE)
         except (AuthenticationError, MessageError) as error:
-            fail(str(error))
+            fail(spelt(str(error), SPELT))
         except ConnectionError as error:
-            fail(f"{error} Then {again}", UNAVAILABLE)
-        except IndexRefused as error:
-            fail(str(error))
+            fail(f"{spelt(str(error), SPELT)} Then {again}", UNAVAILABLE)
         except Refused as error:
             more_room = " (`homing user quota` gives it more room)" if error.reason is Reason.OVER_QUOTA else ""
             fail(f"{error.text}{more_room}: mend that, and {again}")
@@ -111,7 +118,6 @@ def _password(stdin: bool) -> str:
 async def _run(address: str, source: Source, dry_run: bool) -> bool:
     """Whether anything is not as it should be."""
     from homing.access import reach_mail
-    from homing.exporting.index import noted_annotations
     from homing.importing.bring import Import
     from homing.importing.check import check
     from homing.importing.ledger import open_ledger, there_is
@@ -126,9 +132,7 @@ async def _run(address: str, source: Source, dry_run: bool) -> bool:
             ledger = await open_ledger(data, account.id, source.name) if known or not dry_run else None
             try:
                 await storage.open_account(operation(), account.id)
-                kind, _, path = source.name.partition(":")
-                noted = noted_annotations(Path(path)) if kind in ("maildir", "mbox") else {}
-                work = Import(storage, account.id, account.quota, source, ledger, show, noted)
+                work = Import(storage, account.id, account.quota, source, ledger, show)
                 plan = await work.plan()
                 for sentence in source.notes:
                     show.say(sentence)

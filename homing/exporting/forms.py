@@ -16,6 +16,10 @@ from imap.wire import utf7
 from mail import maildir, mbox
 from storage.model import Entry, Mailbox
 
+NAME_MAX: Final = 255
+"""Octets of the name of a file or directory, which most file systems take."""
+_MADE: Final = os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Through a symbolic link nothing is written: the folder may be somebody else's."""
 _SAFE: Final = "".join(chr(code) for code in range(32, 127) if chr(code) not in '%/\\:*?"<>|')
 
 
@@ -65,7 +69,7 @@ class MaildirForm:
         self._keywords: list[str] = []
 
     def place(self, name: str) -> Path:
-        return self._root if name == "INBOX" else self._root / f".{_dotted(name)}"
+        return self._root if name == "INBOX" else self._root / _fitting(f".{_dotted(name)}", name)
 
     def open(self, mailbox: Mailbox, end: int) -> None:
         self._path = self.place(mailbox.name)
@@ -140,7 +144,7 @@ class MboxForm:
         self._shut()
         self._path = self.place(mailbox.name)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = open(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")  # noqa: SIM115
+        self._file = open(os.open(self._path, os.O_RDWR | _MADE, 0o600), "r+b")  # noqa: SIM115
         # What a run that was killed has left of a message.
         self._file.truncate(end)
         self._file.seek(end)
@@ -193,7 +197,7 @@ async def _whole(draft: Path, target: Path, message: Message) -> tuple[int, str]
 
 @contextmanager
 def _written(path: Path) -> Iterator[BinaryIO]:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_TRUNC | _MADE, 0o600), "wb") as file:
         yield file
 
 
@@ -209,7 +213,20 @@ def _levels(name: str, delimiter: str) -> str:
 def _safe(level: str) -> str:
     """A level as the name of a file or directory, anywhere."""
     name = "".join(quote(one, safe=_SAFE) if one.isascii() else one for one in level)
-    return "%2E" + name[1:] if name.startswith(".") else name
+    return _fitting("%2E" + name[1:] if name.startswith(".") else name, level, len(".mbox"))
+
+
+def _fitting(file: str, name: str, more: int = 0) -> str:
+    """The name of a file, cut where it is too long, with a digest of the mailbox's name, which the index has whole.
+    more: octets that come behind it."""
+    octets = file.encode("utf-8")
+    if len(octets) + more <= NAME_MAX:
+        return file
+    mark = "~" + hashlib.sha256(name.encode("utf-8")).hexdigest()[:16]
+    start = octets[: NAME_MAX - more - len(mark)].decode("utf-8", "ignore")
+    # Modified UTF-7 that is not ended is none.
+    shift = start.rfind("&")
+    return (start if shift < 0 or "-" in start[shift:] else start[:shift]) + mark
 
 
 def _relative(path: Path, root: Path) -> str:

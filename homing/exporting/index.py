@@ -8,8 +8,9 @@
 
 offset, head and length are there for mbox alone: where the message's From_ line is in the file, how many octets stand
 before what is in it, and how many octets all of it has there. A line is written when its message is. folder: where the
-mailbox is, below the export's. annotations (METADATA of IMAP): by entry, a text, or {"base64": …} where it is none;
-those that all see and those of the account itself. Outside of the mailboxes: of the account.
+mailbox is, below the export's; its name may be cut there. annotations (METADATA of IMAP): by entry, a text, or
+{"base64": …} where it is none; those that all see and those of the account itself. Outside of the mailboxes: of the
+account. `connectors.pull.noted` reads the first line.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
-NAME: Final = "index.jsonl"
-VERSION: Final = 1
+from connectors.pull.noted import NAME, VERSION
 
 
 class IndexRefused(Exception):
@@ -101,26 +101,6 @@ def _told(value: bytes) -> str | dict[str, str]:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(value).decode("ascii")}
-
-
-def noted_annotations(folder: Path) -> dict[str, dict[str, bytes]]:
-    """The annotations that an export has, by the mailbox's directory or file, "" for the account's own; none where the
-    folder is no export. Raises IndexRefused, OSError."""
-    path = folder / NAME
-    try:
-        with path.open("rb") as file:
-            head = json.loads(file.readline())
-        found = {"": head.get("annotations", {})}
-        found |= {os.fspath(folder / one["folder"]): one["annotations"] for one in head["mailboxes"] if "folder" in one}
-        return {place: {entry: _value(one) for entry, one in values.items()} for place, values in found.items()}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IndexRefused(f"{path} is not the index of an export.") from error
-
-
-def _value(told: str | dict[str, str]) -> bytes:
-    return told.encode("utf-8") if isinstance(told, str) else base64.b64decode(told["base64"], validate=True)
 
 
 def _before(file: BinaryIO, folder: Path, account: str, form: str) -> Before:

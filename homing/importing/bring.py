@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
 
+from connectors.exceptions import MessageError
 from connectors.pull.source import Folder, Item, Source
 from homing.importing.ledger import Known, Ledger, Noted, Pending, Sent
 from runtime.ids import new_id
@@ -86,7 +86,6 @@ class Done:
 
 class Import:
     """One run. ledger: None for a look alone, where nothing was ever brought. quota: octets, None for no limit.
-    annotations: by a folder's place ("" for the account's own), what is set where nothing is set here.
 
     Errors: those of the source; storage's Unavailable, and Refused where the account or its quota is in the way.
     """
@@ -99,7 +98,6 @@ class Import:
         source: Source,
         ledger: Ledger | None,
         show: Show,
-        annotations: Mapping[str, Mapping[str, bytes]] = MappingProxyType({}),
     ) -> None:
         self._storage = storage
         self._account = account
@@ -107,7 +105,6 @@ class Import:
         self._source = source
         self._ledger = ledger
         self._show = show
-        self._annotations = annotations
 
     async def plan(self) -> list[Planned]:
         """Look through the source. Nothing is changed."""
@@ -152,10 +149,10 @@ class Import:
         done = Done()
         count, octets = sum(one.new for one in plan), sum(one.new_octets for one in plan)
         self._show.begin("Mail", "messages", count, octets)
-        await self._annotate(MailboxRef(self._account, ""), "", "The account")
+        await self._annotate(MailboxRef(self._account, ""), None, "The account")
         for planned in plan:
             there = await self._mailbox(planned)
-            await self._annotate(there.ref, planned.folder.place, planned.folder.name)
+            await self._annotate(there.ref, planned.folder, planned.folder.name)
             noted = await self._ledger.note(planned.folder.place, planned.folder.validity, there.ref.mailbox)
             bringing = _Bringing(
                 self._storage,
@@ -191,20 +188,29 @@ class Import:
             await self._storage.subscribe(_operation(), self._account, there.name, True)
         return there
 
-    async def _annotate(self, ref: MailboxRef, place: str, name: str) -> None:
+    async def _annotate(self, ref: MailboxRef, folder: Folder | None, name: str) -> None:
         """Set what the source has; what was set here stays."""
-        values = self._annotations.get(place)
+        try:
+            values = await asyncio.to_thread(self._source.annotations, folder)
+        except MessageError as error:
+            self._show.say(f"{name}: its annotations are not brought. {error}")
+            return
         if not values:
             return
         here = {one.entry for one in await self._storage.annotations([ref], values=False)}
         new: dict[str, bytes | None] = {entry: value for entry, value in values.items() if entry not in here}
         if not new:
             return
+        # Private ones are the account's, which nobody else can set for it.
         try:
-            # Private ones are the account's, which nobody else can set for it.
             await self._storage.set_annotations(Operation(new_id(), self._account), ref, new)
-        except Refused as refusal:
-            self._show.say(f"{name}: its annotations are not brought. {refusal.text}")
+        except Refused:
+            # All of them or none: one that cannot be had here would keep the others out.
+            for entry, value in new.items():
+                try:
+                    await self._storage.set_annotations(Operation(new_id(), self._account), ref, {entry: value})
+                except Refused as refusal:
+                    self._show.say(f"{name}: the annotation {entry} is not brought. {refusal.text}")
 
 
 class _Bringing:

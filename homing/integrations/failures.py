@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from connectors.exceptions import AuthenticationError, ConfigurationError, ConnectionError, MessageError
-from connectors.failures import Trouble, trouble
+from connectors.failures import Trouble, spelt, trouble
 from connectors.handover import NO_ANSWER
 from smtp.outbound.transport import Outcome, Phase, Status
 
@@ -88,9 +88,19 @@ _TROUBLE = {
 }
 
 
+_SPELT = {
+    "for a private authority name its certificate in 'ca_file'": "a private authority stands in the server's setting"
+    " sending.ca_file",
+    "'verify_ssl': False": "'verify': false",
+    "'refused_networks'": "the server's setting sending.refused",
+    "'timeout'": "sending.timeout",
+}
+"""What an integration, or the server's settings, have in place of a key of the connectors."""
+
+
 def of_exception(error: Exception) -> NotSent:
     """What one of the connectors' four exceptions means, before a message was handed over. Others are raised again."""
-    text = str(error)
+    text = spelt(str(error), _SPELT)
     match error:
         case AuthenticationError():
             return NotSent(Cause.SIGN_IN_REFUSED, text)

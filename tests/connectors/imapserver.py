@@ -60,6 +60,8 @@ class ImapServer(Scripted):
         self.read_only = False
         self.expunges: list[str] = []
         self.subscribed: list[str] = []
+        self.metadata: dict[str, bytes] = {}
+        """What GETMETADATA answers for a mailbox, behind its name; NO for one that is not here."""
 
     def add(self, raw: bytes, *flags: str, mailbox: str = "INBOX", labels: str = "") -> int:
         self.next_uid += 1
@@ -104,6 +106,15 @@ class ImapServer(Scripted):
                     line.write(f'* LSUB () "/" "{box}"')
             elif verb == "NAMESPACE":
                 line.write('* NAMESPACE (("" "/")) (("Others/" "/")) NIL')
+            elif verb == "GETMETADATA":
+                asked = re.fullmatch(rb'\(DEPTH infinity\) ("(?:[^"\\]|\\.)*") \(([^()]*)\)', rest)
+                assert asked is not None
+                box = _unquoted(asked[1])
+                if box not in self.metadata:
+                    line.write(f"{done} NO [NOPERM] not yours")
+                    continue
+                if self.metadata[box]:
+                    line.write(b"* METADATA " + asked[1] + b" " + self.metadata[box])
             elif verb == "STATUS":
                 line.write(f"* STATUS {rest.decode().partition(' (')[0]} (UIDVALIDITY {self.validity})")
             elif verb in ("SELECT", "EXAMINE"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +74,39 @@ def test_the_labels_of_gmail(imap: ImapServer, source: ImapSource) -> None:
     assert not any(command.startswith(("SELECT", "UID STORE")) for command in imap.commands)
 
 
+def test_what_is_noted_of_mailboxes(imap: ImapServer, source: ImapSource) -> None:
+    imap.mailboxes = {"INBOX": [], "Caf&AOk-": [], "Other": []}
+    inbox, cafe, other = source.folders()
+    assert source.annotations(inbox) == {}, "a server without METADATA"
+    assert not any(command.startswith("GETMETADATA") for command in imap.commands)
+    source.close()
+    imap.capabilities.append("METADATA")
+    imap.metadata = {
+        "INBOX": b'(/shared/comment "123" /Private/Vendor/X {4}\r\na)\r\n /private/gone NIL'
+        b' /private/specialuse "\\\\Sent"'
+        b' /shared/vendor/cmu/cyrus-imapd/size "77" /private/nul ~{3}\r\n\xff\0" /shared/empty "")',
+        "Caf&AOk-": b"",
+        "": b'(/private/comment "mine")',
+    }
+    assert source.annotations(inbox) == {
+        "/shared/comment": b"123",
+        "/private/vendor/x": b"a)\r\n",
+        "/private/nul": b'\xff\0"',
+        "/shared/empty": b"",
+    }
+    assert source.annotations(cafe) == {}
+    assert source.annotations(None) == {"/private/comment": b"mine"}
+    with pytest.raises(MessageError, match="not yours"):
+        source.annotations(other)
+    asked = [command for command in imap.commands if command.startswith("GETMETADATA")]
+    assert asked == [
+        'GETMETADATA (DEPTH infinity) "INBOX" (/shared /private)',
+        'GETMETADATA (DEPTH infinity) "Caf&AOk-" (/shared /private)',
+        'GETMETADATA (DEPTH infinity) "" (/private)',
+        'GETMETADATA (DEPTH infinity) "Other" (/shared /private)',
+    ]
+
+
 def test_a_lost_connection_is_made_again(imap: ImapServer, source: ImapSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "PAUSES", (0.0, 0.0))
     uid = imap.add(RAW)
@@ -126,6 +159,76 @@ def test_maildir_plus_plus(tmp_path: Path) -> None:
     (tmp_path / "m" / "cur" / "2.b,S=13,W=16:2,Fa").unlink()
     assert source.load(folders[0], found) == [b"Subject: x\r\n\r\nx\r\n", None, b"Subject: crlf\r\n\r\nbare\nend"]
     assert [len(page) for page in source.items(folders[1])] == []
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"not JSON\n",
+        b"",
+        b"7\n",
+        b'{"title": "somebody\'s notes"}\n',
+        b'{"mailboxes": []}\n',
+        b"[" * 100_000,
+        b"\xff\n",
+    ],
+)
+@pytest.mark.parametrize("make", [MaildirSource, MboxSource])
+def test_an_index_that_is_none_of_ours_is_told_and_passed_over(
+    tmp_path: Path, make: Callable[[Path], Source], octets: bytes
+) -> None:
+    maildir(tmp_path, "1.a:2,S")
+    (tmp_path / "box").write_bytes(b"From a@b Thu Nov 19 10:00:00 2026\nSubject: x\n\nx\n")
+    (tmp_path / "index.jsonl").write_bytes(octets)
+    source = make(tmp_path)
+    (folder,) = source.folders()
+    assert [f"{tmp_path}/index.jsonl is not the index of an export." in note for note in source.notes] == [True]
+    assert len(items(source, folder)) == 1
+    assert source.annotations(folder) == source.annotations(None) == {}
+    (tmp_path / "index.jsonl").unlink()
+    (tmp_path / "index.jsonl").mkdir()
+    source.folders()
+    assert ["cannot be read" in note for note in source.notes] == [True]
+    (tmp_path / "index.jsonl").rmdir()
+    source.folders()
+    assert source.notes == []
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """Who fills a folder that the administrator imports does not get to read with his rights."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"From a@b Thu Nov 19 10:00:00 2026\nSubject: not yours\n\nx\n")
+    others = tmp_path / "others"
+    maildir(others, "1.theirs:2,S")
+    root = tmp_path / "m"
+    maildir(root, "1.mine:2,S")
+    (root / "cur" / "2.evil:2,S").symlink_to(secret)
+    (root / ".Whole").symlink_to(others)
+    (root / ".Part").mkdir()
+    for part in ("cur", "new"):
+        (root / ".Part" / part).symlink_to(others / part)
+    source = MaildirSource(root)
+    (inbox,) = source.folders()
+    (mine,) = items(source, inbox)
+    assert mine.key == "1.mine"
+    assert source.notes == ["INBOX: symbolic links are passed over."]
+    # A link that takes the place of a message that was seen.
+    (root / "cur" / "1.mine:2,S").unlink()
+    (root / "cur" / "1.mine:2,S").symlink_to(secret)
+    with pytest.raises(OSError, match="symbolic links"):
+        source.load(inbox, [mine])
+    boxes = tmp_path / "boxes"
+    boxes.mkdir()
+    (boxes / "Mine").write_bytes(secret.read_bytes())
+    (boxes / "Evil").symlink_to(secret)
+    found = MboxSource(boxes)
+    assert [one.name for one in found.folders()] == ["Mine"]
+    assert found.notes == ["Evil: symbolic links are passed over."]
+    # One that the administrator names is meant.
+    link = tmp_path / "link"
+    link.symlink_to(secret)
+    named = MboxSource(link)
+    assert len(items(named, named.folders()[0])) == 1
 
 
 def test_directories_as_dovecot_lays_them_out(tmp_path: Path) -> None:

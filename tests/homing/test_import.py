@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import imaplib
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors.exceptions import MessageError
 from connectors.pull.maildir import MaildirSource
 from connectors.pull.mbox import MboxSource
+from connectors.pull.noted import NAME
 from connectors.pull.source import Folder, Source
 from homing.cli.migrate import Plain
 from homing.exporting.export import export
 from homing.exporting.forms import MaildirForm
-from homing.exporting.index import NAME, IndexRefused, noted_annotations
+from homing.exporting.index import IndexRefused
 from homing.importing.bring import Done, Import
 from homing.importing.check import Outcome, check
 from homing.importing.ledger import Ledger, open_ledger
@@ -28,6 +31,7 @@ from mail import flags
 from runtime.ids import new_id
 from storage.adapters.sqlite.adapter import SqliteStorage
 from storage.model import (
+    ANNOTATION_OCTETS,
     INLINE_MAX,
     SYSTEM,
     Appended,
@@ -139,12 +143,45 @@ async def test_export_and_import_again_are_equal(
     assert (done.brought, outcome.problems) == (3 * len(ODD), [])
     old, new = await everything(storage, "ann"), await everything(storage, "bob")
     name = "Wörk/a.b/.hidden %"
-    if form == "mbox":
-        new[name] = new.pop("Wörk/a.b/%2Ehidden %25")
     # A source's messages have no order but that of their names.
     assert {name: sorted(rows) for name, rows in new.items()} == {name: sorted(rows) for name, rows in old.items()}
     if form == "maildir":
         assert name in (await storage.list_mailboxes("bob")).subscriptions
+
+
+@pytest.mark.parametrize(("form", "name"), [("mbox", "INBOX.mbox"), ("eml", "INBOX/.1.part")])
+async def test_nothing_is_written_through_a_link(tmp_path: Path, storage: SqliteStorage, form: str, name: str) -> None:
+    await filled(storage, "ann")
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (out / name).parent.mkdir(parents=True)
+    begun = {"export": 1, "account": "ann", "address": "ann@example.org", "form": form}
+    (out / NAME).write_text(json.dumps(begun) + "\n")
+    (out / name).symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"):
+        await export(storage, "ann", "ann@example.org", form, out, Plain())
+    assert victim.read_bytes() == b"precious"
+
+
+LONG = ("n" * 250, "%" * 100, "й" * 80, "/".join(["Папка"] * 30), "/".join(["Папка"] * 29 + ["Другая"]))
+
+
+@pytest.mark.parametrize("form", ["maildir", "mbox", "eml"])
+async def test_names_that_no_file_can_have(tmp_path: Path, storage: SqliteStorage, form: str) -> None:
+    await storage.open_account(op(), "ann")
+    for name in LONG:
+        mailbox = await storage.create_mailbox(op(), "ann", name, None)
+        await storage.append(op(), mailbox.ref, [NewMessage(name.encode(), 0, (), 1_500_000_000)], None)
+    await export(storage, "ann", "ann@example.org", form, tmp_path / "out", Plain())
+    if form == "eml":
+        assert len(list((tmp_path / "out").rglob("*.eml"))) == len(LONG)
+        return
+    source = MaildirSource(tmp_path / "out") if form == "maildir" else MboxSource(tmp_path / "out")
+    _, outcome = await brought(storage, "bob", source, tmp_path / "data")
+    assert outcome.problems == []
+    old, new = await everything(storage, "ann"), await everything(storage, "bob")
+    assert {name: new[name] for name in LONG} == {name: old[name] for name in LONG}
+    assert all(len(old[name]) == 1 for name in LONG)
 
 
 @pytest.mark.parametrize(("form", "make"), [("maildir", MaildirSource), ("mbox", MboxSource)])
@@ -164,7 +201,7 @@ async def test_annotations_come_along(
     # what was set here stays
     await storage.set_annotations(Operation(new_id(), "bob"), inbox, {"/shared/comment": b"here"})
     for run in ("first", "second"):
-        await brought(storage, "bob", make(out), tmp_path / run, annotations=noted_annotations(out))
+        await brought(storage, "bob", make(out), tmp_path / run)
         found = {
             mailbox.name: {one.entry: one.value for one in await storage.annotations([mailbox.ref])}
             for mailbox in (await storage.list_mailboxes("bob")).mailboxes
@@ -174,10 +211,24 @@ async def test_annotations_come_along(
         assert hidden == {"/shared/comment": "1 ü".encode(), "/private/vendor/x": b"\xff\x001"}
         (own,) = await storage.annotations([MailboxRef("bob", "")])
         assert (own.entry, own.value) == ("/private/comment", b"mine")
-    assert noted_annotations(tmp_path) == {}
-    (tmp_path / NAME).write_text('{"mailboxes": 1}\n')
-    with pytest.raises(IndexRefused, match="not the index"):
-        noted_annotations(tmp_path)
+
+
+async def test_an_annotation_that_cannot_be_had_keeps_no_other_out(
+    tmp_path: Path, storage: SqliteStorage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Annotated(MaildirSource):
+        def annotations(self, folder: Folder | None) -> Mapping[str, bytes]:
+            if folder is None:
+                raise MessageError("The server does not say.")
+            return {"/shared/long": b"x" * (ANNOTATION_OCTETS + 1), "/shared/comment": b"here"}
+
+    done, outcome = await brought(storage, "bob", Annotated(maildir(tmp_path / "m", 2)), tmp_path / "data")
+    assert (done.brought, outcome.count) == (2, 0)
+    (one,) = await storage.annotations([(await storage.mailbox("bob", "INBOX")).ref])
+    assert (one.entry, one.value) == ("/shared/comment", b"here")
+    told = capsys.readouterr().err
+    assert "The account: its annotations are not brought. The server does not say." in told
+    assert "INBOX: the annotation /shared/long is not brought." in told
 
 
 async def test_eml_and_the_index(tmp_path: Path, storage: SqliteStorage) -> None:
@@ -413,7 +464,7 @@ def test_the_commands_with_the_server_stopped(tmp_path: Path, homing: Homing) ->
     for place, status, words in (
         ("maildir:nowhere", 2, "no directory"),
         ("imap://ann:secret@127.0.0.1", 2, "leave it out"),
-        ("imap://ann@127.0.0.1:1", 69, "it goes on where it stopped"),
+        ("imap://ann@127.0.0.1:1", 69, "Check the place, and that the server runs. Then run it again, it goes on"),
     ):
         done = homing("import", "ann@example.org", "--from", place, "--password-stdin", stdin="x\n", status=status)
         assert words in done.stderr
@@ -437,6 +488,46 @@ def test_the_commands_with_the_server_running(tmp_path: Path, homing: Homing, st
     with sqlite3.connect(next((tmp_path / "data" / "import").glob("*.db"))) as ledger:
         assert ledger.execute("SELECT count(*) FROM message").fetchone() == (6,)
     ledger.close()
+
+
+def test_annotations_come_over_imap(homing: Homing, start: Callable[..., Up], monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("SETMETADATA", "GETMETADATA"):
+        monkeypatch.setitem(imaplib.Commands, command, ("AUTH",))
+    port = start().port("IMAP")
+    _added(homing, "ann@example.org", "bob@example.org")
+
+    def signed_in(address: str) -> imaplib.IMAP4:
+        homing("user", "passwd", address, "--password-stdin", stdin="correct horse\n")
+        client = imaplib.IMAP4("127.0.0.1", port)
+        client.login(address, "correct horse")
+        return client
+
+    def noted(client: imaplib.IMAP4) -> dict[str, list[Any]]:
+        found = {}
+        for name in ("INBOX", "Sent", "Drafts", '""'):
+            assert client.xatom("GETMETADATA", name, "(DEPTH infinity)", "(/shared /private)")[0] == "OK"
+            found[name] = client.response("METADATA")[1]
+        return found
+
+    with signed_in("ann@example.org") as ann:
+        for name, entry, value in (
+            ("INBOX", "/shared/vendor/kolab/folder-type", '"mail.inbox"'),
+            ("INBOX", "/private/comment", '"it was \\"hers\\""'),
+            ("Sent", "/shared/comment", '"what went out"'),
+            ('""', "/private/comment", '"of all"'),
+        ):
+            assert ann.xatom("SETMETADATA", name, f"({entry} {value})")[0] == "OK"
+        there = noted(ann)
+    assert [bool(value[0]) for value in there.values()] == [True, True, False, True]
+    place = f"imap://ann%40example.org@127.0.0.1:{port}"
+    untrusted = homing("import", "bob@example.org", "--from", place, "--password-stdin", stdin="x\n", status=69)
+    assert "name its certificate in --ca-file; --no-verify turns the check off" in untrusted.stderr
+    told = homing(
+        *("import", "bob@example.org", "--from", place, "--password-stdin", "--no-verify"), stdin="correct horse\n"
+    )
+    assert "All is the same" in told.stdout
+    with signed_in("bob@example.org") as bob:
+        assert noted(bob) == there
 
 
 async def test_one_import_at_a_time(tmp_path: Path, homing: Homing) -> None:

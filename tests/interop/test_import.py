@@ -31,6 +31,12 @@ FOLDERS = ("INBOX", "Work", "Work/Sub", "Sent", '"Br&APw-cke a b"', "Trash")
 FLAGS = ("", "(\\Seen)", "(\\Flagged $Forwarded)", "(\\Answered \\Draft work)", "(\\Deleted \\Seen)")
 SECRET = PASSWORD.replace(" ", "_")
 KILLS = 5
+NOTED = (
+    ("Work", "/shared/comment", "theirs"),
+    ("Work", "/private/vendor/x/colour", "green"),
+    ('"Br&APw-cke a b"', "/shared/vendor/kolab/folder-type", "mail"),
+)
+"""Annotations: mailbox, entry, value."""
 
 Message = tuple[str, frozenset[str], int, str]
 """Folder, flags and keywords, INTERNALDATE, digest of the octets."""
@@ -57,6 +63,8 @@ def fill(port: int, count: int) -> None:
     for name in FOLDERS[1:]:
         client.create(name)
     client.subscribe("Work")
+    for name, entry, value in NOTED:
+        assert client.xatom("SETMETADATA", name, f'({entry} "{value}")')[0] == "OK"
     for number in range(count):
         head = f"Message-ID: <{number}@x.example>\r\nFrom: eve@x.example\r\nSubject: number {number}\r\n\r\n"
         body = "From the text\r\n.\r\n>From it\r\n" + "text\r\n" * chosen.randrange(400)
@@ -138,6 +146,14 @@ def brought(live: Live, port: int, count: int) -> None:
     assert f"Brought {count:,} messages" not in told
 
 
+def noted(live: Live, name: str) -> None:
+    """The annotations have come along."""
+    with signed_in(live.ports["IMAP"], f"{name}@{DOMAIN}", PASSWORD) as client:
+        for mailbox, entry, value in NOTED:
+            assert client.xatom("GETMETADATA", mailbox, f"({entry})")[0] == "OK"
+            assert f'({entry} "{value}")'.encode() in client.response("METADATA")[1][0]
+
+
 def there_and_back(live: Live, port: int, count: int, folder: Path) -> None:
     fill(port, count)
     source = everything(signed_in(port, "ann", SECRET))
@@ -145,6 +161,7 @@ def there_and_back(live: Live, port: int, count: int, folder: Path) -> None:
     brought(live, port, count)
     ours = everything(signed_in(live.ports["IMAP"], f"ann@{DOMAIN}", PASSWORD))
     assert ours == source
+    noted(live, "ann")
     assert "Brought 0 messages" in ended(
         command(live, "import", f"ann@{DOMAIN}", "--from", f"imap://ann@127.0.0.1:{port}")
     )
@@ -152,6 +169,7 @@ def there_and_back(live: Live, port: int, count: int, folder: Path) -> None:
         ended(command(live, "export", f"ann@{DOMAIN}", "--to", f"{form}:{folder}/{form}"))
         ended(command(live, "import", f"{name}@{DOMAIN}", "--from", f"{form}:{folder}/{form}"))
         assert everything(signed_in(live.ports["IMAP"], f"{name}@{DOMAIN}", PASSWORD)) == source
+        noted(live, name)
 
 
 @pytest.fixture

@@ -221,6 +221,9 @@ async def test_a_bad_certificate(scene: Scene, smtp: SmtpServer) -> None:
     answer = await scene.send()
     assert failure(answer) == (502, "bad_certificate", "no")
     assert "certificate" in answer.json()["detail"]
+    # in the words of an integration and of the settings
+    assert "'verify': false turns the check off" in answer.json()["detail"]
+    assert "sending.ca_file" in answer.json()["detail"]
     assert failure(await scene.ask("POST", f"integrations/{one['id']}/test")) == (502, "bad_certificate", "no")
     await scene.add(name="plain speech", port=smtp.port, security="tls")
     assert failure(await scene.send(integration="plain speech")) == (502, "bad_certificate", "no")
