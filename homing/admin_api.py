@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from homing.overrides import OverrideRefused, SettingsKeeper
 from identity.model import Principal
 from runtime.clock import Clock
-from runtime.rest import Guard, RequestCounters
+from runtime.rest import Guard, RequestCounters, told
 from storage.model import StorageStats
 from storage.port import Storage
 
@@ -63,7 +63,11 @@ def service_router(
     routes = APIRouter(tags=[name])
     begun = clock.monotonic()
 
-    @routes.get("/api/health")
+    @routes.get(
+        "/api/health",
+        summary="Can it do its work?",
+        responses={503: {"model": ServiceHealth, "description": "It cannot do its work now"}},
+    )
     async def health(response: Response) -> ServiceHealth:
         """200 while the service can do its work, else 503. Open to all."""
         good = healthy()
@@ -79,11 +83,13 @@ def service_router(
     async def settings_now() -> dict[str, str]:
         return {row.key: row.value for row in await keeper.settings() if row.key.startswith(GROUPS[name])}
 
-    @routes.get("/api/config", dependencies=[Depends(guard.admin)])
+    admin = [Depends(guard.admin)]
+
+    @routes.get("/api/config", summary="Look at the settings", responses=told(401, 403), dependencies=admin)
     async def config() -> Settings:
         return Settings(settings=await settings_now())
 
-    @routes.put("/api/config", dependencies=[Depends(guard.admin)])
+    @routes.put("/api/config", summary="Change settings", responses=told(401, 403, 422), dependencies=admin)
     async def change(values: dict[str, str | int | float | bool | None]) -> Settings:
         """Keep values over file and environment, for all processes; null takes a kept one back."""
         before = await settings_now()
@@ -92,7 +98,7 @@ def service_router(
         now = await keeper.change({key: _text(value) for key, value in values.items()})
         return Settings(settings=await settings_now(), waiting=[] if now else sorted(values))
 
-    @routes.post("/api/restart", dependencies=[Depends(guard.admin)])
+    @routes.post("/api/restart", summary="Restart the service", responses=told(401, 403), dependencies=admin)
     async def restart() -> Restarting:
         """Finish the work in hand and begin again as the same process, with the settings as they are then."""
         again()
@@ -163,6 +169,8 @@ def stats_router(
 
     @routes.get(
         "/api/stats",
+        summary="Look at the figures",
+        responses=told(401, 403),
         dependencies=[Depends(guard.admin)],
         response_model=ServiceStats if storage is None else StorageServiceStats,
     )

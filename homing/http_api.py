@@ -20,7 +20,7 @@ from identity.model import Principal
 from identity.port import Identity
 from runtime.limits import is_loopback
 from runtime.metrics import CONTENT_TYPE
-from runtime.rest import Guard, Problem, RequestCounters, RestServer, bearer, make_app, peer
+from runtime.rest import Guard, Problem, RequestCounters, RestServer, bearer, make_app, peer, told
 from runtime.tls import Tls
 from storage.port import Refused as StorageRefused
 from storage.port import Unavailable as StorageUnavailable
@@ -113,7 +113,9 @@ def _metrics(guard: Guard[Principal], process: Process) -> APIRouter:
             return
         await guard.admin(request, token)
 
-    @routes.get("/metrics", dependencies=[Depends(may_read)], responses=identity_api.told(401, 403))
+    @routes.get(
+        "/metrics", dependencies=[Depends(may_read)], summary="All figures, for Prometheus", responses=told(401, 403)
+    )
     async def figures() -> Response:
         """All figures in prometheus's text form."""
         return Response(metrics.render(), media_type=CONTENT_TYPE)

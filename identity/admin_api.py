@@ -11,11 +11,11 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from identity.dkim import first_keys
-from identity.http_api import Done, origin, told
+from identity.http_api import Done, origin
 from identity.model import Account, Alias, AppPassword, Domain, NewAccount, Principal, Role
 from identity.names import BadName, domain_key
 from identity.port import Identity, Reason, Refused
-from runtime.rest import Guard
+from runtime.rest import Guard, told
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description="how many at most")]
 Mask = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100, examples=[["UIDONLY"]])]

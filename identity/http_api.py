@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Path, Request
 from fastapi.responses import JSONResponse
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from identity.model import Origin, Principal, Role, Token
 from identity.port import Identity, Reason, Refused, Unavailable
 from runtime.clock import Clock
-from runtime.rest import Guard, Problem, Told, peer
+from runtime.rest import Guard, Problem, peer, told
 
 STATUS = {
     Reason.BAD_CREDENTIALS: 401,
@@ -70,21 +70,6 @@ def verifier(identity: Identity) -> Callable[[str], Awaitable[Principal | None]]
 def is_admin(principal: Principal) -> bool:
     """For `runtime.rest.Guard`."""
     return principal.role is Role.ADMIN
-
-
-def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its documentation."""
-    words = {
-        400: "The request is not one of OAuth 2 that is served here",
-        401: "No valid token, or wrong name or password",
-        403: "Not permitted, account disabled, or plain HTTP from another machine",
-        404: "There is none",
-        409: "There is one already, or it is in use",
-        422: "A value is not acceptable",
-        429: "Too many failed sign-ins: wait for Retry-After seconds",
-        503: "Cannot answer now: try again",
-    }
-    return {status: {"model": Told, "description": words[status]} for status in (*statuses, 503)}
 
 
 class Bearer(BaseModel):
@@ -166,6 +151,11 @@ def router(identity: Identity, guard: Guard[Principal], clock: Clock) -> APIRout
     ) -> JSONResponse:
         try:
             match grant_type:
+                # RFC 6749 §5.2: a parameter is missing, as all are where the body is no form
+                case "password" if not (username and password):
+                    return oauth_error(400, "invalid_request", "username and password are needed, as fields of a form")
+                case "refresh_token" if not refresh_token:
+                    return oauth_error(400, "invalid_request", "refresh_token is needed, as a field of a form")
                 case "password":
                     # RFC 6749 §4.3.2. Tolerance: grant_type may be left out.
                     answer = await sign_in(request, username, password)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from imap.service import ImapService
-from runtime.rest import Guard
+from runtime.rest import Guard, told
 from storage.port import Storage
 
 P = TypeVar("P")
@@ -28,7 +28,12 @@ def router(service: ImapService, storage: Storage, guard: Guard[P], *, path: str
     """The route `path`: "/api/stats" where the service runs alone, its own name where it shares an application."""
     routes = APIRouter(tags=["imap"])
 
-    @routes.get(path, dependencies=[Depends(guard.admin)])
+    @routes.get(
+        path,
+        summary="Look at the figures of IMAP",
+        responses=told(401, 403),
+        dependencies=[Depends(guard.admin)],
+    )
     async def stats() -> Stats:
         """What the readers are doing, and what there is to read."""
         kept, here = await storage.stats(), service.stats

@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -55,6 +55,25 @@ class Told(BaseModel):
     """An error: one sentence."""
 
     detail: str = Field(examples=["wrong name or password"])
+
+
+_ANSWERS: Mapping[int, str] = {
+    400: "The request is not one that is served here",
+    401: "No valid token, or wrong name or password",
+    403: "Not permitted, account disabled, or plain HTTP from another machine",
+    404: "There is none",
+    409: "There is one already, or it is in use",
+    413: "It is too long",
+    422: "A value is not acceptable",
+    429: "Too much was asked, or guessed: wait for Retry-After seconds",
+    503: "Cannot answer now: try again",
+    507: "The mailbox has no room",
+}
+
+
+def told(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, and 503, for its documentation."""
+    return {status: {"model": Told, "description": _ANSWERS[status]} for status in (*statuses, 503)}
 
 
 class Guard(Generic[P]):
@@ -148,14 +167,24 @@ def _handler(tell: Callable[[Exception], Problem]) -> Callable[[Request, Excepti
 async def _not_acceptable(_request: Request, error: Exception) -> Response:
     """422 in one sentence. FastAPI's own answer repeats what was sent, and that may be a password."""
     faults = error.errors() if isinstance(error, RequestValidationError) else ()
-    told = "; ".join(_fault(fault["loc"], fault["msg"]) for fault in faults[:_FAULTS_TOLD])
+    told = "; ".join(map(_fault, faults[:_FAULTS_TOLD]))
     more = len(faults) - _FAULTS_TOLD
     return JSONResponse({"detail": told + (f"; and {more} more" if more > 0 else "") + "."}, 422)
 
 
-def _fault(loc: Sequence[str | int], text: str) -> str:
+def _fault(fault: Mapping[str, Any]) -> str:
+    loc: Sequence[str | int] = fault["loc"]
     place = ".".join(str(step) for step in loc[1:] or loc)[:_PLACE_MAX]
-    return f"{place}: {text}"
+    match fault["type"]:
+        case "json_invalid":
+            # loc ends with the place in the body.
+            return f"body: no JSON: {fault['ctx']['error']}, at character {place}"
+        case "model_attributes_type":
+            return f"{place}: a JSON object is wanted, and Content-Type: application/json"
+        case "extra_forbidden":
+            return f"{place}: there is no such key"
+        case _:
+            return f"{place}: {fault['msg']}"
 
 
 class _Edge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from identity.model import Principal
 from mail.address import AddressError
 from runtime.clock import Clock
 from runtime.listener import BindError
-from runtime.rest import Guard, RequestCounters, peer
+from runtime.rest import Guard, RequestCounters, peer, told
 from smtp.errors import reply_to
+from smtp.policy.limits import Limited
 from smtp.sending import NotSent, Sender
 from smtp.service import SmtpService
 from smtp.settings import LiveSettings
@@ -110,7 +112,7 @@ def router(
     user = Depends(guard.user)
     figures = more or MoreFigures(Stats, _no_more)
 
-    @routes.post("/send")
+    @routes.post("/send", summary="Send a message", responses=told(401, 403, 404, 413, 422, 429, 507))
     async def send(body: SendBody, request: Request, caller: Principal = user) -> Sent:
         """Send a message in the name of the token's account; it is durable when this answers."""
         try:
@@ -133,7 +135,11 @@ def router(
             raise _problem(reply) from error
         return Sent(status="queued", message=f"Message to {body.recipient} is stored for delivery", email_id=email_id)
 
-    @routes.get("/api/health")
+    @routes.get(
+        "/api/health",
+        summary="Does all run that was asked for?",
+        responses={503: {"model": Health, "description": "Something does not run"}},
+    )
     async def health(response: Response) -> Health:
         """200 while everything runs that was asked for, else 503. Open to all."""
         good = healthy() and service.complete
@@ -147,7 +153,7 @@ def router(
             depends_on=depends(),
         )
 
-    @routes.get("/api/stats", response_model=figures.shape)
+    @routes.get("/api/stats", summary="Look at the figures", response_model=figures.shape, responses=told(401, 403))
     async def stats(caller: Principal = user) -> Stats:
         """The figures since the start."""
         own = Stats(
@@ -165,11 +171,14 @@ def router(
     def config_now() -> Config:
         return Config.model_validate(service.live().model_dump())
 
-    @routes.get("/api/config", dependencies=[Depends(guard.admin)])
+    admin = [Depends(guard.admin)]
+
+    @routes.get("/api/config", summary="Look at the settings", responses=told(401, 403), dependencies=admin)
     async def config() -> Config:
+        """Those that can be changed here; `homing config` shows all."""
         return config_now()
 
-    @routes.put("/api/config", dependencies=[Depends(guard.admin)])
+    @routes.put("/api/config", summary="Change settings", responses=told(401, 403, 422), dependencies=admin)
     async def change(changed: LiveSettings) -> Config:
         """Any of the keys; in force at once, and kept over a restart."""
         given = changed.model_dump(exclude_none=True)
@@ -178,7 +187,7 @@ def router(
             service.apply(changed)
         return config_now()
 
-    @routes.post("/api/restart", dependencies=[Depends(guard.admin)])
+    @routes.post("/api/restart", summary="Restart the listeners", responses=told(401, 403), dependencies=admin)
     async def restart() -> Restarted:
         """Close the SMTP listeners and open them again; mail in hand is not lost."""
         try:
@@ -209,6 +218,8 @@ _STATUS = {
 
 def _problem(reply: Reply) -> HTTPException:
     """An SMTP reply as HTTP tells it: 503 for all that may be tried again later and has no status of its own."""
+    if isinstance(reply, Limited) and reply.wait > 0:
+        return HTTPException(429, f"{reply.text}.", {"Retry-After": str(math.ceil(reply.wait))})
     status = _STATUS.get(reply.enhanced, 503 if reply.code < 500 else 422)
     headers = {"Retry-After": "30"} if status == 503 else None
     return HTTPException(status, f"{reply.text}.", headers)

@@ -168,7 +168,7 @@ def router(
     routes = APIRouter(prefix="/api/v1/email", tags=["tasks"])
     user = Depends(guard.user)
 
-    @routes.post("/received", responses=_told(401, 403, 413, 422, 429))
+    @routes.post("/received", summary="Hand in a message to be sent", responses=_told(401, 403, 413, 422, 429))
     async def received(body: Received, request: Request, key: Key = None, caller: Principal = user) -> Queued:
         """Accept a message, to be sent by a worker. It is durable when this answers; what becomes of it is told by
         `GET /api/v1/email/result` until a day after its end."""
@@ -195,12 +195,22 @@ def router(
             await _check_same(queue, id, caller, digest)
         return Queued(task_id=id)
 
-    @routes.get("/result", response_model_exclude_none=True, responses=_told(401, 403, 404, 422))
+    @routes.get(
+        "/result",
+        summary="What became of a task",
+        response_model_exclude_none=True,
+        responses=_told(401, 403, 404, 422),
+    )
     async def result(task_id: TaskId, caller: Principal = user) -> Result:
         """What has become of a task: pending, success, failed or cancelled."""
         return _result(await queue.task(task_id, _whose(caller)))
 
-    @routes.delete("/received", response_model_exclude_none=True, responses=_told(401, 403, 404, 409, 422))
+    @routes.delete(
+        "/received",
+        summary="Cancel a task that waits",
+        response_model_exclude_none=True,
+        responses=_told(401, 403, 404, 409, 422),
+    )
     async def cancel(task_id: TaskId, caller: Principal = user) -> Result:
         """Cancel a task that waits, before its first attempt or between two. 409 for one that is being sent at this
         moment, or has ended."""
@@ -230,7 +240,12 @@ def figures_router(worker: Worker, guard: Guard[Principal]) -> APIRouter:
     """`GET /api/stats` of a process that does nothing else."""
     routes = APIRouter(tags=["tasks"])
 
-    @routes.get("/api/stats", dependencies=[Depends(guard.admin)])
+    @routes.get(
+        "/api/stats",
+        summary="Look at the figures",
+        responses=_told(401, 403),
+        dependencies=[Depends(guard.admin)],
+    )
     async def stats() -> TaskFigures:
         """The figures since the start."""
         return figures_of(worker)

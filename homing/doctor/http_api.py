@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from homing.doctor.daily import DailyDoctor, DoctorUnavailable
 from homing.doctor.finding import Report
 from identity.model import Principal
-from runtime.rest import Guard
+from runtime.rest import Guard, told
 
 
 class Found(BaseModel):
@@ -50,7 +50,7 @@ def router(doctor: DailyDoctor, guard: Guard[Principal]) -> APIRouter:
     """The routes, for administrators."""
     routes = APIRouter(tags=["doctor"], dependencies=[Depends(guard.admin)])
 
-    @routes.get("/api/doctor", responses={404: {"description": "It has not looked yet"}})
+    @routes.get("/api/doctor", summary="What was found last", responses=told(401, 403, 404))
     async def found() -> Look:
         """What it found when it last looked, with the records to publish."""
         try:
@@ -61,7 +61,7 @@ def router(doctor: DailyDoctor, guard: Guard[Principal]) -> APIRouter:
             raise HTTPException(404, "The doctor has not looked yet; POST asks it to.")
         return _look(report)
 
-    @routes.post("/api/doctor")
+    @routes.post("/api/doctor", summary="Look now", responses=told(401, 403))
     async def look() -> Look:
         """Look now. It takes up to a minute. The DNS is asked, our own ports are tried, and `doctor.probe` is greeted
         where it is set."""

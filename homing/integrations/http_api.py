@@ -17,10 +17,9 @@ from homing.integrations.making import Integrations
 from homing.integrations.outbox import Done, Outbox
 from homing.integrations.vault import SecretsUnreadable, Vault
 from identity.http_api import Done as Removed
-from identity.http_api import told
 from identity.model import Integration, Principal, Provider, Security
 from identity.port import Identity
-from runtime.rest import Guard
+from runtime.rest import Guard, told
 
 PATH = "/smtp/integrations"
 TAG = "sending"

@@ -7,11 +7,11 @@ from pydantic import BaseModel, Field
 
 from homing.tracing.finding import Shown, by_id, names_of, search
 from homing.tracing.story import State, tell
-from identity.http_api import is_admin, told
+from identity.http_api import is_admin
 from identity.model import Principal
 from identity.port import Identity
 from runtime.clock import Clock
-from runtime.rest import Guard
+from runtime.rest import Guard, told
 from storage.port import Storage
 
 LIMIT = 20

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from identity.http_api import Done, told
+from identity.http_api import Done
 from identity.model import Ban, BannedBy, NewBan, Principal
 from identity.port import Identity
-from runtime.rest import Guard
+from runtime.rest import Guard, told
 
 
 class BanValue(BaseModel):

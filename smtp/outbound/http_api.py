@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from identity.model import Principal, Role
 from mail.address import AddressError, domain_key
 from runtime.clock import Clock
-from runtime.rest import Guard
+from runtime.rest import Guard, told
 from smtp.outbound import queueing
 from storage.model import SpoolAction, SpoolItem
 from storage.port import Reason, Refused, Storage
@@ -104,7 +104,7 @@ def router(
     user = Depends(guard.user)
     admin = [Depends(guard.admin)]
 
-    @routes.get("/api/queue")
+    @routes.get("/api/queue", summary="List what waits to be sent", responses=told(401, 403))
     async def queue(
         limit: int = Query(100, ge=1, le=PAGE_MAX),
         after: str = Query("", max_length=ID_MAX),
@@ -117,7 +117,9 @@ def router(
         now = clock.now()
         return Page(items=[_item(one, now) for one in found], next=found[-1].id if len(found) == limit else None)
 
-    @routes.get("/api/queue/domains", dependencies=admin)
+    @routes.get(
+        "/api/queue/domains", summary="Count what waits, by domain", responses=told(401, 403), dependencies=admin
+    )
     async def domains(limit: int = Query(100, ge=1, le=PAGE_MAX), after: str = Query("", max_length=255)) -> Domains:
         """What waits, by domain in order of name."""
         found = await storage.spool_domains(limit, after)
@@ -136,7 +138,7 @@ def router(
             next=found[-1].domain if len(found) == limit else None,
         )
 
-    @routes.post("/api/queue/change", dependencies=admin)
+    @routes.post("/api/queue/change", summary="Change many messages", responses=told(401, 403, 422), dependencies=admin)
     async def change_many(body: Many) -> Changed:
         """Do the same with many items."""
         if bool(body.items) == (body.domain is not None):
@@ -151,7 +153,7 @@ def router(
             done = await queueing.change_all(storage, domain, body.action, route)
         return Changed(changed=len(done))
 
-    @routes.get("/api/queue/{id}")
+    @routes.get("/api/queue/{id}", summary="Look at a message", responses=told(401, 403, 404))
     async def one(id: str = Path(max_length=ID_MAX), caller: Principal = user) -> Item:
         """One item."""
         try:
@@ -172,28 +174,42 @@ def router(
                 raise
             return None
 
-    @routes.post("/api/queue/{id}/retry", dependencies=admin)
+    @routes.post(
+        "/api/queue/{id}/retry", summary="Try a message now", responses=told(401, 403, 404), dependencies=admin
+    )
     async def retry(id: str = Path(max_length=ID_MAX)) -> Item | None:
         """Try it now."""
         return await change(id, SpoolAction.RETRY)
 
-    @routes.post("/api/queue/{id}/hold", dependencies=admin)
+    @routes.post("/api/queue/{id}/hold", summary="Hold a message", responses=told(401, 403, 404), dependencies=admin)
     async def hold(id: str = Path(max_length=ID_MAX)) -> Item | None:
         """Keep it until it is released."""
         return await change(id, SpoolAction.HOLD)
 
-    @routes.post("/api/queue/{id}/release", dependencies=admin)
+    @routes.post(
+        "/api/queue/{id}/release",
+        summary="End the hold of a message",
+        responses=told(401, 403, 404),
+        dependencies=admin,
+    )
     async def release(id: str = Path(max_length=ID_MAX)) -> Item | None:
         """End the hold."""
         return await change(id, SpoolAction.RELEASE)
 
-    @routes.post("/api/queue/{id}/drop", dependencies=admin)
+    @routes.post(
+        "/api/queue/{id}/drop", summary="Drop a message", responses=told(401, 403, 404, 409), dependencies=admin
+    )
     async def drop(id: str = Path(max_length=ID_MAX)) -> Changed:
         """Take it away without a word to its sender. 409 while it is being sent."""
         await change(id, SpoolAction.DROP)
         return Changed(changed=1)
 
-    @routes.post("/api/queue/{id}/route", dependencies=admin)
+    @routes.post(
+        "/api/queue/{id}/route",
+        summary="Send a message by another way",
+        responses=told(401, 403, 404, 422),
+        dependencies=admin,
+    )
     async def reroute(body: NewRoute, id: str = Path(max_length=ID_MAX)) -> Item | None:
         """Send it by another way."""
         return await change(id, SpoolAction.ROUTE, _route(body.route, connectors))

@@ -35,10 +35,12 @@ _WHO = {
 
 @dataclass(frozen=True, slots=True)
 class Limited(Reply):
-    """A refusal by a rate or a ban. event, detail: how the trace tells it."""
+    """A refusal by a rate or a ban. event, detail: how the trace tells it. wait: seconds after which a rate has room
+    again, 0 for a ban."""
 
     event: str = ""
     detail: Mapping[str, str | float | None] = field(default_factory=dict, compare=False)
+    wait: float = 0.0
 
 
 class Limits:
@@ -176,7 +178,8 @@ def _too_fast(code: int, enhanced: str, over: Over, *, closes: bool = False) -> 
         f" try again in {_wait(over.wait)}"
     )
     reply = str(Reply(code, enhanced, text))
-    return Limited(code, enhanced, text, closes, "limited", {"by": over.limit.by, "limit": str(rate), "reply": reply})
+    detail = {"by": over.limit.by, "limit": str(rate), "reply": reply}
+    return Limited(code, enhanced, text, closes, "limited", detail, over.wait)
 
 
 def _wait(seconds: float) -> str:

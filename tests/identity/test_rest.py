@@ -85,7 +85,17 @@ async def test_token_refused(scene: Scene) -> None:
     }
     other = await scene.http.post("/token", data={"grant_type": "client_credentials"})
     assert (other.status_code, other.json()["error"]) == (400, "unsupported_grant_type")
-    assert (await scene.http.post("/token", data={})).status_code == 401
+    # What lacks something is no guess.
+    for given in (
+        {"data": {}},
+        {"data": {"username": "alice"}},
+        {"json": {"username": "alice", "password": "alice's"}},
+    ):
+        lacking = await scene.http.post("/token", **given)
+        assert (lacking.status_code, lacking.json()["error"]) == (400, "invalid_request")
+        assert lacking.json()["detail"] == "username and password are needed, as fields of a form"
+    lacking = await scene.http.post("/token", data={"grant_type": "refresh_token"})
+    assert (lacking.status_code, lacking.json()["error"]) == (400, "invalid_request")
     assert (await scene.http.post("/token", data={"username": "x" * 5000, "password": "y"})).status_code == 422
 
 

@@ -15,7 +15,8 @@ from runtime.clock import SystemClock
 from runtime.listener import BindError
 from runtime.rest import Guard, RequestCounters, make_app
 from smtp.http_api import router
-from smtp.sending import Sender
+from smtp.policy.limits import Limited
+from smtp.sending import NotSent, Sender
 from storage.port import Unavailable
 from tests.smtp.conftest import Running, Start
 
@@ -108,6 +109,15 @@ async def test_send_refused(rest: Rest, change: dict[str, str], status: int) -> 
     assert answer.status_code == status
     assert answer.json()["detail"]
     assert rest.running.storage.delivered == []
+
+
+async def test_an_account_that_sends_too_much_is_told_when(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def send(*_: object, **__: object) -> str:
+        raise NotSent(Limited(451, "4.7.1", "Too many messages of your account", wait=4809.2))
+
+    monkeypatch.setattr(Sender, "send", send)
+    answer = await rest.call("POST", "/send", json=BODY)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "4810")
 
 
 async def test_nothing_adds_a_header(rest: Rest) -> None:
