@@ -47,13 +47,14 @@ def _pairs(value: object) -> object:
 def _routes(value: tuple[str, ...]) -> tuple[str, ...]:
     for pair in value:
         domain, equals, route = pair.partition("=")
+        # A route may have a password in it: it is not shown, nor what may be a part of one.
+        shown = "one of them" if not equals or ":" in domain or "/" in domain else repr(domain)
         if not equals or not route:
-            # A route may have a password in it: it is not shown.
-            raise ValueError(f'the route of {domain!r} is not written as "domain=route"')
+            raise ValueError(f'the route of {shown} is not written as "domain=route"')
         try:
             route_key(domain)
         except AddressError:
-            raise ValueError(f"{domain!r} is not a domain, nor an address, nor * for all") from None
+            raise ValueError(f"{shown} is not a domain, nor an address, nor * for all") from None
         try:
             read_route(route, secret=True)
         except ValueError as error:

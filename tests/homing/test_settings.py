@@ -204,6 +204,14 @@ def test_connectors_as_tables() -> None:
     assert "refresh" not in shown
 
 
+@pytest.mark.parametrize("value", ["smtp://u:geheim@h:25", "smtp://u:geheim=x@h:25", '{"*":"smtp://u:geheim@h"}'])
+def test_a_route_that_is_not_written_as_one_is_not_shown(value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"HOMING_OUTBOUND_ROUTES": value})
+    assert "outbound.routes" in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
