@@ -15,6 +15,7 @@ from homing.keepers import (
     is_service,
     open_identity,
     open_overrides,
+    open_resolver,
     open_storage,
 )
 from homing.overrides import OverridesUnavailable, SettingsKeeper
@@ -57,6 +58,7 @@ async def examine() -> list[Finding]:
         findings.append(Finding("data folder", True, f"{settings.data.absolute()}, in use by process {error.pid}"))
     except StartError as error:
         findings.append(Finding("data folder and overrides", False, str(error)))
+    findings += _resolvers(settings)
     findings += _connectors(settings)
     findings.append(_certificate(settings))
     findings += await _services(settings)
@@ -117,6 +119,14 @@ async def _ask(name: str, settings: Settings, url: str) -> None:
         await storage_check(storage).ask()
     finally:
         await storage.close()
+
+
+def _resolvers(settings: Settings) -> list[Finding]:
+    try:
+        open_resolver(settings)
+    except StartError as error:
+        return [Finding("resolvers", False, str(error))]
+    return []
 
 
 def _connectors(settings: Settings) -> list[Finding]:

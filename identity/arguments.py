@@ -27,12 +27,25 @@ SEPARATORS = "!#$%&'*+-/=?^_`{|}~."
 _CAPABILITY = re.compile(rf"[A-Z0-9][A-Z0-9=+._-]{{0,{MAX_MASK_NAME - 1}}}")
 
 
+_JOINERS = "\u200c\u200d"
+"""Not seen, and a part of words in Persian and in Indian scripts."""
+
+
 def address_name(address: str) -> Name:
     """An address of ours or of others. Raises Refused BAD_ADDRESS."""
     try:
         return parse(address)
     except BadName as error:
         raise Refused(Reason.BAD_ADDRESS, str(error)) from None
+
+
+def new_name(address: str) -> Name:
+    """An address that becomes one of ours. Raises Refused BAD_ADDRESS, also where people would not see what it is."""
+    name = address_name(address)
+    # RFC 8265 §3.3.1 allows none of these in a name either: an override of the direction shows another one.
+    if not all(char.isprintable() or char in _JOINERS for char in name.local):
+        raise Refused(Reason.BAD_ADDRESS, "the local part has characters that are not seen")
+    return name
 
 
 def domain_name(domain: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from identity.arguments import address_name, check_display_name, check_quota, mask_names
+from identity.arguments import check_display_name, check_quota, mask_names, new_name
 from identity.model import NewAccount
 from identity.names import Name
 from identity.passwords import Passwords, accepted_hash, check_acceptable, scram_forms
@@ -38,7 +38,7 @@ NOT_KEPT = Kept("")
 
 def checked_row(new: NewAccount) -> Fresh:
     """A new account whose values are acceptable in themselves. Raises Refused BAD_ADDRESS, BAD_PASSWORD, LIMIT."""
-    name = address_name(new.address)
+    name = new_name(new.address)
     check_quota(new.quota)
     check_display_name(new.display_name)
     mask = mask_names(new.mask)

@@ -186,7 +186,8 @@ class Identity(Protocol):
         """By its own address (or local part of the default domain). NO_SUCH_ACCOUNT."""
 
     async def add_account(self, new: NewAccount) -> Account:
-        """ALREADY_EXISTS (account or alias), NO_SUCH_DOMAIN, BAD_ADDRESS, BAD_PASSWORD (empty, or over 1,024 octets,
+        """ALREADY_EXISTS (account or alias), NO_SUCH_DOMAIN, BAD_ADDRESS (also one with characters that are not seen,
+        such as an override of the direction; joiners of letters are fine), BAD_PASSWORD (empty, or over 1,024 octets,
         or a hash of no known form or of excessive cost), LIMIT."""
 
     async def import_accounts(self, rows: Sequence[NewAccount]) -> tuple[ImportOutcome, ...]:
@@ -228,7 +229,8 @@ class Identity(Protocol):
     async def aliases(self, domain: str | None = None, limit: int = 1000, after: str = "") -> tuple[Alias, ...]: ...
 
     async def put_alias(self, alias: Alias) -> None:
-        """Make or replace. NO_SUCH_DOMAIN, ALREADY_EXISTS (an account has the address), BAD_ADDRESS, LIMIT."""
+        """Make or replace. NO_SUCH_DOMAIN, ALREADY_EXISTS (an account has the address), BAD_ADDRESS (as for an
+        account), LIMIT."""
 
     async def remove_alias(self, address: str) -> None:
         """NO_SUCH_ALIAS."""

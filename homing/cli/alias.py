@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from homing.cli.run import as_json, console, with_access
+from homing.cli.run import as_json, console, tell_dead_ends, with_access
 
 if TYPE_CHECKING:
     from homing.access import Access
@@ -24,6 +24,7 @@ def add(
 
     async def work(access: Access) -> None:
         await access.identity.put_alias(Alias(address, tuple(targets)))
+        await tell_dead_ends(access.identity, targets)
 
     with_access(work)
     typer.echo(f"{address} leads to {', '.join(targets)}.")

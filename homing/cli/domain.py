@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homing.cli import dkim
-from homing.cli.run import USAGE, as_json, console, fail, with_access
+from homing.cli.run import USAGE, as_json, console, fail, tell_dead_ends, with_access
 
 if TYPE_CHECKING:
     from homing.access import Access
@@ -30,6 +30,7 @@ def add(
         from identity.dkim import first_keys
 
         added = await access.identity.add_domain(name, catch_all)
+        await tell_dead_ends(access.identity, () if catch_all is None else (catch_all,))
         await first_keys(access.identity, name)
         return added, await _needed(access, name)
 

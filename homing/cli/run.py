@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from homing.access import Access
-    from identity.port import Reason
+    from identity.port import Identity, Reason
 
 T = TypeVar("T")
 
@@ -40,8 +40,19 @@ def _hint(reason: Reason) -> str:
             return " (`homing user list` shows the accounts)"
         case Reason.NO_SUCH_ALIAS:
             return " (`homing alias list` shows the aliases)"
+        case Reason.ALREADY_EXISTS:
+            return " (`homing user list`, `homing alias list` and `homing domain list` show what there is)"
         case _:
             return ""
+
+
+async def tell_dead_ends(identity: Identity, addresses: Iterable[str]) -> None:
+    """Warn of those of our domains to which mail is refused: nobody has them, or they lead in a circle."""
+    from identity.model import Verdict
+
+    for address in addresses:
+        if (await identity.resolve(address)).verdict is Verdict.UNKNOWN:
+            typer.echo(f"homing: {address} leads nowhere yet: mail for it is refused until it is somebody's", err=True)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import typer
 from homing.cli.run import UNAVAILABLE, USAGE, fail, with_access
 
 if TYPE_CHECKING:
+    from email.message import EmailMessage
+
     from homing.access import Access
 
 
@@ -31,12 +33,22 @@ def send(
 ) -> None:
     """Send a test message to the running server's SMTP port, without signing in."""
     import smtplib
-    from email.message import EmailMessage
-    from email.utils import formatdate, make_msgid
+
+    from mail.address import AddressError, parse_path
 
     to = [*(addresses or []), *(more or [])]
     if not to:
         fail("to whom? Give at least one address: homing send ann@example.org", USAGE)
+    for address in [*to, *([sender] if sender else [])]:
+        try:
+            parse_path(address, allow_postmaster=True)
+        except AddressError as error:
+            fail(f"{address!r} is no address: {error}", USAGE)
+    try:
+        message = _message(sender, to, subject, body)
+    except ValueError as error:
+        # of an EmailMessage: a line end in a header field, octets that are no text
+        fail(f"no message can have this subject or text: {error}", USAGE)
     if host is None or port is None:
         found = with_access(_smtp)
         if found is None:
@@ -44,13 +56,6 @@ def send(
                 "no server with an SMTP listener is running on this data folder: start it with `homing up`", UNAVAILABLE
             )
         host, port = host or found[0], port or found[1]
-    message = EmailMessage()
-    message["From"] = sender or "Mailer <postmaster@localhost>"
-    message["To"] = ", ".join(to)
-    message["Subject"] = subject
-    message["Date"] = formatdate()
-    message["Message-ID"] = make_msgid(domain="homing.invalid")
-    message.set_content(body)
     try:
         with smtplib.SMTP(host, port, timeout=30) as server:
             refused = server.send_message(message, sender, to)
@@ -65,6 +70,20 @@ def send(
             typer.echo(f"Delivered to {address}.")
     if refused:
         raise typer.Exit(1)
+
+
+def _message(sender: str, to: list[str], subject: str, body: str) -> EmailMessage:
+    from email.message import EmailMessage
+    from email.utils import formatdate, make_msgid
+
+    message = EmailMessage()
+    message["From"] = sender or "Mailer <postmaster@localhost>"
+    message["To"] = ", ".join(to)
+    message["Subject"] = subject
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid(domain="homing.invalid")
+    message.set_content(body)
+    return message
 
 
 async def _smtp(access: Access) -> tuple[str, int] | None:

@@ -240,7 +240,7 @@ def route(
     try:
         checked = None if route == "default" else check_route(route, connectors)
     except BadRoute as error:
-        fail(f"the route cannot be used: {error}", USAGE)
+        fail(f"the route, which stands before the ids, cannot be used: {error}", USAGE)
     _change("route", items, domain, all_, "Routed", checked)
 
 

@@ -112,6 +112,11 @@ def test_a_generated_password_is_shown(homing: Homing, domain: str) -> None:
         (("logs",), 69, "No server runs"),
         (("send",), 2, "to whom?"),
         (("send", "ann@example.org"), 69, "homing up"),
+        (("send", "ann@example.org, bob@example.org"), 2, "is no address"),
+        (("send", "ann@example.org\nbob@example.org"), 2, "is no address"),
+        (("send", "ann@example.org", "--from", "bob"), 2, "'bob' is no address: no @ in it"),
+        (("send", "ann@example.org", "--subject", "a\nBcc: b@c"), 2, "no message can have this subject"),
+        (("send", "ann@example.org", "--body", "\udc80"), 2, "no message can have this subject or text"),
         (("nonsense",), 2, "nonsense"),
         (("config", "set", "smtp.max_wokers", "3"), 1, "smtp.max_workers"),
         (("config", "set", "smtp.max_workers", "none"), 1, "smtp.max_workers"),
@@ -221,7 +226,17 @@ def test_thousands_at_once(homing: Homing, domain: str, tmp_path: Path) -> None:
 
 
 def test_aliases(homing: Homing, domain: str) -> None:
-    homing("alias", "add", "sales@example.org", "ann@example.org", "bob@elsewhere.net")
+    told = homing("alias", "add", "sales@example.org", "ann@example.org", "bob@elsewhere.net").stderr
+    assert told == "homing: ann@example.org leads nowhere yet: mail for it is refused until it is somebody's\n"
+    homing("user", "add", "ann@example.org", "--generate")
+    assert not homing("alias", "add", "sales@example.org", "ann@example.org", "bob@elsewhere.net").stderr
+    assert "b@example.org leads nowhere" in homing("alias", "add", "a@example.org", "b@example.org").stderr
+    assert "a@example.org leads nowhere" in homing("alias", "add", "b@example.org", "a@example.org").stderr
+    for name in "ab":
+        homing("alias", "remove", f"{name}@example.org")
+    assert "homing alias list" in homing("user", "add", "ann@example.org", "--generate", status=1).stderr
+    added = homing("domain", "add", "other.example", "--catch-all", "nobody@example.org")
+    assert "nobody@example.org leads nowhere" in added.stderr
     assert json.loads(homing("alias", "list", "--json").stdout) == [
         {"address": "sales@example.org", "targets": ["ann@example.org", "bob@elsewhere.net"]}
     ]
@@ -286,6 +301,9 @@ def test_check(homing: Homing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOMING_TLS_CERT", "/absent.pem")
     monkeypatch.setenv("HOMING_TLS_KEY", "/absent.key")
     assert "/absent.pem does not exist" in homing("check", status=78).stdout
+    monkeypatch.setenv("HOMING_DNS_SERVERS", "192.0.2.53,nonsense")
+    assert "dns: 'nonsense' does not appear to be an IPv4 or IPv6 address" in homing("check", status=78).stdout
+    monkeypatch.delenv("HOMING_DNS_SERVERS")
     monkeypatch.setenv("HOMING_SMPT_PORT", "1")
     assert "HOMING_SMTP_PORT" in homing("check", status=78).stdout
 

@@ -13,6 +13,7 @@ from identity.arguments import (
     check_catch_all,
     check_subaddress,
     domain_name,
+    new_name,
     page,
 )
 from identity.limits import MAX_DOMAINS
@@ -58,7 +59,7 @@ class Domains(Base):
         return tuple(alias_of(document) for document in await self._database.find(shape))
 
     async def put_alias(self, alias: Alias) -> None:
-        name = address_name(alias.address)
+        name = new_name(alias.address)
         await self._writes.run(self._put(name, alias.address, alias_targets(alias)))
 
     async def _put(self, name: Name, address: str, targets: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from identity.arguments import (
     check_catch_all,
     check_subaddress,
     domain_name,
+    new_name,
     page,
 )
 from identity.limits import MAX_DOMAINS
@@ -73,7 +74,7 @@ class Domains(Base):
         return tuple(Alias(address, tuple(json.loads(targets))) for address, targets in found)
 
     async def put_alias(self, alias: Alias) -> None:
-        name = address_name(alias.address)
+        name = new_name(alias.address)
         targets = alias_targets(alias)
         await self._change(lambda c: _put(c, name, alias.address, targets))
 

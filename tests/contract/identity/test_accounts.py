@@ -47,6 +47,9 @@ async def test_what_an_account_must_be(world):
         NewAccount(f"team@{D}", "x"): Reason.ALREADY_EXISTS,
         NewAccount("a@no.example", "x"): Reason.NO_SUCH_DOMAIN,
         NewAccount("alice", "x"): Reason.BAD_ADDRESS,
+        NewAccount(f"\u202ecilā@{D}", "x"): Reason.BAD_ADDRESS,
+        NewAccount(f"a\u200b@{D}", "x"): Reason.BAD_ADDRESS,
+        NewAccount(f"a\u00a0b@{D}", "x"): Reason.BAD_ADDRESS,
         NewAccount(f"b@{D}", ""): Reason.BAD_PASSWORD,
         NewAccount(f"b@{D}"): Reason.BAD_PASSWORD,
         NewAccount(f"b@{D}", "x", BCRYPT): Reason.BAD_PASSWORD,
@@ -60,6 +63,8 @@ async def test_what_an_account_must_be(world):
         assert await world.reason(add(new)) is reason, new
     await world.add("b", "é" * 512)
     await world.sign_in("b", "é" * 512)
+    # What joins letters is not seen either, and a part of the word.
+    await add(NewAccount(f"می\u200cخواهم@{D}", "x"))
 
 
 async def test_find_and_list(world):
@@ -147,6 +152,7 @@ async def test_aliases(world):
     assert await world.reason(put(Alias("a@no.example", ("y@else.example",)))) is Reason.NO_SUCH_DOMAIN
     assert await world.reason(put(Alias(f"c@{D}", ()))) is Reason.BAD_ADDRESS
     assert await world.reason(put(Alias(f"c@{D}", ("nonsense",)))) is Reason.BAD_ADDRESS
+    assert await world.reason(put(Alias(f"\u2066c@{D}", ("y@else.example",)))) is Reason.BAD_ADDRESS
     await world.port.remove_alias(f"A@{D}")
     assert await world.reason(world.port.remove_alias(f"a@{D}")) is Reason.NO_SUCH_ALIAS
 
