@@ -16,6 +16,6 @@ RUN pip install --no-cache-dir hatchling && pip install --no-cache-dir --no-deps
 USER homing
 ENV HOMING_DATA=/data
 VOLUME /data
-EXPOSE 2525 2587 2465 2143 2993 8000 8001 8002 8003
+EXPOSE 2525 2587 2465 2143 2993 8000 8001 8002 8003 8004
 ENTRYPOINT ["homing"]
 CMD ["up"]
