@@ -6,7 +6,6 @@ The session answers whole commands that the connection hands it (`imap.dialogue`
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, Flag, auto
@@ -40,6 +39,7 @@ from imap.wire.errors import BadSyntax
 from imap.wire.forms import Command, Form
 from imap.wire.numset import NumSet
 from runtime.clock import Clock
+from runtime.ids import new_id
 from runtime.limits import is_loopback
 from storage.model import Mailbox, Operation, Rights
 from storage.port import Refused as StorageRefused
@@ -209,7 +209,7 @@ class Session:
 
     async def _begun(self, command: Command, entry: Entry[Any]) -> Reply | Later | None:
         try:
-            if not self.state & entry.states:
+            if self.state not in entry.states:
                 raise Bad(_misplaced(entry, self.state))
             self._check_allowed(entry, command.form)
             return await entry.run(self, command.form)
@@ -226,7 +226,7 @@ class Session:
 
     async def _answer(self, command: Command, entry: Entry[Any], work: Awaitable[Reply | Later | None]) -> None:
         self.tag = command.tag
-        if not (entry.states & State.NOT_AUTHENTICATED or self.mask.hides("INPROGRESS")):
+        if not (State.NOT_AUTHENTICATED in entry.states or self.mask.hides("INPROGRESS")):
             self.progress.begin(command.tag)
         try:
             reply = await work
@@ -342,7 +342,7 @@ class Session:
 
     def operation(self) -> Operation:
         """A new operation in the name of the one who signed in."""
-        return Operation(uuid.uuid4().hex, self.account, sequence=self._open.sequence)
+        return Operation(new_id(), self.account, sequence=self._open.sequence)
 
     async def quota(self, owner: str | None = None) -> int | None:
         """Octets that the account, or another owner of mailboxes, may use."""
@@ -470,7 +470,7 @@ class Session:
             if self._failed_sign_ins >= house.limits.failed_sign_ins:
                 self.out.bye("Too many failed sign-ins")
             raise
-        await house.storage.open_account(Operation(uuid.uuid4().hex, principal.account), principal.account)
+        await house.storage.open_account(Operation(new_id(), principal.account), principal.account)
         await house.sign_ins.enter(principal, self.end, mark)
         self._principal = principal
         self._set_mask()

@@ -37,11 +37,11 @@ class View:
     """One selected mailbox as one client knows it.
 
     `uids` holds the UID of sequence number n at index n - 1. `through` is the modification sequence up to which changes
-    are known, `settled` the one up to which the client was told of all. `told_recent`: messages came while the mailbox
-    was open. `with_modseq`: flags are told with their modification sequence; `vanishing`: VANISHED stands for EXPUNGE
-    (RFC 7162 §3.1, §3.2.10); `rev2`: nothing is said of \\Recent (RFC 9051 Appendix A). `uid_only`: no numbers are
-    told (RFC 9586). `rights`: of this user, as last told. `keywords_full`: no keyword can be added. 4 octets a
-    message, and what is pending.
+    are known, `settled` the one up to which the client was told of all; `is_ahead`: it was told of a later one than
+    `through`. `told_recent`: messages came while the mailbox was open. `with_modseq`: flags are told with their
+    modification sequence; `vanishing`: VANISHED stands for EXPUNGE (RFC 7162 §3.1, §3.2.10); `rev2`: nothing is said of
+    \\Recent (RFC 9051 Appendix A). `uid_only`: no numbers are told (RFC 9586). `rights`: of this user, as last told.
+    `keywords_full`: no keyword can be added. 4 octets a message, and what is pending.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class View:
         self.recent = Ranges(opened.recent)
         self.through = self.settled = opened.mailbox.highest_modseq
         self.keywords: dict[str, None] = dict.fromkeys(opened.keywords)
-        self.told_recent = self._withheld = False
+        self.told_recent = self.is_ahead = self._withheld = self._waited = False
         self._saved = array("I")
         self._last = max(opened.mailbox.uidnext - 1, self.uids[-1] if self.uids else 0)
         self._new: set[int] = set()
@@ -151,6 +151,7 @@ class View:
         if self.settled == self.through:
             self.settled = max(self.through, modseq)
         self.through = max(self.through, modseq)
+        self.is_ahead = False
         self._told.clear()
         return True
 
@@ -177,6 +178,7 @@ class View:
             self._new_rights = True
         self.through = max(self.through, changes.through)
         if not changes.more:
+            self.is_ahead = False
             self._told.clear()
 
     def withhold_flags(self) -> None:
@@ -193,6 +195,7 @@ class View:
     def told(self, uid: int, modseq: int) -> None:
         """The client is being told these flags of the message by the answer to a command of its own."""
         if modseq > self.through:
+            self.is_ahead = True
             self._told[uid] = modseq
         if self._changed and uid in self._changed and self._changed[uid].modseq <= modseq:
             del self._changed[uid]
@@ -247,6 +250,17 @@ class View:
             yield from self._fetch_flags([e for e in changed if e.uid not in gone and self.number(e.uid)])
         if not self._gone and not self._withheld:
             self.settled = self.through
+
+    def reached(self) -> bytes:
+        """The line that says up to where the client was told of all: while some of it waits and newer changes are told,
+        and once more when it waits no longer; b"" where the client can see that for itself. One that is cut off asks
+        from there (RFC 7162 §3.2, §6)."""
+        waits = bool(self._gone) or self._withheld or self.is_ahead
+        if not self.with_modseq or not (waits or self._waited):
+            return b""
+        self._waited = waits
+        text = "Older changes are still to be told" if waits else "All changes have been told"
+        return writer.untagged("OK", text, f"HIGHESTMODSEQ {self.settled}")
 
     def _rights_lines(self) -> bytes:
         # RFC 4314 §5.1.1: FLAGS and PERMANENTFLAGS; RFC 3501 §7.1: READ-ONLY and READ-WRITE when that changes

@@ -58,6 +58,7 @@ async def fetch(session: Session, form: Fetch) -> Reply:
         raise No("A part of some message is encoded in a way that is not known here", "UNKNOWN-CTE")
     if run.unreadable and not form.uid:
         # RFC 5530 §3: expunged by another session and not kept any more
+        await session.listening.tell(ask=True, may_expunge=False)
         raise No("Some of the messages have been expunged", "EXPUNGEISSUED")
     return Reply("Fetched" if limited is None else "Fetched, but not all", limited)
 
@@ -115,6 +116,8 @@ class _Run:
             # changes that the client was not told of yet: with their modification sequences they are not told again
             plan.want |= Want.MODSEQ
             page = await storage.columns(self.view.ref, ranges, plan.want, plan.page, lost)
+        if plan.want & Want.MODSEQ and page.through > self.view.through:
+            self.view.is_ahead = True
         return page
 
     def _page_is_done(self, count: int) -> None:

@@ -58,15 +58,22 @@ class Plan:
     """
 
     def __init__(self, items: Sequence[FetchItem], view: View, recorded: bool) -> None:
+        bodies = [item for item in items if isinstance(item, Section | Binary)]
+        # RFC 3501 §6.4.5: BODY[…], RFC822 and RFC822.TEXT set \Seen, where flags can be changed at all
+        # RFC 4314 §4
+        may_set = not view.read_only and bool(view.rights & Rights.SEEN)
+        self.sets_seen = may_set and any(not body.peek for body in bodies)
         if view.with_modseq and Attribute("FLAGS") in items and Attribute("MODSEQ") not in items:
             # RFC 7162 §3.1: with all flags. (Told without them, it would let the client believe that it has them.)
             items = (*items, Attribute("MODSEQ"))
+        if view.with_modseq and self.sets_seen and not view.uid_only and Attribute("UID") not in items:
+            # RFC 7162 §3.2.4: where \Seen is set, it is told with the UID
+            items = (Attribute("UID"), *items)
         self.items = items
         self.view = view
         self.want = Want(0)
         for item in items:
             self.want |= _wants(item)
-        bodies = [item for item in items if isinstance(item, Section | Binary)]
         self.many = sum(not isinstance(item, Attribute) for item in items) > MANY
         # a column takes time to make
         self._sections = [
@@ -79,10 +86,6 @@ class Plan:
         self.page = WIDE_PAGE if self.want & ~(Want.ENTRY | Want.SIZE) else NARROW_PAGE
         if self.want & Want.CONTENT:
             self.page = CONTENT_PAGE
-        # RFC 3501 §6.4.5: BODY[…], RFC822 and RFC822.TEXT set \Seen, where flags can be changed at all
-        # RFC 4314 §4
-        may_set = not view.read_only and bool(view.rights & Rights.SEEN)
-        self.sets_seen = may_set and any(not body.peek for body in bodies)
         self.decodes = any(isinstance(item, Binary | BinarySize) for item in items)
         self.reads = recorded and any(isinstance(body, Binary) or body.text in ("", "TEXT") for body in bodies)
         if self.reads:

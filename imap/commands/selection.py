@@ -9,8 +9,8 @@ from imap.session import SIGNED_IN, Entry, Reply, Session, State
 from imap.view import View, is_read_only
 from imap.wire import writer
 from imap.wire.forms import Bare, Select
-from storage.model import ALL_UIDS, Expunged, Rights
-from storage.port import Reason, Refused, Unavailable
+from storage.model import ALL_UIDS, Rights
+from storage.port import Reason, Refused
 
 
 async def select(session: Session, form: Select) -> Reply:
@@ -61,32 +61,17 @@ async def select(session: Session, form: Select) -> Reply:
 async def close(session: Session, form: Bare) -> Reply:
     """RFC 3501 §6.4.2: expunges without a word, where it may."""
     view = session.selected
-    code: str | None = None
     if not view.read_only:
         try:
-            done = await session.storage.expunge(session.operation(), view.ref, ALL_UIDS)
-            session.wrote(done.modseq)
-            if done.uids and session.with_modseq:
-                code = await _closed_at(session, view, done)
+            session.wrote((await session.storage.expunge(session.operation(), view.ref, ALL_UIDS)).modseq)
         except Refused as error:
             # RFC 3501 §6.4.2 has no NO: of a mailbox that another session deleted there is nothing left to expunge, and
             # who may not expunge does not (RFC 4314 §4)
             if error.reason not in (Reason.NO_SUCH_MAILBOX, Reason.NO_PERMISSION):
                 raise
     await session.leave_mailbox()
-    return Reply("Closed", code)
-
-
-async def _closed_at(session: Session, view: View, done: Expunged) -> str:
-    """RFC 7162 §3.2.8: the modification sequence after CLOSE. Of other changes that came before, the client is not
-    told any more: where there are some, it is given the one before them, and will ask."""
-    settled = view.settled
-    try:
-        since = await session.storage.changes(view.ref, settled)
-    except Unavailable:
-        since = None
-    alone = since is not None and not since.more and not since.entries and since.vanished == done.uids
-    return f"HIGHESTMODSEQ {done.modseq if alone else settled}"
+    # RFC 7162 §3.2.8: without HIGHESTMODSEQ, since the client has not been told of all changes up to it
+    return Reply("Closed")
 
 
 async def unselect(session: Session, form: Bare) -> Reply:

@@ -17,7 +17,7 @@ from storage.port import Reason, Refused
 from storage.rights import flags_allowed
 
 STORE_PAGE = 16 * 1024
-"""Flaggeds whose flags are changed in one change; a larger set takes several, so that others get their turn."""
+"""Messages whose flags are changed in one change; a larger set takes several, so that others get their turn."""
 PAGE = 2048
 """FETCH lines that are formatted and written in one go."""
 
@@ -71,6 +71,7 @@ async def store(session: Session, form: Store) -> Reply:
         # RFC 2180 §4.2.1, RFC 5530 §3; RFC 7162 §3.1.3 where the store was conditional
         if limited is not None:
             session.out.write(messagelimit.untold(limited))
+        await session.listening.tell(ask=True, may_expunge=False)
         raise No("Some of the messages have been expunged", code or "EXPUNGEISSUED")
     if limited is not None and code is None:
         return Reply("Stored, but not all", limited)
@@ -93,7 +94,7 @@ async def _store(
     mode = _MODES[form.mode]
     known, limit = view.through, form.unchanged_since
     storage = session.storage
-    # Flaggeds that are as this client was told come first. Only of those can it compute the new flags itself, as
+    # Messages that are as this client was told come first. Only of those can it compute the new flags itself, as
     # .SILENT has it do; and what is new of them is this command's doing.
     done = await storage.store_flags(
         session.operation(),
@@ -120,13 +121,14 @@ async def _store(
     if form.silent and not _is_partly_kept(view, mode, bits, keywords):
         if view.with_modseq:
             # RFC 7162 §3.1.3: the new modification sequence is told even so
-            await _tell_modseq(session, view, own, form.uid)
+            await _tell_modseq(session, view, own)
         for entry in own:
             view.told(entry.uid, entry.modseq)
         # RFC 9051 §7.5.2: what .SILENT did not ask for has its UID
         await _tell(session, view, others, with_uid=True)
     else:
-        with_uid = form.uid or form.silent
+        # RFC 7162 §3.2.4: who is told modification sequences is told the UID as well
+        with_uid = form.uid or form.silent or view.with_modseq
         await _tell(session, view, sorted((*own, *others)) if others else own, with_uid)
     session.wrote(done.modseq, told=not modified and any(entry.modseq == done.modseq for entry in own))
     return len(own) + len(others), refused
@@ -169,10 +171,10 @@ async def _tell(session: Session, view: View, entries: Sequence[Flagged], with_u
         await session.out.drain()
 
 
-async def _tell_modseq(session: Session, view: View, entries: Sequence[Flagged], with_uid: bool) -> None:
+async def _tell_modseq(session: Session, view: View, entries: Sequence[Flagged]) -> None:
     for at in range(0, len(entries), PAGE):
         page = [(view.number(e.uid), e.uid, e.modseq) for e in entries[at : at + PAGE]]
-        session.out.write(writer.fetch_modseq([row for row in page if row[0]], with_uid, view.uid_only))
+        session.out.write(writer.fetch_modseq([row for row in page if row[0]], view.uid_only))
         await session.out.drain()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from imap.notify.teller import Teller
+from imap.uidonly import searches_numbers
 from imap.wire.forms import Command
 from storage.port import Refused, Unavailable
 
@@ -45,12 +46,23 @@ class Listening:
 
     async def tell(self, ask: bool, may_expunge: bool, command: Command | None = None) -> None:
         """Tell what is news: at the end of a command, or (None) when the client is woken in IDLE."""
+        if command is not None and searches_numbers(command.form):
+            # RFC 7162 §3.2.10.2: not during a UID SEARCH with numbers in it
+            may_expunge = False
         if self._monitor is None:
             await self._session.tell_news(ask, may_expunge)
         elif command is None:
             await self._monitor.tell(ask, may_expunge)
         else:
             await self._monitor.tell(ask, may_expunge, command.name, command.form)
+        if command is not None or self._monitor is None or self._monitor.fetches:
+            self._tell_reached()
+
+    def _tell_reached(self) -> None:
+        """`View.reached`, behind what may have told of newer changes."""
+        view = self._session.view
+        if view is not None and (line := view.reached()):
+            self._session.out.write(line)
 
     async def between(self) -> None:
         """Tell what is news between two commands. Not being able to is no failure: later will do."""
@@ -58,6 +70,8 @@ class Listening:
             return
         try:
             await self._monitor.between()
+            if self._monitor is not None and self._monitor.fetches:
+                self._tell_reached()
         except (Refused, Unavailable) as error:
             log.info("news cannot be told", reason=str(error))
             if self._session.in_line:

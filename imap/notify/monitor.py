@@ -64,6 +64,11 @@ class Monitor:
         """Whether anything can be told between commands."""
         return bool(self._wanted.selected) or self._told is not None
 
+    @property
+    def fetches(self) -> bool:
+        """Whether FETCH responses are among what is told."""
+        return FLAGS in self._wanted.selected or bool(self._wanted.items)
+
     def close(self) -> None:
         """Nothing is told any more."""
         if self._timer is not None:

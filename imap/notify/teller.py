@@ -14,6 +14,10 @@ class Teller(Protocol):
     def listens(self) -> bool:
         """Whether it is to be asked between commands too."""
 
+    @property
+    def fetches(self) -> bool:
+        """Whether FETCH responses are among what is told."""
+
     async def tell(self, ask: bool, may_expunge: bool, command: str = "", form: Form | None = None) -> None:
         """At the end of a command, or (command "") when the client is woken in IDLE."""
 

@@ -21,6 +21,7 @@ Condition = Literal["OK", "NO", "BAD"]
 FETCH_CLOSE = b")\r\n"
 NIL = b"NIL"
 
+# octets of a status line's text, and of a quoted string; ranges of one VANISHED line; parts of THREAD that are joined
 _TEXT_LIMIT = 800
 _QUOTED_LIMIT = 1000
 _SET_PARTS = 500
@@ -275,10 +276,13 @@ def flags(bits: int, keywords: Sequence[str] = (), recent: bool = False) -> byte
 
 
 def flags_of_many(bits: Sequence[int], recent: Iterable[tuple[int, int]] = ()) -> list[bytes]:
-    """The same of many messages without keywords. recent: (start, stop) indices of those that are."""
-    found = list(map(_BARE_FLAGS.__getitem__, bits))
+    """The same of many messages without keywords. recent: (start, stop) indices of those that are, ascending."""
+    known, known_recent = _BARE_FLAGS.__getitem__, _BARE_FLAGS[_RECENT:].__getitem__
+    found: list[bytes] = []
     for start, stop in recent:
-        found[start:stop] = map(_BARE_FLAGS[_RECENT:].__getitem__, bits[start:stop])
+        found.extend(map(known, bits[len(found) : start]))
+        found.extend(map(known_recent, bits[start:stop]))
+    found.extend(map(known, bits[len(found) :]))
     return found
 
 
@@ -324,13 +328,12 @@ def fetch_flags_modseq(
     return b"".join(lines)
 
 
-def fetch_modseq(rows: Iterable[tuple[int, int, int]], with_uid: bool, uid_only: bool = False) -> bytes:
-    """FETCH lines with the modification sequence alone, of rows (sequence number, uid, modseq)."""
+def fetch_modseq(rows: Iterable[tuple[int, int, int]], uid_only: bool = False) -> bytes:
+    """FETCH lines with the modification sequence, of rows (sequence number, uid, modseq)."""
     if uid_only:
         return b"".join([b"* %d UIDFETCH (MODSEQ (%d))\r\n" % (uid, modseq) for _, uid, modseq in rows])
-    if with_uid:
-        return b"".join([b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % row for row in rows])
-    return b"".join([b"* %d FETCH (MODSEQ (%d))\r\n" % (number, modseq) for number, _, modseq in rows])
+    # RFC 7162 §3.2.4
+    return b"".join([b"* %d FETCH (UID %d MODSEQ (%d))\r\n" % row for row in rows])
 
 
 _BARE_FLAGS = tuple(b"(%b)" % names for names in _FLAGS)

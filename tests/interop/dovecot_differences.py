@@ -54,6 +54,7 @@ CHARSETS = "It converts many charsets by its system's iconv; we have US-ASCII an
 MODSEQ_PLACE = (
     "MODSEQ and the other items stand in another order (RFC 3501 §7.4.2 has none), or on a line of their own."
 )
+MODSEQ_UID = "With QRESYNC alone it tells the UID too; we with CONDSTORE as well (RFC 7162 §3.2.4)."
 MODSEQ_SAME = "Of a message that STORE left as it was it tells nothing; we tell its sequence (RFC 7162 §3.1.3)."
 MODSEQ_LARGE = "It takes modification sequences of 64 bits; RFC 7162 §7 has 63."
 ENABLED_AGAIN = "We name what this ENABLE enabled (RFC 5161 §3.1), it what is so anyway."
@@ -275,8 +276,10 @@ EXPLAINED: dict[str, str] = {
     "condstore b2": MODSEQ_LARGE,
     "condstore b6": MODSEQ_SAME,
     "condstore b7": MODSEQ_SAME,
+    "condstore b8": MODSEQ_UID,
     "condstore c1": MODSEQ_PLACE,
     "condstore c2": MODSEQ_PLACE,
+    "condstore c4": MODSEQ_UID,
     "condstore c5": RECENT,
     "condstore c7": RECENT,
     **{f"list_extended {tag}": FOLDERS for tag in ("a5", "a6", "a7", "a8", "a9", "b1", "b2", "b9", "c2", "c4")},

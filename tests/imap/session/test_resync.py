@@ -112,7 +112,7 @@ async def test_a_conditional_store_leaves_alone_what_changed(any_house: House, d
     assert "c OK [MODIFIED 2:3]" in said
     # how they are now is told, so that the client can decide anew
     assert re.search(r"\* 2 FETCH \(UID 2 FLAGS \(\\Flagged( \\Recent)?\) MODSEQ \(\d+\)\)", said)
-    assert re.search(r"\* 1 FETCH \(MODSEQ \(\d+\)\)", said)
+    assert re.search(r"\* 1 FETCH \(UID 1 MODSEQ \(\d+\)\)", said)
     now = max(map(int, re.findall(r"MODSEQ \((\d+)\)", said)))
     said = await alice(f"c UID STORE 2:3 (UNCHANGEDSINCE {now}) +FLAGS.SILENT (\\Seen)")
     assert said.endswith("c OK Stored\n")
@@ -132,15 +132,13 @@ async def test_a_later_limit_reaches_what_the_client_was_not_told_of(any_house: 
     assert re.search(r"\* 1 FETCH \(UID 1 FLAGS \(\\Flagged \\Seen( \\Recent)?\) MODSEQ", said)
 
 
-async def test_expunge_and_close_say_how_far_the_client_is(any_house: House, deliver: Deliver) -> None:
+async def test_expunge_says_how_far_the_client_is(any_house: House, deliver: Deliver) -> None:
     alice, valid, _ = await filled(any_house, deliver, 4)
     await alice("1 STORE 1,2 +FLAGS.SILENT (\\Deleted)")
-    reached = code("HIGHESTMODSEQ", await alice("2 UID EXPUNGE 1"))
+    reached = code("HIGHESTMODSEQ", await alice("2 EXPUNGE"))
     status = await alice("3 STATUS INBOX (HIGHESTMODSEQ)")
     assert f"(HIGHESTMODSEQ {reached})" in status
-    closed = code("HIGHESTMODSEQ", await alice("4 CLOSE"))
-    assert f"(HIGHESTMODSEQ {closed})" in await alice("5 STATUS INBOX (HIGHESTMODSEQ)")
-    said = await alice(f"6 SELECT INBOX (QRESYNC ({valid} {closed}))")
+    said = await alice(f"6 SELECT INBOX (QRESYNC ({valid} {reached}))")
     assert "VANISHED" not in said
     assert "FETCH" not in said
 
@@ -151,11 +149,70 @@ async def test_close_claims_nothing_that_was_not_told(any_house: House, deliver:
     await other("s SELECT INBOX")
     await other("1 STORE 1 +FLAGS (\\Flagged)")
     await other("2 STORE 2 +FLAGS (\\Deleted)")
-    closed = code("HIGHESTMODSEQ", await alice("4 CLOSE"))
-    assert closed == modseq
-    said = await alice(f"6 SELECT INBOX (QRESYNC ({valid} {closed}))")
+    # RFC 7162 §3.2.8
+    assert await alice("4 CLOSE") == "4 OK Closed\n"
+    said = await alice(f"6 SELECT INBOX (QRESYNC ({valid} {modseq}))")
     assert "* VANISHED (EARLIER) 2\n" in said
     assert "* 1 FETCH (UID 1 FLAGS (\\Flagged)" in said
+
+
+async def test_who_is_told_newer_changes_hears_that_older_expunges_are_still_to_come(
+    any_house: House, deliver: Deliver
+) -> None:
+    alice, valid, _ = await filled(any_house, deliver, 4)
+    other = await Client(any_house).signed_in()
+    await other("s SELECT INBOX")
+    await other("1 STORE 2 +FLAGS.SILENT (\\Deleted)")
+    await alice("n NOOP")
+    await other("2 EXPUNGE")
+    for line in ("3 STORE 1 +FLAGS (\\Flagged)", "4 FETCH 3 (FLAGS)", "5 STORE 1 -FLAGS.SILENT (\\Flagged)"):
+        said = await alice(line)
+        # RFC 7162 §3.2: a client that is cut off here asks from before the expunge
+        reached = code("HIGHESTMODSEQ", said)
+        again = await Client(any_house).signed_in()
+        await again("e ENABLE QRESYNC")
+        assert "* VANISHED (EARLIER) 2\n" in await again(f"q EXAMINE INBOX (QRESYNC ({valid} {reached}))")
+    said = await alice("6 NOOP")
+    assert "* VANISHED 2\n" in said
+    reached = code("HIGHESTMODSEQ", said)
+    assert f"(HIGHESTMODSEQ {reached})" in await alice("6 STATUS INBOX (HIGHESTMODSEQ)")
+    assert "HIGHESTMODSEQ" not in await alice("7 STORE 1 +FLAGS (\\Flagged)")
+
+
+async def test_who_knows_modification_sequences_is_told_the_uid_with_them(any_house: House, deliver: Deliver) -> None:
+    alice, _, _ = await filled(any_house, deliver, 3)
+    # RFC 7162 §3.2.4
+    assert re.search(r"\* 1 FETCH \(UID 1 FLAGS \(.*\) MODSEQ \(\d+\)\)", await alice("1 STORE 1 +FLAGS (\\Flagged)"))
+    assert re.search(r"\* 2 FETCH \(UID 2 MODSEQ \(\d+\)\)", await alice("2 STORE 2 +FLAGS.SILENT (\\Flagged)"))
+    said = await alice("3 FETCH 3 (BODY[TEXT])")
+    assert said.startswith("* 3 FETCH (UID 3 BODY[TEXT]")
+    assert re.search(r"FLAGS \(\\Seen.*\) MODSEQ \(\d+\)\)", said)
+    assert "UID" not in await alice("4 FETCH 3 (BODY.PEEK[TEXT] FLAGS)")
+
+
+async def test_a_store_that_meets_an_expunge_says_so_too(any_house: House, deliver: Deliver) -> None:
+    alice, _, modseq = await filled(any_house, deliver, 3)
+    other = await Client(any_house).signed_in()
+    await other("s SELECT INBOX")
+    await other("1 STORE 2 +FLAGS.SILENT (\\Deleted)")
+    await other("2 EXPUNGE")
+    said = await alice("3 STORE 1:2 +FLAGS.SILENT (\\Flagged)")
+    assert "3 NO [EXPUNGEISSUED]" in said
+    assert code("HIGHESTMODSEQ", said) == modseq
+
+
+@pytest.mark.parametrize(
+    "line", ["UID SEARCH 1:2", "UID SORT (DATE) UTF-8 NOT 1", "UID THREAD REFERENCES UTF-8 OR 1 2"]
+)
+async def test_expunges_wait_while_numbers_are_searched_by_uid(line: str, any_house: House, deliver: Deliver) -> None:
+    alice, _, _ = await filled(any_house, deliver, 3)
+    other = await Client(any_house).signed_in()
+    await other("s SELECT INBOX")
+    await other("1 STORE 3 +FLAGS.SILENT (\\Deleted)")
+    await other("2 EXPUNGE")
+    # RFC 7162 §3.2.10.2
+    assert "VANISHED" not in await alice(f"1 {line}")
+    assert "* VANISHED 3\n" in await alice("2 UID SEARCH UID 1:2")
 
 
 async def test_others_expunges_come_as_vanished(any_house: House, deliver: Deliver) -> None:

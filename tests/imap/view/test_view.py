@@ -60,6 +60,21 @@ def test_expunge_waits_while_numbers_are_in_use() -> None:
     assert view.number(4) == 3
 
 
+def test_how_far_the_client_is_is_said_while_something_waits_and_once_more() -> None:
+    view = View(opened(((1, 3),), 4), read_only=False, with_modseq=True)
+    assert view.reached() == b""
+    view.learn(news(entry(2, 12, 1), vanished=((1, 1),), through=12))
+    assert told(view, may_expunge=False) == ["* 2 FETCH (UID 2 FLAGS (\\Seen) MODSEQ (12))"]
+    assert view.reached() == b"* OK [HIGHESTMODSEQ 10] Older changes are still to be told\r\n"
+    assert told(view) == ["* 1 EXPUNGE"]
+    assert view.reached() == b"* OK [HIGHESTMODSEQ 12] All changes have been told\r\n"
+    assert view.reached() == b""
+    # read before it was heard of
+    view.told(3, 20)
+    assert view.is_ahead
+    assert b"HIGHESTMODSEQ 12]" in view.reached()
+
+
 def test_flags_of_others_are_told_with_uid_and_after_expunge() -> None:
     view = View(opened(((1, 3),), 4), read_only=False)
     view.learn(news(entry(3, 11, 1, ("work",)), vanished=((1, 1),), through=12))
