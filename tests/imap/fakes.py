@@ -298,6 +298,8 @@ class FakeStorage:
         if changed:
             self.sets.update(changed)
             self.annotated[ref.account] = self.bump(ref.account)
+            if ref.mailbox:
+                self.by(ref).modseq = modseq
         return self.modseqs[ref.account]
 
     # -- reading

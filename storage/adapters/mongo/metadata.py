@@ -158,6 +158,9 @@ class Change:
         ):
             raise Refused(Reason.LIMIT, "The account has too many annotations.")
         draft.put(annotated=modseq)
+        if self._ref.mailbox:
+            # RFC 7162 §3.2
+            draft.change(self._ref.mailbox, modseq=modseq)
         return modseq
 
     def _check(self, doc: Document) -> None:

@@ -105,6 +105,8 @@ def store(conn: sqlite3.Connection, op: Operation, ref: MailboxRef, values: Mapp
         return 0
     modseq = accounts.next_modseq(conn, account)
     conn.execute("UPDATE account SET annotated = ? WHERE number = ?", (modseq, account))
+    # RFC 7162 §3.2
+    conn.execute("UPDATE mailbox SET modseq = ? WHERE number = ?", (modseq, mailbox))
     before = _counted(conn, account)
     for owner, some in changes.items():
         _write(conn, account, mailbox, owner, some, modseq)

@@ -69,8 +69,12 @@ async def test_none_removes_and_what_changes_nothing_is_no_news(bench: Any) -> N
     assert await _values(bench, ref) == {"/shared/b": b"3"}
     now = await bench.store.list_mailboxes("ann")
     assert (listed.annotated, now.annotated) == (before, modseq)
-    # It is no change of the mailbox's messages.
-    assert now.mailboxes == listed.mailboxes
+    # RFC 7162 §3.2: it is a change of the mailbox, and none of its messages.
+    (changed,) = [one for one in now.mailboxes if one not in listed.mailboxes]
+    assert (changed.ref, changed.highest_modseq) == (ref, modseq)
+    told = await bench.store.changes(ref, before)
+    assert (told.entries, told.vanished, told.more) == ((), (), False)
+    assert told.through >= modseq
 
 
 async def test_a_repeat_changes_nothing(bench: Any) -> None:
