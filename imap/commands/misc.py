@@ -9,6 +9,9 @@ from imap.session import ANY, SIGNED_IN, Entry, News, Reply, Session, State
 from imap.wire import writer
 from imap.wire.forms import Bare, Compress, Enable, Id
 
+DEVICE_MAX = 64
+"""Characters of a client's name that are kept."""
+
 
 async def capability(session: Session, form: Bare) -> Reply:
     """RFC 3501 §6.1.1."""
@@ -41,10 +44,6 @@ async def identification(session: Session, form: Id) -> Reply:
         fields.append(("version", session.house.version))
     session.out.write(writer.identification(fields))
     return Reply("Done")
-
-
-DEVICE_MAX = 64
-"""Characters of a client's name that are kept."""
 
 
 async def enable(session: Session, form: Enable) -> Reply:

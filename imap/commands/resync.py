@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections import deque
 from dataclasses import dataclass
 
 from imap.session import Session
@@ -87,15 +88,17 @@ async def resync(session: Session, view: View, known: Resync) -> None:
 def matched(view: View, known: Resync) -> int:
     """The UID up to which the client has been told of all expunges, by its sample of numbers with their UIDs
     (RFC 7162 §3.2.5.2); 0 where it matches nowhere."""
-    numbers, uids = list(known.numbers.ranges), list(known.uids.ranges)
-    best = at = of = 0
-    while at < len(numbers) and of < len(uids):
-        (low, high), (first, last) = numbers[at], uids[of]
-        size = min(high - low, last - first)
-        best = max(best, _matched(view, low, min(low + size, len(view)), first - low))
-        numbers[at], uids[of] = (low + size + 1, high), (first + size + 1, last)
-        at += low + size == high
-        of += first + size == last
+    numbers, uids = deque(known.numbers.ranges), deque(known.uids.ranges)
+    best = 0
+    while numbers and uids:
+        # as much of the two first ranges as both have is paired; what is left of the longer one waits for the next
+        (low, high), (first, last) = numbers.popleft(), uids.popleft()
+        more = min(high - low, last - first)
+        best = max(best, _matched(view, low, min(low + more, len(view)), first - low))
+        if low + more < high:
+            numbers.appendleft((low + more + 1, high))
+        if first + more < last:
+            uids.appendleft((first + more + 1, last))
     return best
 
 

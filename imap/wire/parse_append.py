@@ -55,7 +55,7 @@ def parse_append_part(line: bytes, before: AppendPart | None = None) -> AppendPa
         scanner.space()
         return _part(scanner)
     except BadSyntax as error:
-        raise BadSyntax(f"APPEND, behind a message: {error.text}") from None
+        raise BadSyntax(f"Behind a message: {error.text}") from None
 
 
 def _part(scanner: Scanner) -> AppendPart:
