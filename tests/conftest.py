@@ -7,18 +7,24 @@ import os
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests import forking, redisserver
-from tests.hurry import hurry, in_memory
+from tests.hurry import THOROUGH, examples, hurry, in_memory
 from tests.live import Live, mode, running
-from tests.mongo import REQUIRED, VARIABLES, skip
+from tests.mongo import KINDS, REQUIRED, VARIABLES, skip
 
 # The crash tests of .ci/run, and who doubts it, start every process as a user does.
 forking.FORKS = sys.platform == "linux" and not os.environ.get("HOMING_TEST_EXEC")
 hurry()
 in_memory()
+if not THOROUGH:
+    # Of a property that names no number.
+    settings.register_profile("quick", max_examples=examples(settings.default.max_examples))
+    settings.load_profile("quick")
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +53,15 @@ SERVERS = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is for a server that is not there, before anything is made for it."""
+    params = getattr(item, "callspec", None)
+    for kind in KINDS:
+        if params is not None and kind in params.params.values() and (why := skip(kind)):
+            pytest.skip(why)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Fold what is skipped for want of a server into one line each, or fail it where REQUIRED is set."""
@@ -60,19 +75,47 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-LONG = ("tests/homing/", "tests/integration/", "tests/smtp/outbound/test_runner", "tests/crash/", "tests/interop/")
+LONG = (
+    "tests/homing/",
+    "tests/integration/",
+    "tests/smtp/outbound/test_r",
+    "tests/transcripts/",
+    "tests/crash/",
+    "tests/interop/",
+)
 """What waits long, and so begins early: else a parallel run ends with one worker at work. (Makefile: in this order.)"""
+SHORT = "tests/mail/"
+"""Files that take no time, and so come at the end: with these the workers end together."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport]:
+    """Have each worker begin a folder elsewhere: what one has compiled already, the others need not compile again.
+    (The assertions of all files are rewritten by the first run in a fresh checkout, which takes 10 s of one core.)"""
+    report = yield
+    worker: dict[str, Any] | None = getattr(collector.config, "workerinput", None)
+    if worker is not None and isinstance(collector, pytest.Dir) and report.result:
+        first = len(report.result) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        report.result = [*report.result[first:], *report.result[:first]]
+    return report
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what proves nothing more here, and begin with what takes long."""
+    """Leave out what proves nothing more here, and begin with what takes long. The order is the same in each worker."""
     asked = [name for name in ASKED_FOR if name in config.option.markexpr]
     waits = [name for name in ASKED_FOR if name not in asked]
-    left = [item for item in items if _is_repeated(item) or any(item.get_closest_marker(name) for name in waits)]
+    left = {item for item in items if _is_repeated(item) or any(item.get_closest_marker(name) for name in waits)}
     if left:
-        items[:] = [item for item in items if item not in set(left)]
-        config.hook.pytest_deselected(items=left)
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=[*left])
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[int, str, str]:
+    """When this is run: long files, others, short ones. What is in a file keeps its order. Files go by their own names:
+    those of the folders that wait (runtime, smtp) and of those that work (contract, imap) run beside each other."""
+    file = item.nodeid.partition("::")[0]
+    return (0 if file.startswith(LONG) else 2 if file.startswith(SHORT) else 1), file.rpartition("/")[2], file
 
 
 def _is_repeated(item: pytest.Item) -> bool:
@@ -89,10 +132,21 @@ def _is_repeated(item: pytest.Item) -> bool:
     )
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """What has been collected stays: no test need look through it for garbage."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage where there is none: what is imported and collected stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+def pytest_collection_finish() -> None:
+    """No test need look through it for garbage either; and for its own, as often as the server does."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _left_out(name: str, chosen: str) -> bool:

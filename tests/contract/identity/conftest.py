@@ -143,7 +143,7 @@ ADAPTERS = {
     "sqlite": sqlite,
     "called": called,
     "http": http,
-    "mongo": mongo,
+    "mongodb": mongo,
     "ferretdb": ferretdb,
     "mongomock": mongomock,
 }
