@@ -13,10 +13,10 @@ async def idle(session: Session, form: Bare) -> Reply:
     out = session.out
     out.write(writer.continuation(b"idling"))
     # what happened before the client could be woken
-    await session.listening.tell(ask=True, may_expunge=True)
+    await session.listening.wake()
     while (line := await out.line_or_wake()) is None:
         # RFC 5465 §4: by what the client wants, where it has said so
-        await session.listening.tell(ask=True, may_expunge=True)
+        await session.listening.wake()
     if line.strip().upper() != b"DONE":
         raise Bad("Expected DONE")
     return Reply("Idled")

@@ -45,7 +45,7 @@ class Listening:
             self._monitor.wrote(owner, modseq)
 
     async def tell(self, ask: bool, may_expunge: bool, command: Command | None = None) -> None:
-        """Tell what is news: at the end of a command, or (None) when the client is woken in IDLE."""
+        """Tell what is news at the end of a command; None: of one that is refused for what is news."""
         if command is not None and searches_numbers(command.form):
             # RFC 7162 §3.2.10.2: not during a UID SEARCH with numbers in it
             may_expunge = False
@@ -55,7 +55,15 @@ class Listening:
             await self._monitor.tell(ask, may_expunge)
         else:
             await self._monitor.tell(ask, may_expunge, command.name, command.form)
-        if command is not None or self._monitor is None or self._monitor.fetches:
+        self._tell_reached()
+
+    async def wake(self) -> None:
+        """Tell what is news in IDLE (RFC 2177 §3)."""
+        if self._monitor is None:
+            await self._session.tell_news(ask=True, may_expunge=True)
+        else:
+            await self._monitor.tell(ask=True, may_expunge=True)
+        if self._monitor is None or self._monitor.fetches:
             self._tell_reached()
 
     def _tell_reached(self) -> None:
