@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -83,8 +84,16 @@ class FolderLock:
                 raise FolderLocked(self._folder, self._holder(name)) from None
             self._files.append(file)
             if kind == fcntl.LOCK_EX:
-                os.ftruncate(file, 0)
-                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+                self._sign(file)
+
+    def _sign(self, file: int) -> None:
+        """Write into it who has it."""
+        try:
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            self.release()
+            raise _unusable(self._folder, error) from error
 
     def _open(self, name: str) -> int:
         try:
@@ -129,6 +138,8 @@ def make_folder(folder: Path) -> None:
 
 
 def _unusable(folder: Path, error: OSError) -> StartError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StartError(f"The data folder {folder} cannot be written: {error.strerror}. Make room on its disk.")
     return StartError(
         f"The data folder {folder} cannot be used: {error.strerror}. "
         "Choose another with HOMING_DATA, or give this user the right to write there."

@@ -15,9 +15,10 @@ class QueueRefused(Exception):
 
 
 class Job:
-    """A job, who waits for it (a future of `loop`, or of no loop), and how it ended. For `lasting` see `Database`."""
+    """A job, who waits for it (a future of `loop`, or of no loop), and how it ended. For `lasting` and `heard` see
+    `Database`."""
 
-    __slots__ = ("error", "job", "lasting", "loop", "result", "waiter")
+    __slots__ = ("error", "heard", "job", "lasting", "loop", "result", "waiter")
 
     def __init__(
         self,
@@ -26,8 +27,10 @@ class Job:
         loop: asyncio.AbstractEventLoop | None,
         *,
         lasting: bool = True,
+        heard: Callable[[Any], None] | None = None,
     ) -> None:
         self.job = job
+        self.heard = heard
         self.lasting = lasting
         self.waiter = waiter
         self.loop = loop
@@ -46,6 +49,16 @@ class Job:
             self.waiter.set_exception(self.error)
         else:
             self.waiter.set_result(self.result)
+
+    def tell(self) -> None:
+        """Give the value to who hears of it whether or not somebody still waits."""
+        if self.heard is None or self.error is not None:
+            return
+        try:
+            self.heard(self.result)
+        except Exception as error:
+            # The others of the batch are to be heard of all the same.
+            asyncio.get_running_loop().call_exception_handler({"message": "A job was not heard of", "exception": error})
 
 
 class JobQueue:
@@ -142,3 +155,6 @@ def answer(batch: list[Job]) -> None:
 def _settle_all(items: list[Job]) -> None:
     for item in items:
         item.settle()
+    # Who waits goes on when this has returned, and so after who hears.
+    for item in items:
+        item.tell()

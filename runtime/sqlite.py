@@ -55,6 +55,7 @@ _UNAVAILABLE = frozenset(
         sqlite3.SQLITE_NOTADB,
     }
 )
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
@@ -62,12 +63,14 @@ _UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYN
 class DatabaseUnavailable(Exception):
     """The database cannot do this now: disk full, I/O error, locked, not open, or too many jobs wait. Try later.
 
-    full: there is no room on the disk. SQLite's own error, if there was one, is the `__cause__`.
+    full: there is no room on the disk. damaged: the file is no database, or not whole, and waiting mends nothing.
+    SQLite's own error, if there was one, is the `__cause__`.
     """
 
-    def __init__(self, text: str, *, full: bool = False) -> None:
+    def __init__(self, text: str, *, full: bool = False, damaged: bool = False) -> None:
         super().__init__(text)
         self.full = full
+        self.damaged = damaged
 
 
 class SchemaTooNew(Exception):
@@ -186,19 +189,24 @@ class Database:
 
     # -- use -------------------------------------------------------------------------------------------------------
 
-    async def write(self, job: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> T:
-        """Run `job` in a write transaction and return its value once it is durable.
+    async def write(
+        self,
+        job: Callable[[sqlite3.Connection], T],
+        *,
+        lasting: bool = True,
+        background: bool = False,
+        heard: Callable[[T], None] | None = None,
+    ) -> T:
+        """Run `job` in a write transaction and return its value once it is durable. The job is handed in before this
+        waits for anything.
 
         With `lasting` false it answers once the job is committed, without a sync of its own: a power cut may take the
         change back, until the next lasting write, which makes all before it durable too (the write-ahead log keeps
-        their order). For what nobody is told of before such a write follows. Raises what the job raises, or
-        `DatabaseUnavailable`.
+        their order). For what nobody is told of before such a write follows. One in the `background` is not seen in
+        `last_used`. `heard` is given the value on the event loop, before the caller has it, and also when the caller
+        was cancelled meanwhile. Raises what the job raises, or `DatabaseUnavailable`.
         """
-        return await self.begin_write(job, lasting=lasting)
-
-    def begin_write(self, job: Callable[[sqlite3.Connection], T], *, lasting: bool = True) -> asyncio.Future[T]:
-        """`write`, whose value or error comes with the future: the job is handed in when this returns."""
-        return self._ask(self._writes, job, lasting=lasting)
+        return await self._ask(self._writes, job, lasting=lasting, background=background, heard=heard)
 
     async def read(self, job: Callable[[sqlite3.Connection], T], *, background: bool = False) -> T:
         """Run `job` on a reader: one short transaction, one snapshot. A write inside it fails.
@@ -238,12 +246,13 @@ class Database:
         *,
         lasting: bool = True,
         background: bool = False,
+        heard: Callable[[T], None] | None = None,
     ) -> asyncio.Future[T]:
         if not background:
             self._last_used = monotonic()
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()
-        _put(queue, Job(job, waiter, loop, lasting=lasting))
+        _put(queue, Job(job, waiter, loop, lasting=lasting, heard=heard))
         return waiter
 
     def _submit(self, queue: JobQueue, job: Callable[[sqlite3.Connection], T]) -> concurrent.futures.Future[T]:
@@ -262,7 +271,7 @@ class Database:
         except BaseException as error:
             if self._writer is not None:
                 self._writer.close()
-            started.set_exception(_told(error))
+            started.set_exception(_told(error, self.path.name))
             return
         started.set_result(None)
         while self._write_next():
@@ -340,7 +349,7 @@ class Database:
             if not alone:
                 connection.execute("RELEASE job")
         except BaseException as error:
-            item.result, item.error = None, _told(error)
+            item.result, item.error = None, _told(error, self.path.name)
             if alone:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -356,7 +365,7 @@ class Database:
 
     def _fail(self, batch: list[Job], error: BaseException) -> None:
         """Give every job of the batch the reason; begin the next batch with a new connection."""
-        reason = f"{self.path.name}: {error}"
+        reason = _reason(error, self.path.name)
         self._failure = reason
         if getattr(error, "sqlite_errorcode", None) in _UNSYNCED:
             self._doubtful = True
@@ -392,7 +401,7 @@ class Database:
             finally:
                 connection.execute("ROLLBACK")
         except BaseException as error:
-            item.error = _told(error)
+            item.error = _told(error, self.path.name)
             if isinstance(item.error, DatabaseUnavailable) and connection is not None:
                 connection.close()
                 return None
@@ -487,20 +496,30 @@ def statements(script: str) -> list[str]:
     return found
 
 
-def _told(error: BaseException) -> BaseException:
+def _told(error: BaseException, name: str) -> BaseException:
     """The error as callers see it: `DatabaseUnavailable` where SQLite says "not now", else unchanged."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF in _UNAVAILABLE:
-            return _unavailable(str(error), error)
+            return _unavailable(_reason(error, name), error)
     return error
+
+
+def _reason(error: BaseException, name: str) -> str:
+    """What happened to which file."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF in _DAMAGED:
+        return f"{name} is damaged: {error}"
+    return f"{name}: {error}" + (": the disk is full" if code == sqlite3.SQLITE_IOERR_SHMSIZE else "")
 
 
 def _unavailable(text: str, error: BaseException) -> DatabaseUnavailable:
     """That for this reason nothing can be done now."""
     cause = error.__cause__ if isinstance(error, DatabaseUnavailable) and error.__cause__ is not None else error
-    full = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-    unavailable = DatabaseUnavailable(text, full=full)
+    code = getattr(cause, "sqlite_errorcode", 0)
+    # Where the file beside the log cannot grow, SQLite tells of an I/O error: the disk is full then, too.
+    full = code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE
+    unavailable = DatabaseUnavailable(text, full=full, damaged=code & 0xFF in _DAMAGED)
     unavailable.__cause__ = cause
     return unavailable
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import stat
@@ -244,3 +245,16 @@ async def test_sockets_of_several_processes_in_one_folder(tmp_path: Path) -> Non
         assert await first.port("box", CODEC).size("a") == await second.port("box", CODEC).size("b") == 1
     for server in servers:
         await server.stop()
+
+
+def test_a_lock_on_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(StartError, match=r"No space left on device\. Make room on its disk\.$"):
+            FolderLock(tmp_path).acquire()
+    # It is let go of.
+    with FolderLock(tmp_path):
+        pass

@@ -259,6 +259,46 @@ async def test_a_cancelled_waiter_does_not_undo(database: Database) -> None:
     assert await database.read(texts) == ["one", "two"]
 
 
+async def test_who_hears_does_so_before_who_waits_and_also_where_nobody_does(database: Database) -> None:
+    gate = Gate(database, "commit")
+    told: list[str] = []
+
+    async def write(text: str) -> None:
+        await database.write(put(text), heard=lambda _: told.append(f"{text} heard"))
+        told.append(f"{text} answered")
+
+    gone, twice = asyncio.create_task(write("one")), asyncio.create_task(write("one"))
+    stays = asyncio.create_task(write("two"))
+    await gate.wait()
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    gate.opened.set()
+    await stays
+    with pytest.raises(sqlite3.IntegrityError):
+        await twice
+    assert told == ["one heard", "two heard", "two answered"]
+
+
+async def test_one_that_cannot_hear_keeps_nobody_from_it(database: Database) -> None:
+    gate = Gate(database, "begin")
+    heard: list[int] = []
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+
+    def fails(number: int) -> None:
+        raise LookupError(number)
+
+    writes = [
+        asyncio.create_task(database.write(put(text), heard=hear)) for text, hear in (("1", fails), ("2", heard.append))
+    ]
+    await gate.wait()
+    gate.opened.set()
+    assert await asyncio.gather(*writes) == [1, 2]
+    assert heard == [2]
+    assert [repr(error) for error in errors] == ["LookupError(1)"]
+
+
 async def test_threads_submit(database: Database) -> None:
     number = await asyncio.to_thread(lambda: database.submit(put("one")).result(10))
     assert number == 1
@@ -290,7 +330,7 @@ async def test_what_is_not_open_refuses_at_once(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="not open"):
         database.submit_read(texts)
     (tmp_path / "n.db").write_bytes(b"this is no database" * 1000)
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(DatabaseUnavailable, match=r"^n\.db is damaged: file is not a database$"):
         await database.open()
     with pytest.raises(DatabaseUnavailable, match="not open"):
         await asyncio.wait_for(database.read(texts), 5)
@@ -305,6 +345,16 @@ async def test_full_is_told_apart(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable) as readonly:
         await database.read(put("x"))
     assert not readonly.value.full
+
+    def no_room(_: sqlite3.Connection) -> None:
+        # The file beside the log could not be made longer.
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        raise error
+
+    with pytest.raises(DatabaseUnavailable, match=r"^a\.db: disk I/O error: the disk is full$") as told:
+        await database.read(no_room)
+    assert told.value.full
 
 
 async def test_an_error_at_commit_keeps_its_cause(database: Database) -> None:

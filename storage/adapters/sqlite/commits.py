@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from runtime.clock import Clock
 from runtime.sqlite import Database, DatabaseUnavailable
@@ -28,29 +27,43 @@ class Commits:
         self._database = database
         self._hub = hub
         self._clock = clock
-        self._running: set[asyncio.Future[Any]] = set()
 
-    async def run(self, job: Job[T], *, lasting: bool = True, heard: Callable[[T], None] | None = None) -> T:
-        """The job's value once it is durable (``lasting`` as in ``Database.write``). Raises what the job raises, or
-        Unavailable. heard: is given the value too, whether or not the caller still waits."""
+    async def run(
+        self,
+        job: Job[T],
+        *,
+        lasting: bool = True,
+        background: bool = False,
+        heard: Callable[[T], None] | None = None,
+    ) -> T:
+        """The job's value once it is durable (``lasting`` and ``background`` as in ``Database.write``). Raises what the
+        job raises, or Unavailable. heard: is given the value too, whether or not the caller still waits."""
+
+        def tell(done: tuple[T, Modseqs]) -> None:
+            value, modseqs = done
+            self._hub.publish(modseqs)
+            if heard is not None:
+                heard(value)
+
         try:
-            done = self._database.begin_write(lambda conn: job(conn, self._clock.now()), lasting=lasting)
-            self._running.add(done)
-            done.add_done_callback(partial(self._ended, heard))
-            # A caller that is cancelled does not keep the others from hearing of the change.
-            value, _ = await asyncio.shield(done)
+            value, _ = await self._database.write(
+                lambda conn: job(conn, self._clock.now()), lasting=lasting, background=background, heard=tell
+            )
         except DatabaseUnavailable as error:
             raise told(error) from error
         return value
 
-    async def quiet(self, job: Callable[[sqlite3.Connection, float], T], *, lasting: bool = True) -> T:
+    async def quiet(
+        self, job: Callable[[sqlite3.Connection, float], T], *, lasting: bool = True, background: bool = False
+    ) -> T:
         """The same for a job that is no news to anybody."""
-        return await self.run(lambda conn, now: (job(conn, now), {}), lasting=lasting)
+        return await self.run(lambda conn, now: (job(conn, now), {}), lasting=lasting, background=background)
 
-    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        """What a short read sees. Raises what the job raises, or Unavailable."""
+    async def read(self, job: Callable[[sqlite3.Connection], T], *, background: bool = False) -> T:
+        """What a short read sees (``background`` as in ``Database.read``). Raises what the job raises, or
+        Unavailable."""
         try:
-            return await self._database.read(job)
+            return await self._database.read(job, background=background)
         except DatabaseUnavailable as error:
             raise told(error) from error
 
@@ -87,17 +100,9 @@ class Commits:
         return await self.run(run)
 
     async def finish(self) -> None:
-        """Wait for what has begun."""
-        if self._running:
-            await asyncio.wait(self._running)
-
-    def _ended(self, heard: Callable[[Any], None] | None, done: asyncio.Future[tuple[Any, Modseqs]]) -> None:
-        self._running.discard(done)
-        if not done.cancelled() and done.exception() is None:
-            value, modseqs = done.result()
-            self._hub.publish(modseqs)
-            if heard is not None:
-                heard(value)
+        """Wait for what has begun: jobs run in the order in which they were handed in."""
+        with contextlib.suppress(DatabaseUnavailable):
+            await self._database.write(lambda conn: None, lasting=False)
 
 
 def told(error: DatabaseUnavailable) -> Unavailable:

@@ -53,8 +53,9 @@ class Sending:
         name = uuid.uuid4().hex
         while not self._closed:
             rung = self.bell.rung
-            # A reader looks first: a claim that finds nothing costs the writer nothing.
-            due = await self._commits.read(lambda conn: spool_claims.next_due(conn, skip, queue))
+            # A reader looks first: a claim that finds nothing costs the writer nothing, and is no use of the store for
+            # which others would stand back.
+            due = await self._commits.read(lambda conn: spool_claims.next_due(conn, skip, queue), background=True)
             now = self._clock.now()
             if due is not None and due <= now:
                 claimed = await self._commits.quiet(

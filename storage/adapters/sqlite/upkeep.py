@@ -93,13 +93,16 @@ class Upkeep:
             done = blobs.described(conn, ingest.VERSION)
             return done, blobs.listed(conn, max(begin, done), limit)
 
-        done, found = await self._commits.read(look)
+        # It goes through all that is new, and nobody waits for it: the search index need not either.
+        done, found = await self._commits.read(look, background=True)
         for blob in found:
             if blob.version < ingest.VERSION:
                 await self._intake.reparse(blob)
         if found and begin <= done:
             last = found[-1].number
-            await self._commits.quiet(lambda conn, now: blobs.set_described(conn, ingest.VERSION, last), lasting=False)
+            await self._commits.quiet(
+                lambda conn, now: blobs.set_described(conn, ingest.VERSION, last), lasting=False, background=True
+            )
         return _last(found, limit)
 
 
