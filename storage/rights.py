@@ -65,9 +65,9 @@ def lacking(have: Rights) -> Refused:
 def flags_allowed(have: Rights) -> int:
     """The system flags that may be set with these rights."""
     return (
-        (SEEN if have & Rights.SEEN else 0)
-        | (DELETED if have & Rights.DELETE_MESSAGES else 0)
-        | (OTHERS if have & Rights.WRITE else 0)
+        (SEEN if Rights.SEEN in have else 0)
+        | (DELETED if Rights.DELETE_MESSAGES in have else 0)
+        | (OTHERS if Rights.WRITE in have else 0)
     )
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
-from storage.model import Event, TraceFound
+from storage.model import MAIL, Event, TraceFound
 
 KEY_BITS: Final = 40
 KEYS_MAX: Final = 1_024
@@ -107,9 +107,11 @@ def latest_first(found: Iterable[TraceFound]) -> tuple[TraceFound, ...]:
     return tuple(sorted(found, key=lambda one: (-one.ended, one.trace)))
 
 
-def about(sender: str, message_id: str) -> dict[str, str]:
-    """What the detail of "stored" and "spooled" says of the message itself. sender: "" for the null reverse-path."""
-    return {"sender": sender} | ({"message_id": message_id} if 0 < len(message_id) <= MESSAGE_ID_MAX else {})
+def about(sender: str, message_id: str, queue: str) -> dict[str, str]:
+    """What the detail of "stored" and "spooled" says of the message itself. sender: "" for the null reverse-path.
+    queue: which it waits in, told where that is not the mail's."""
+    known = {"sender": sender} | ({"message_id": message_id} if 0 < len(message_id) <= MESSAGE_ID_MAX else {})
+    return known if queue == MAIL else {**known, "queue": queue}
 
 
 def _hashed(octets: bytes) -> int:

@@ -91,6 +91,9 @@ _WRONG: Final = {
     "a whole blob that is not described": """
         SELECT number FROM blob WHERE size >= 0
         AND (sha256 IS NULL OR (version = 0 AND number IN (SELECT blob FROM email)))""",
+    "usual header lines of no described blob, or twice": """
+        SELECT u.blob FROM usual AS u LEFT JOIN blob AS b ON b.number = u.blob
+        WHERE b.number IS NULL OR b.version = 0 OR b.headers IS NOT NULL""",
     "a chunk without a blob": f"""
         SELECT key >> {CHUNK_BITS}, key FROM chunk WHERE key >> {CHUNK_BITS} NOT IN (SELECT number FROM blob)""",
 }

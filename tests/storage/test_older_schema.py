@@ -64,6 +64,15 @@ async def _old(folder: Path) -> list[Any]:
             conn.execute(f"DROP TABLE {table}")
         conn.execute("ALTER TABLE account DROP COLUMN annotated")
         conn.execute("DROP TABLE described")
+        conn.execute("CREATE TABLE saved (\n    day INTEGER PRIMARY KEY,\n    messages INTEGER NOT NULL\n)")
+        conn.execute("INSERT INTO saved SELECT saved_day, saved FROM account WHERE saved > 0")
+        assert conn.execute("SELECT messages FROM saved").fetchall() == [(3,)]
+        conn.execute("INSERT INTO saved SELECT day - 1, 9 FROM saved")
+        for column in ("saved", "saved_day"):
+            conn.execute(f"ALTER TABLE account DROP COLUMN {column}")
+        assert conn.execute("SELECT count(*) FROM usual").fetchone() == (3,)
+        conn.execute("UPDATE blob SET headers = (SELECT lines FROM usual WHERE blob = number)")
+        conn.execute("DROP TABLE usual")
         conn.execute(f"PRAGMA user_version = {BEFORE}")
         tables = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
         made = conn.execute(tables).fetchall()
@@ -76,8 +85,10 @@ async def _old(folder: Path) -> list[Any]:
 async def _seen(store: SqliteStorage) -> list[Any]:
     listed = await store.list_mailboxes("ann")
     ref = listed.mailboxes[0].ref
-    rows = await rows_of(store, ref, ALL_UIDS, Want.CONTENT)
-    return [listed, rows, await store.changes(ref, 0), await store.usage("ann"), await store.spool(None)]
+    rows = [await rows_of(store, ref, ALL_UIDS, want) for want in (Want.CONTENT, Want.HEADERS)]
+    rows.append(await rows_of(store, ref, ALL_UIDS, Want.HEADERS | Want.ENVELOPE))
+    today = (await store.stats()).emails_today
+    return [listed, rows, await store.changes(ref, 0), await store.usage("ann"), await store.spool(None), today]
 
 
 async def test_it_keeps_what_it_has_and_has_what_is_new(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ class Deliveries:
                 (refusal,) = await self._blobs.name([job.body.staged])
                 if refusal is not None:
                     await self._refused(job, refusal)
-            job.about = tracekeys.about(job.delivery.sender, await self._message_id(job.body))
+            job.about = tracekeys.about(job.delivery.sender, await self._message_id(job.body), job.delivery.queue)
 
     async def _message_id(self, body: PreparedBlob) -> str:
         if body.described.forms is not None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Final
 
 from storage.adapters.sqlite import acl
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN, ACCOUNT_PURGING
 from storage.model import Usage
 from storage.names import FIRST_MAILBOXES
 from storage.port import Reason, Refused
+
+DAY: Final = 86400
+"""Seconds."""
+_COUNT_SAVED: Final = (
+    "saved = iif(saved_day > ?1, saved, iif(saved_day = ?1, saved, 0) + ?2), saved_day = max(saved_day, ?1)"
+)
 
 
 def find(conn: sqlite3.Connection, account: str) -> int:
@@ -48,15 +55,23 @@ def make(conn: sqlite3.Connection, account: str, now: float) -> int:
     return modseq
 
 
-def next_modseq(conn: sqlite3.Connection, number: int, *, size: int = 0, messages: int = 0) -> int:
-    """Take the next modseq and count what the change adds to the account's usage."""
-    row = conn.execute(
-        "UPDATE account SET modseq = modseq + 1, size = size + ?, messages = messages + ? "
-        "WHERE number = ? RETURNING modseq",
-        (size, messages, number),
-    ).fetchone()
-    modseq: int = row[0]
+def next_modseq(
+    conn: sqlite3.Connection, number: int, *, size: int = 0, messages: int = 0, saved: int = 0, now: float = 0.0
+) -> int:
+    """Take the next modseq and count what the change adds to the account's usage, and ``saved`` (``count_saved``)."""
+    # In two statements it takes two thirds of the time of RETURNING.
+    row = conn.execute("SELECT modseq FROM account WHERE number = ?", (number,)).fetchone()
+    modseq: int = row[0] + 1
+    conn.execute(
+        f"UPDATE account SET modseq = ?5, {_COUNT_SAVED}, size = size + ?3, messages = messages + ?4 WHERE number = ?6",
+        (int(now // DAY), saved, size, messages, modseq, number),
+    )
     return modseq
+
+
+def count_saved(conn: sqlite3.Connection, number: int, messages: int, now: float) -> None:
+    """Count entries made on the day (UTC) of that time: the latest day's are kept."""
+    conn.execute(f"UPDATE account SET {_COUNT_SAVED} WHERE number = ?3", (int(now // DAY), messages, number))
 
 
 def modseq(conn: sqlite3.Connection, account: str) -> int:

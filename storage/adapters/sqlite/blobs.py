@@ -34,13 +34,13 @@ class Kept(NamedTuple):
 
 _INSERT = (
     "INSERT INTO blob (size, refs, freed, version, sent, sent_day, sha256, envelope, body, bodystructure, parts, "
-    "headers, preview, keys)"
+    "preview, keys)"
 )
 
 
 _DESCRIBE = (
     "UPDATE blob SET version = ?, sent = ?, sent_day = ?, sha256 = ?, envelope = ?, body = ?, bodystructure = ?, "
-    "parts = ?, headers = ?, preview = ?, keys = ?"
+    "parts = ?, headers = NULL, preview = ?, keys = ?"
 )
 
 
@@ -51,6 +51,8 @@ def add(conn: sqlite3.Connection, bodies: Sequence[tuple[bytes, bytes, Forms]], 
     numbers = bulk.numbered(conn, _INSERT, rows)
     chunks = [(n << CHUNK_BITS, content) for n, (content, _, _) in zip(numbers, bodies, strict=True) if content]
     bulk.insert(conn, "INSERT INTO chunk (key, data)", chunks)
+    usual = [(n, forms.headers) for n, (_, _, forms) in zip(numbers, bodies, strict=True) if forms.headers is not None]
+    bulk.insert(conn, "INSERT INTO usual (blob, lines)", usual)
     return numbers
 
 
@@ -93,11 +95,19 @@ def finish(conn: sqlite3.Connection, number: int, size: int, sha256: bytes, form
     )
     if changed.rowcount == 0:
         raise Refused(Reason.NO_SUCH_BLOB)
+    _set_usual(conn, number, forms.headers)
 
 
 def describe(conn: sqlite3.Connection, number: int, sha256: bytes, forms: Forms) -> None:
     """Keep what ingest read out of the body."""
     conn.execute(f"{_DESCRIBE} WHERE number = ?", (*_columns(sha256, forms), number))
+    _set_usual(conn, number, forms.headers)
+
+
+def forget(conn: sqlite3.Connection, number: int) -> None:
+    """Remove what is kept of the blob beside its chunks."""
+    conn.execute("DELETE FROM blob WHERE number = ?", (number,))
+    _set_usual(conn, number, None)
 
 
 def read(conn: sqlite3.Connection, number: int, codec: int, start: int, end: int) -> bytes:
@@ -155,6 +165,13 @@ def set_described(conn: sqlite3.Connection, version: int, number: int) -> None:
     conn.execute("UPDATE described SET version = ?, blob = ?", (version, number))
 
 
+def _set_usual(conn: sqlite3.Connection, number: int, lines: bytes | None) -> None:
+    if lines is None:
+        conn.execute("DELETE FROM usual WHERE blob = ?", (number,))
+    else:
+        conn.execute("INSERT OR REPLACE INTO usual (blob, lines) VALUES (?, ?)", (number, lines))
+
+
 def _columns(sha256: bytes, forms: Forms) -> tuple[object, ...]:
     return (
         forms.version,
@@ -165,7 +182,6 @@ def _columns(sha256: bytes, forms: Forms) -> tuple[object, ...]:
         forms.body,
         forms.bodystructure,
         forms.parts,
-        forms.headers,
         forms.preview,
         forms.keys,
     )

@@ -51,9 +51,8 @@ def enter_all(
         # RFC 8514 §2: the save date is that of the copy.
         entering.append(deliver.Entering(emails[email], size, flags & kept.flags, words[had], internaldate, int(now)))
     if entering:
-        deliver.enter(conn, to.number, modseq, entering)
+        deliver.enter(conn, to.number, to.uidnext, modseq, entering)
     conn.executemany("UPDATE email SET copies = copies + 1 WHERE number = ?", [(emails[email],) for email, *_ in found])
-    deliver.count_saved(conn, len(found), now)
     return ((to.uidnext, to.uidnext + len(found) - 1),)
 
 

@@ -32,7 +32,7 @@ _FORMS: Final = (
     (Want.BODY, "bodies", "b.body"),
     (Want.BODYSTRUCTURE, "bodystructures", "b.bodystructure"),
     (Want.PARTS, "parts", "b.parts"),
-    (Want.HEADERS, "headers", "b.headers"),
+    (Want.HEADERS, "headers", "coalesce(u.lines, b.headers)"),
     (Want.PREVIEW, "previews", "b.preview"),
     (Want.CONTENT, "contents", f"CASE WHEN {_IS_SHORT} THEN coalesce(c.data, x'') END"),
     (Want.KEYS, "keys", "b.keys"),
@@ -45,15 +45,19 @@ _AT_ONCE: Final = 64
 def page(conn: sqlite3.Connection, table: Table, ref: MailboxRef, uids: Ranges, want: Want, limit: int) -> Columns:
     """Columns until ``limit``, and with stored forms PAGE_OCTETS; one message at least while there is one."""
     place = mailboxes.readable(conn, ref)
-    found: dict[str, Any] = {}
     most = min(limit, PAGE_ROWS if want & _ANY_FORM else PAGE_ENTRIES)
     uids, more = _first(conn, table, place.number, uids, max(1, most))
-    if want & _ANY_FORM:
-        last, found = _forms(conn, table, place.number, uids, want)
-        if last is not None:
-            uids, more = ranges.intersect(uids, ((1, last),)), True
-    if not found or want & ~_ANY_FORM:
+    if not want & _ANY_FORM:
+        return Columns(more=more, through=place.modseq, **_numbers(conn, table, place, uids, want))
+    count, beyond, found = _forms(conn, table, place.number, uids, want)
+    if beyond:
+        uids, left = _first(conn, table, place.number, uids, count)
+        more = more or left
+    if want & ~_ANY_FORM or ranges.count(uids) != count:
         found |= _numbers(conn, table, place, uids, want)
+    else:
+        # All of the set are there: to read their numbers too would take a tenth longer.
+        found["uids"] = range(uids[0][0], uids[0][1] + 1) if len(uids) == 1 else list(ranges.each(uids))
     return Columns(more=more, through=place.modseq, **found)
 
 
@@ -103,18 +107,24 @@ def _uids(text: str) -> Sequence[int]:
 
 def _forms(
     conn: sqlite3.Connection, table: Table, mailbox: int, uids: Ranges, want: Want
-) -> tuple[int | None, dict[str, Any]]:
-    """The last uid before PAGE_OCTETS was passed (None where all were read), and the columns: uids and stored forms."""
+) -> tuple[int, bool, dict[str, Any]]:
+    """The columns of stored forms: of how many messages, whether there may be more as PAGE_OCTETS was passed, and
+    they."""
     rows, parameters = source(table, mailbox, uids)
     before, after = rows.split(" WHERE ")
     joins = " CROSS JOIN email AS m ON m.number = e.email"
-    if want & _ANY_FORM & ~(Want.PREFIX | Want.CONTENT):
+    if want & Want.HEADERS:
+        joins += " LEFT JOIN usual AS u ON u.blob = m.blob"
+    if want & _ANY_FORM & ~(Want.PREFIX | Want.HEADERS | Want.CONTENT):
         joins += " CROSS JOIN blob AS b ON b.number = m.blob"
+    elif want & Want.HEADERS:
+        # The wide rows are looked at only where the narrow ones are not.
+        joins += " LEFT JOIN blob AS b ON b.number = CASE WHEN u.blob IS NULL THEN m.blob END"
     if want & Want.CONTENT:
         # A body longer than INLINE_MAX is not fetched: its key is none.
         joins += f" LEFT JOIN chunk AS c ON c.key = CASE WHEN {_IS_SHORT} THEN m.blob << {CHUNK_BITS} END"
     wanted = [(name, column) for part, name, column in _FORMS if want & part]
-    selected = ["e.uid", *(column for _, column in wanted)]
+    selected = [column for _, column in wanted]
     if want & Want.KEYS:
         selected.append("e.internaldate")
     if want & Want.CONTENT:
@@ -126,13 +136,10 @@ def _forms(
     else:
         columns, beyond = _together(cursor, len(selected), len(wanted))
     cursor.close()
-    last = columns[0][-1] if beyond else None
-    found: dict[str, Any] = dict(zip(["uids", *(name for name, _ in wanted)], columns, strict=False))
-    if columns[0] and columns[0][-1] - columns[0][0] == len(columns[0]) - 1:
-        found["uids"] = range(columns[0][0], columns[0][-1] + 1)
+    found: dict[str, Any] = dict(zip([name for name, _ in wanted], columns, strict=False))
     if want & Want.KEYS:
-        found["keys"] = list(map(keys_of, found["keys"], columns[1 + len(wanted)]))
-    return last, found
+        found["keys"] = list(map(keys_of, found["keys"], columns[len(wanted)]))
+    return len(columns[0]), beyond, found
 
 
 def _one_by_one(cursor: sqlite3.Cursor, width: int) -> tuple[Sequence[Sequence[Any]], bool]:
@@ -150,13 +157,14 @@ def _one_by_one(cursor: sqlite3.Cursor, width: int) -> tuple[Sequence[Sequence[A
 
 
 def _together(cursor: sqlite3.Cursor, width: int, forms: int) -> tuple[Sequence[Sequence[Any]], bool]:
-    """Columns until those of the forms, which follow the first, are more than PAGE_OCTETS; whether there may be more
+    """Columns until those of the forms, the first ones, are more than PAGE_OCTETS; whether there may be more
     messages."""
     columns: list[list[Any]] = [[] for _ in range(width)]
     octets = 0
     while octets <= PAGE_OCTETS and (some := cursor.fetchmany(_AT_ONCE)):
-        for column, values in zip(columns, zip(*some, strict=True), strict=True):
+        together = list(zip(*some, strict=True))
+        for column, values in zip(columns, together, strict=True):
             column.extend(values)
-        for column in columns[1 : 1 + forms]:
-            octets += sum(map(len, filter(None, column[-len(some) :])))
+        for values in together[:forms]:
+            octets += sum(map(len, filter(None, values)))
     return columns, octets > PAGE_OCTETS

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from storage import names, ranges, rights
-from storage.adapters.sqlite import accounts, acl, carry_over, deliver, expunge, mailboxes
+from storage.adapters.sqlite import accounts, acl, carry_over, expunge, mailboxes
 from storage.adapters.sqlite.carry_over import ALL_KEPT, Kept
 from storage.adapters.sqlite.uids import source, within
 from storage.limits import UID_MAX
@@ -48,7 +48,8 @@ def copy(
     if not found:
         return Copied(to.uidvalidity, (), (), to.modseq), {}
     accounts.check_quota(conn, to.account, size, target.quota)
-    modseq = accounts.next_modseq(conn, to.account, size=size, messages=ranges.count(found))
+    count = ranges.count(found)
+    modseq = accounts.next_modseq(conn, to.account, size=size, messages=count, saved=count, now=now)
     new = _bring(conn, place, found, to, given, modseq, now)
     return Copied(to.uidvalidity, found, new, modseq), {target.account: modseq}
 
@@ -70,14 +71,14 @@ def move(
     if not found:
         return Copied(to.uidvalidity, (), (), place.modseq), {}
     modseqs: dict[str, int] = {}
+    count = ranges.count(found)
     if to.account != place.account:
-        count = ranges.count(found)
         accounts.check_quota(conn, to.account, size, target.quota)
-        entered = accounts.next_modseq(conn, to.account, size=size, messages=count)
+        entered = accounts.next_modseq(conn, to.account, size=size, messages=count, saved=count, now=now)
         modseqs[target.account] = entered
         modseq = accounts.next_modseq(conn, place.account, size=-size, messages=-count)
     else:
-        entered = modseq = accounts.next_modseq(conn, place.account)
+        entered = modseq = accounts.next_modseq(conn, place.account, saved=count, now=now)
     new = _bring(conn, place, found, to, given, entered, now)
     expunge.take_away(conn, place.number, found, modseq, now)
     return Copied(to.uidvalidity, found, new, modseq), {**modseqs, ref.account: modseq}
@@ -117,6 +118,7 @@ def empty_inbox(conn: sqlite3.Connection, account: str, target: int, modseq: int
             "SELECT number, account, name, uidvalidity, uidnext, modseq FROM mailbox WHERE number = ?", (target,)
         ).fetchone()
         _enter_all(conn, place, found, mailboxes.Place(*row), modseq, now)
+        accounts.count_saved(conn, number, ranges.count(found), now)
         expunge.take_away(conn, place.number, found, modseq, now)
 
 
@@ -166,5 +168,4 @@ def _enter_all(
         "deleted = deleted + ?, recent = recent + ?, size = size + ? WHERE number = ?",
         (messages, modseq, messages, unseen, deleted, messages, size, to.number),
     )
-    deliver.count_saved(conn, messages, now)
     return ((to.uidnext, to.uidnext + messages - 1),)

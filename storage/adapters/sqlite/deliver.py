@@ -32,6 +32,10 @@ from storage.names import encodable
 from storage.port import Reason, Refused
 from storage.queues import groups
 
+_PLACE = (
+    "SELECT a.number, m.number, m.uidnext, m.uidvalidity FROM account AS a JOIN mailbox AS m ON m.account = a.number"
+)
+
 
 class Entering(NamedTuple):
     """A message on its way into a mailbox. words: its keywords as they are stored. Dates in Unix seconds."""
@@ -62,12 +66,11 @@ def accept(
             arrivals.append(arrive(conn, delivery, described, now))
         except Refused as refusal:
             arrivals.append(Arrival(refusal, {}))
-    count_saved(conn, sum(len(arrival.modseqs) for arrival in arrivals), now)
     return arrivals
 
 
 def arrive(conn: sqlite3.Connection, delivery: Delivery, described: Described | Refused, now: float) -> Arrival:
-    """Deliver one; ``count_saved`` is for the caller. Refused before anything is written."""
+    """Deliver one. Refused before anything is written."""
     known = operations.find(conn, delivery.op, now)
     if known is not None:
         return Arrival(outcomes.accepted(known), {})
@@ -83,15 +86,15 @@ def _deliver(conn: sqlite3.Connection, delivery: Delivery, described: Described,
     # Without recipients there is nothing to keep.
     (blob,) = _blobs(conn, [described], refs) if refs else (0,)
     events = list(delivery.op.events)
-    about = tracekeys.about(delivery.sender, _message_id(conn, described, blob)) if refs else {}
+    about = tracekeys.about(delivery.sender, _message_id(conn, described, blob), delivery.queue) if refs else {}
     stored: list[StoredAt] = []
     modseqs: dict[str, int] = {}
-    for recipient, (account, mailbox) in zip(delivery.local, places, strict=True):
+    for recipient, (account, mailbox, uid, uidvalidity) in zip(delivery.local, places, strict=True):
         size = described.size + len(recipient.prefix)
-        modseq = accounts.next_modseq(conn, account, size=size, messages=1)
+        modseq = accounts.next_modseq(conn, account, size=size, messages=1, saved=1, now=now)
         (email,) = _emails(conn, account, [(blob, size, recipient.prefix)], now)
         one = Entering(email, size, recipient.flags & ALL, "", int(delivery.received_at), int(now))
-        uid, uidvalidity = enter(conn, mailbox, modseq, [one])
+        enter(conn, mailbox, uid, modseq, [one])
         at = StoredAt(recipient.account, ids.mailbox(mailbox), uidvalidity, uid, ids.email(email))
         stored.append(at)
         modseqs[recipient.account] = modseq
@@ -110,16 +113,15 @@ def _deliver(conn: sqlite3.Connection, delivery: Delivery, described: Described,
     return Arrival(outcome, modseqs, blob if stored else None)
 
 
-def _places(conn: sqlite3.Connection, recipients: Sequence[LocalRecipient]) -> list[tuple[int, int]]:
-    """(account, mailbox) of each. NO_SUCH_ACCOUNT; INBOX where there is no mailbox of the name."""
-    places: list[tuple[int, int]] = []
+def _places(conn: sqlite3.Connection, recipients: Sequence[LocalRecipient]) -> list[tuple[int, int, int, int]]:
+    """(account, mailbox, its uidnext and uidvalidity) of each. NO_SUCH_ACCOUNT; INBOX where there is no mailbox of the
+    name."""
+    places: list[tuple[int, int, int, int]] = []
     for recipient in recipients:
         row = conn.execute(
-            "SELECT a.number, m.number, m.uidnext FROM account AS a JOIN mailbox AS m ON m.account = a.number "
-            "AND m.name IN (?, ?) WHERE a.id = ? AND a.state = ? ORDER BY m.name = ? LIMIT 1"
+            f"{_PLACE} AND m.name IN (?, ?) WHERE a.id = ? AND a.state = ? ORDER BY m.name = ? LIMIT 1"
             if recipient.mailbox != INBOX
-            else "SELECT a.number, m.number, m.uidnext FROM account AS a JOIN mailbox AS m ON m.account = a.number "
-            "AND m.name = ? WHERE a.id = ? AND a.state = ?",
+            else f"{_PLACE} AND m.name = ? WHERE a.id = ? AND a.state = ?",
             (encodable(recipient.mailbox), INBOX, recipient.account, ACCOUNT_OPEN, INBOX)
             if recipient.mailbox != INBOX
             else (INBOX, recipient.account, ACCOUNT_OPEN),
@@ -128,8 +130,8 @@ def _places(conn: sqlite3.Connection, recipients: Sequence[LocalRecipient]) -> l
             raise Refused(Reason.NO_SUCH_ACCOUNT, f"{recipient.account} has no mailboxes here.")
         if row[2] > UID_MAX:
             raise Refused(Reason.LIMIT, "The mailbox has no uid left.")
-        places.append(row[:2])
-    if len({account for account, _ in places}) != len(places):
+        places.append(row)
+    if len({place[0] for place in places}) != len(places):
         raise ValueError("an account stands twice among the recipients of one delivery")
     return places
 
@@ -152,12 +154,13 @@ def append(
         raise Refused(Reason.NO_SUCH_MAILBOX)
     # RFC 4314 §4: flags without the right to them are left out
     given = acl.have(conn, place.number, actor)
-    allowed, may_name = rights.flags_allowed(given), bool(given & Rights.WRITE)
+    allowed, may_name = rights.flags_allowed(given), Rights.WRITE in given
     size = sum(body.size for body in described)
     accounts.check_quota(conn, place.account, size, quota)
     if place.uidnext + len(messages) - 1 > UID_MAX:
         raise Refused(Reason.LIMIT, "The mailbox has no uid left.")
-    modseq = accounts.next_modseq(conn, place.account, size=size, messages=len(messages))
+    count = len(messages)
+    modseq = accounts.next_modseq(conn, place.account, size=size, messages=count, saved=count, now=now)
     made = _blobs(conn, described, 1)
     bodies = [(blob, body.size, b"") for blob, body in zip(made, described, strict=True)]
     emails = _emails(conn, place.account, bodies, now)
@@ -169,22 +172,21 @@ def append(
         entering.append(Entering(email, body.size, message.flags & allowed, words, internaldate, int(now)))
     if not entering:
         return Appended(place.uidvalidity, (), modseq), []
-    first, _ = enter(conn, place.number, modseq, entering)
-    count_saved(conn, len(entering), now)
+    first = place.uidnext
+    enter(conn, place.number, first, modseq, entering)
     return Appended(place.uidvalidity, tuple(range(first, first + len(entering))), modseq), made
 
 
-def enter(conn: sqlite3.Connection, mailbox: int, modseq: int, entering: Sequence[Entering]) -> tuple[int, int]:
-    """Give the messages, at least one, their uids in the mailbox: (the first, uidvalidity)."""
+def enter(conn: sqlite3.Connection, mailbox: int, first: int, modseq: int, entering: Sequence[Entering]) -> None:
+    """Give the messages, at least one, their uids in the mailbox. first: its uidnext."""
     count = len(entering)
     unseen = sum(not one.flags & SEEN for one in entering)
     deleted = sum(1 for one in entering if one.flags & DELETED)
-    uidnext, uidvalidity = conn.execute(
-        "UPDATE mailbox SET uidnext = uidnext + ?, modseq = ?, messages = messages + ?, unseen = unseen + ?, "
-        "deleted = deleted + ?, recent = recent + ?, size = size + ? WHERE number = ? RETURNING uidnext, uidvalidity",
-        (count, modseq, count, unseen, deleted, count, sum(one.size for one in entering), mailbox),
-    ).fetchone()
-    first: int = uidnext - count
+    conn.execute(
+        "UPDATE mailbox SET uidnext = ?, modseq = ?, messages = messages + ?, unseen = unseen + ?, "
+        "deleted = deleted + ?, recent = recent + ?, size = size + ? WHERE number = ?",
+        (first + count, modseq, count, unseen, deleted, count, sum(one.size for one in entering), mailbox),
+    )
     bulk.insert(
         conn,
         "INSERT INTO entry (mailbox, uid, modseq, flags, keywords, email, size, internaldate, savedate)",
@@ -193,17 +195,6 @@ def enter(conn: sqlite3.Connection, mailbox: int, modseq: int, entering: Sequenc
             for uid, one in enumerate(entering, first)
         ],
     )
-    return first, uidvalidity
-
-
-def count_saved(conn: sqlite3.Connection, messages: int, now: float) -> None:
-    """Count entries made today (UTC)."""
-    if messages:
-        conn.execute(
-            "INSERT INTO saved (day, messages) VALUES (?, ?) "
-            "ON CONFLICT (day) DO UPDATE SET messages = messages + excluded.messages",
-            (int(now // 86400), messages),
-        )
 
 
 def _message_id(conn: sqlite3.Connection, body: Described, blob: int) -> str:

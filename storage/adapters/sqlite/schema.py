@@ -15,6 +15,8 @@ one runs on the one writer, and the checks would cost a look-up for each row.
   ``version`` 0 when nothing was yet. ``refs`` counts emails and spool items; at 0 it is swept from ``freed`` on.
   ``size`` is below 0 while a staged body is not whole, or while it is being swept.
   ``sent`` is the Date header in Unix seconds, ``sent_day`` the midnight (as if UTC) of its own calendar day.
+- *usual* has a blob's usual header lines, narrow as well, for a FETCH of header fields; no row where they are over the
+  bound. Blobs that were described before there was this table have them in ``headers`` still.
 - A *chunk* has the key ``blob << 12 | n``: a row of ``limits.CHUNK`` octets, the last may be shorter.
 - keywords are one character a keyword: ``chr(KEYWORD_BASE + number)`` with the account's number for it, sorted.
 """
@@ -258,6 +260,21 @@ CREATE TABLE described (version INTEGER NOT NULL, blob INTEGER NOT NULL);
 INSERT INTO described VALUES (0, 0);
 """
 
+_USUAL = """
+CREATE TABLE usual (blob INTEGER PRIMARY KEY, lines BLOB NOT NULL);
+"""
+
+_SAVED = """
+-- Entries made on the latest day on which any were (days since 1970 UTC), for the statistics: beside the modseq, which
+-- changes with them. What was counted of this day for all accounts is put down to one of them.
+ALTER TABLE account ADD COLUMN saved_day INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN saved INTEGER NOT NULL DEFAULT 0;
+UPDATE account SET saved_day = last.day, saved = last.messages
+FROM (SELECT day, messages FROM saved ORDER BY day DESC LIMIT 1) AS last
+WHERE number = (SELECT min(number) FROM account WHERE state = 0);
+DROP TABLE saved;
+"""
+
 MIGRATIONS: Final = (
     Migration("the first tables", _FIRST),
     spool_schema.MIGRATION,
@@ -266,4 +283,6 @@ MIGRATIONS: Final = (
     spool_schema.RESULTS,
     Migration("annotations", _ANNOTATIONS),
     Migration("how far blobs are described", _DESCRIBED),
+    Migration("usual header lines beside blobs", _USUAL),
+    Migration("entries of the day beside the account", _SAVED),
 )

@@ -147,7 +147,6 @@ def settle(
     settled: list[Settled] = []
     done = operations.known(conn, [settlement.op.id for settlement, _ in batch], now)
     ends = _Ends(_held(conn, [settlement.item for settlement, _ in batch]))
-    saved = 0
     for settlement, described in batch:
         if settlement.op.id in done:
             settled.append(Settled(None))
@@ -157,12 +156,9 @@ def settle(
         except Refused as refusal:
             settled.append(Settled(refusal))
             continue
-        if one.report is not None:
-            saved += len(one.report.modseqs)
         done.add(settlement.op.id)
         settled.append(one)
     ends.write(conn, now)
-    deliver.count_saved(conn, saved, now)
     return settled
 
 

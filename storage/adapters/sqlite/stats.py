@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from storage.adapters.sqlite import spool
+from storage.adapters.sqlite import accounts, spool
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN
 from storage.model import IndexHealth, StorageStats
 
@@ -19,12 +19,12 @@ class Totals(NamedTuple):
 
 
 def totals(conn: sqlite3.Connection, now: float) -> Totals:
-    accounts, emails, size = conn.execute(
-        "SELECT count(*), coalesce(sum(messages), 0), coalesce(sum(size), 0) FROM account WHERE state = ?",
-        (ACCOUNT_OPEN,),
+    accounts_, emails, size, today = conn.execute(
+        "SELECT count(*), coalesce(sum(messages), 0), coalesce(sum(size), 0), "
+        "coalesce(sum(iif(saved_day = ?, saved, 0)), 0) FROM account WHERE state = ?",
+        (int(now // accounts.DAY), ACCOUNT_OPEN),
     ).fetchone()
-    today = conn.execute("SELECT messages FROM saved WHERE day = ?", (int(now // 86400),)).fetchone()
-    return Totals(accounts, emails, size, today[0] if today is not None else 0, spool.totals(conn))
+    return Totals(accounts_, emails, size, today, spool.totals(conn))
 
 
 def told(totals: Totals, index: IndexHealth) -> StorageStats:

@@ -125,7 +125,7 @@ def free_blobs(conn: sqlite3.Connection, before: float, limit: int = SWEEP_ENTRI
             # The rest of this blob is for the next step; nobody may name it or add to it meanwhile.
             conn.execute("UPDATE blob SET size = ?, freed = 0 WHERE number = ?", (blobs.LEAVING, number))
             return freed, staged, True
-        conn.execute("DELETE FROM blob WHERE number = ?", (number,))
+        blobs.forget(conn, number)
         if since:
             staged += 1
         else:

@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 
-from storage.adapters.sqlite import acl, blobs, events, spool, transfer_tables
+from storage.adapters.sqlite import accounts, acl, blobs, events, spool, transfer_tables
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN, ACCOUNT_PURGING, CHUNK_BITS, KEYWORD_BASE
 from storage.adapters.sqlite.transfer_tables import Ids
 from storage.model import Grant, Rights
@@ -24,7 +24,6 @@ from storage.transfer import (
     VanishedRecord,
 )
 
-_DAY = 86400
 _NOT_EMPTY = "SELECT EXISTS (SELECT 1 FROM account) OR EXISTS (SELECT 1 FROM spool) OR EXISTS (SELECT 1 FROM blob)"
 
 
@@ -115,7 +114,7 @@ def begin_body(conn: sqlite3.Connection, ids: Ids, id: str, now: float) -> None:
     if number:
         first = number << CHUNK_BITS
         conn.execute("DELETE FROM chunk WHERE key BETWEEN ? AND ?", (first, first + (1 << CHUNK_BITS) - 1))
-        conn.execute("DELETE FROM blob WHERE number = ?", (number,))
+        blobs.forget(conn, number)
     made = conn.execute(
         "INSERT INTO blob (number, size, refs, freed, version) VALUES (?, ?, 0, ?, 0) RETURNING number",
         (number or None, blobs.PARTIAL, now),
@@ -163,7 +162,7 @@ def _entries(conn: sqlite3.Connection, ids: Ids, entries: Sequence[tuple[InMailb
         return
     mailboxes = ids.numbers("M", {at.mailbox for at, _ in entries})
     emails = ids.numbers("E", {entry.email for _, entry in entries})
-    days: Counter[int] = Counter()
+    days: Counter[tuple[int, str]] = Counter()
     here, lost = [], []
     for at, entry in entries:
         row = (
@@ -181,18 +180,17 @@ def _entries(conn: sqlite3.Connection, ids: Ids, entries: Sequence[tuple[InMailb
             here.append(row)
         else:
             lost.append((*row, entry.lost))
-        days[entry.savedate // _DAY] += 1
+        days[entry.savedate // accounts.DAY, at.account] += 1
     columns = "mailbox, uid, modseq, flags, keywords, email, size, internaldate, savedate"
     conn.executemany(f"INSERT INTO entry ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", here)
     conn.executemany(f"INSERT INTO lost ({columns}, lost) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", lost)
     conn.executemany(
         "UPDATE email SET copies = copies + 1 WHERE number = ?", [(emails[entry.email],) for _, entry in entries]
     )
-    conn.executemany(
-        "INSERT INTO saved (day, messages) VALUES (?, ?) "
-        "ON CONFLICT (day) DO UPDATE SET messages = messages + excluded.messages",
-        list(days.items()),
-    )
+    for (day, account), saved in sorted(days.items()):
+        number = accounts.number_of(conn, account)
+        if number is not None:
+            accounts.count_saved(conn, number, saved, day * accounts.DAY)
 
 
 def _vanished(conn: sqlite3.Connection, ids: Ids, records: Sequence[tuple[InMailbox, VanishedRecord]]) -> None:

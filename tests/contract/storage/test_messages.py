@@ -277,6 +277,26 @@ async def test_stats(bench: Any) -> None:
     assert (await bench.store.stats()).emails_today == 0
 
 
+async def test_what_is_brought_somewhere_else_counts_as_saved_today(bench: Any) -> None:
+    async def today() -> int:
+        return int((await bench.store.stats()).emails_today)
+
+    ref = await bench.fill(3)
+    await bench.deliver("bob")
+    bench.clock.advance(86400)
+    assert await today() == 0
+    await bench.store.copy(bench.op(), ref, ((1, 2),), "Sent", None)
+    assert await today() == 2
+    await bench.store.move(bench.op(), ref, ((3, 3),), "Sent", None)
+    assert await today() == 3
+    await bench.store.rename_mailbox(bench.op(), "ann", "INBOX", "Old")
+    assert await today() == 5
+    await bench.deliver("ann", "bob")
+    assert await today() == 7
+    bench.clock.advance(86400)
+    assert await today() == 0
+
+
 async def test_cancelling_does_not_undo_and_news_goes_out(
     factory: Any, clock: Any, tmp_path: Path, bench_of: Callable[[Any], Any]
 ) -> None:

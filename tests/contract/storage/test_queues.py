@@ -68,6 +68,7 @@ async def test_a_message_to_several_domains_is_one_task(bench: Any) -> None:
     assert found.account is None
     events = [event for event in await bench.store.trace("trace-1", None) if event.kind == "spooled"]
     assert [event.detail["item"] for event in events] == [task, task]
+    assert [event.detail["queue"] for event in events] == [TASKS, TASKS]
 
 
 async def test_accounts_take_turns(bench: Any) -> None:
