@@ -21,7 +21,7 @@ MESSAGES = 1000
 """Messages in one APPEND."""
 
 
-async def append(session: Session, form: Append) -> Later:
+async def append(session: Session, form: Append) -> Reply | Later:
     """All of the messages or none: RFC 3502 §6.3.11, RFC 4315 §3."""
     incoming = Incoming(session)
     incoming.check(form.first)
@@ -35,7 +35,9 @@ async def append(session: Session, form: Append) -> Later:
         incoming.room = quota - (await session.storage.usage(ref.account)).size
     messages: list[NewMessage] = []
     part: AppendPart | None = form.first
+    waits = False
     while part is not None:
+        waits = part.synchronizing
         if messages and session.mask.hides("MULTIAPPEND"):
             raise Bad("MULTIAPPEND is not offered to this sign-in")
         # RFC 9738 §3.1: all of them or none
@@ -44,8 +46,13 @@ async def append(session: Session, form: Append) -> Later:
             raise No(f"One APPEND has at most {MESSAGES} messages", "LIMIT")
         messages.append(await incoming.take(part))
         part = incoming.next(part)
+    told = partial(_appended, session, form.mailbox, mailbox, messages, quota, known)
+    if waits:
+        # who waits to be asked for each message has sent nothing that could be begun meanwhile
+        await session.settle()
+        return await told(session.storage.append(session.operation(), ref, messages, quota, known))
     storing = asyncio.create_task(session.storage.append(session.operation(), ref, messages, quota, known))
-    return Later(storing, partial(_appended, session, form.mailbox, mailbox, messages, quota, known), incoming.held)
+    return Later(storing, told, incoming.held)
 
 
 async def _appended(
@@ -72,7 +79,7 @@ async def _appended(
     session.wrote(done.modseq, owner=mailbox.ref.account)
     await announce.named(session, name)
     # RFC 9051 §6.3.12: who may not look into the mailbox is told nothing of it
-    readable = bool(mailbox.rights & Rights.READ)
+    readable = Rights.READ in mailbox.rights
     return Reply("Appended", writer.code_appenduid(done.uidvalidity, done.uids) if readable else None)
 
 

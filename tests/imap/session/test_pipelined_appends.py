@@ -79,6 +79,19 @@ async def test_the_answers_come_in_order(service: ImapService) -> None:
     assert await subjects(service) == list(range(len(sizes)))
 
 
+@pytest.mark.parametrize("waits", [True, False])
+async def test_one_that_is_asked_for_is_answered_behind_those_before_it(service: ImapService, waits: bool) -> None:
+    client = await Line.signed_in(service)
+    sent = b"".join(command(f"a{n}", message(n, 60_000)) for n in range(3))
+    last = message(3)
+    client.writer.write(sent + b"a3 APPEND INBOX {%d}\r\n" % len(last))
+    said = await client.until(b"+ ") if waits else b""
+    client.writer.write(last + b"\r\n" + command("a4", message(4)))
+    said += await client.until(b"a4 ")
+    assert re.findall(rb"a(\d) OK \[APPENDUID", said) == [b"0", b"1", b"2", b"3", b"4"]
+    assert await subjects(service) == [0, 1, 2, 3, 4]
+
+
 async def test_own_messages_are_told_once_in_rising_numbers(service: ImapService) -> None:
     """Perhaps before the answer to the command that brought them, as if they were another's (RFC 9051 §6.3.12)."""
     client, other = await Line.signed_in(service), await Line.signed_in(service)
