@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate, chain, compress, islice, repeat
+from itertools import accumulate, compress
+from operator import add
 from typing import Any, NamedTuple
 
 from imap.wire import writer
 
 WRITE = 64 * 1024
 """Octets of answers that are joined into one write."""
+LINES = 2048
+"""Lines that are made at once: the first are on their way before the last are made, and others have their turn."""
 
 
 class Literals(NamedTuple):
@@ -22,7 +25,7 @@ class Literals(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What stands around the octets of a literal: opening has a %d for the size."""
+    """What stands around the octets of a literal, as templates: opening has a %d for the size."""
 
     opening: bytes
     closing: bytes
@@ -36,43 +39,37 @@ class Lines:
     """How the lines of one FETCH look. head: with a %d for the number. items: a format of each, or a form."""
 
     def __init__(self, head: bytes, items: Iterable[bytes | Form]) -> None:
-        self._forms: list[bytes] = []
-        form, space = head, b""
-        for item in items:
-            if isinstance(item, Form):
-                self._forms.append(form + space + item.opening)
-                form = item.closing
-            else:
-                form += space + item
-            space = b" "
-        self._forms.append(form + writer.FETCH_CLOSE)
+        self._head = head
+        self._items = tuple(items)
 
     def of(self, numbers: Sequence[int], values: Values) -> Iterator[bytes]:
-        """The lines of these messages, about WRITE octets at a time where there are literals; a number of 0 leaves one
-        out."""
+        """The lines of these messages, LINES at a time and about WRITE octets where there are literals; a number of 0
+        leaves one out."""
         if 0 in numbers:
             values = _each(values, lambda column: list(compress(column, numbers)))
             numbers = [number for number in numbers if number]
         given: list[Sequence[object]] = [numbers]
-        if len(self._forms) == 1:
-            given += [column for column in values if not isinstance(column, Literals)]
-            # one template for all of them is faster than one by one
-            yield self._forms[0] * len(numbers) % tuple(chain.from_iterable(zip(*given, strict=True)))
-            return
-        # Made for each message is only what stands between the literals: their octets are copied once, into the line.
-        pieces: list[Iterable[bytes | None]] = []
-        totals = [0] * len(numbers)
-        forms = iter(self._forms)
-        for column in values:
+        formats: list[bytes] = []
+        totals: list[int] = []
+        for item, column in zip(self._items, values, strict=True):
             if isinstance(column, Literals):
-                pieces.append(_filled(next(forms), [*given, column.sizes]))
-                pieces += column.octets
-                totals = [total + (size or 0) for total, size in zip(totals, column.sizes, strict=True)]
-                given = []
+                assert isinstance(item, Form), "a literal has something around it"
+                given += (column.sizes, *column.octets)
+                formats.append(item.opening + b"%b" * len(column.octets) + item.closing)
+                sizes = [size or 0 for size in column.sizes]
+                totals = list(map(add, totals, sizes)) if totals else sizes
             else:
+                assert isinstance(item, bytes), "around a value there is nothing"
                 given.append(column)
-        pieces.append(_filled(next(forms), given))
-        yield from _joined(zip(*pieces, strict=False), list(accumulate(totals)))
+                formats.append(item)
+        line = self._head + b" ".join(formats) + writer.FETCH_CLOSE
+        width = len(given)
+        for start, stop in _together(len(numbers), list(accumulate(totals))):
+            # column by column, and with one template for many of them, is faster than one by one
+            found: list[object] = [None] * ((stop - start) * width)
+            for at, values_of in enumerate(given):
+                found[at::width] = values_of[start:stop]
+            yield line * (stop - start) % tuple(found)
 
 
 def gaps(values: Values) -> list[int]:
@@ -96,16 +93,14 @@ def _each(values: Values, taken: Callable[[Sequence[Any]], Sequence[Any]]) -> Va
     return found
 
 
-def _filled(form: bytes, columns: Sequence[Sequence[object]]) -> Iterable[bytes]:
-    """A form for each message with its values in it; one without any for as many as are asked for."""
-    return map(form.__mod__, zip(*columns, strict=True)) if columns else repeat(form)
-
-
-def _joined(lines: Iterator[tuple[bytes, ...]], ends: Sequence[int]) -> Iterator[bytes]:
-    """Lines joined, so many together that their literals have about WRITE octets. ends: where each line's literals end
-    if those of all are laid end to end."""
-    at = done = 0
-    while at < len(ends):
-        stop = min(bisect_left(ends, done + WRITE, at) + 1, len(ends))
-        yield b"".join(chain.from_iterable(islice(lines, stop - at)))
-        at, done = stop, ends[stop - 1]
+def _together(count: int, ends: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The (start, stop) of lines that are written together: LINES, or as many as have literals of about WRITE octets.
+    ends: where each line's literals end if those of all are laid end to end; nothing where there are none."""
+    start = done = 0
+    while start < count:
+        stop = min(start + LINES, count)
+        if ends:
+            stop = min(stop, bisect_left(ends, done + WRITE, start) + 1)
+            done = ends[stop - 1]
+        yield start, stop
+        start = stop

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imap.commands import sections
-from imap.commands.fetchlines import WRITE, Form, Lines, Literals, between, gaps
+from imap.commands.fetchlines import LINES, WRITE, Form, Lines, Literals, between, gaps
 from imap.wire.forms import Section
 from mail import headers
 from storage.model import Columns
@@ -99,3 +99,12 @@ def test_no_more_is_joined_than_is_to_be_written_together(sizes: list[int]) -> N
     assert all(piece.count(b")\r\n") == 1 or len(piece) < 2 * WRITE + max(sizes) for piece in written)
     assert all(len(piece) >= WRITE for piece in written[:-1])
     assert b"".join(written).count(b")\r\n") == len(sizes)
+
+
+def test_many_lines_are_made_piece_by_piece() -> None:
+    count = 2 * LINES + 1
+    short = [b"x"] * count
+    for items, values in (([b"A %b"], [short]), ([Form(b"A {%d}", b"")], [Literals([1] * count, (short,))])):
+        written = list(Lines(b"%d ", items).of(range(1, count + 1), values))
+        assert [piece.count(b"\r\n") for piece in written] == [LINES, LINES, 1]
+        assert b"".join(written).split(b"\r\n")[-2].startswith(b"%d A" % count)
