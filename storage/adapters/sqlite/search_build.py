@@ -1,10 +1,11 @@
-"""What changes search.db, on its writer's thread. Each answers the CPU seconds that it took."""
+"""What changes search.db, on its writer's thread. Each tells the CPU seconds that it took."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from time import thread_time
 from typing import NamedTuple
 
@@ -37,22 +38,42 @@ def header_of(source: Source, message: Handed) -> bytes:
     return header_text(source.prefix, message.raw[message.part.header_start : message.part.body_start])
 
 
-def add(
-    conn: sqlite3.Connection, page: Sequence[Source], handed: Mapping[int, Handed], removed: Container[int]
-) -> float:
-    """Index a page of emails and move the mark to its last. removed: emails that left while the page was on its way.
+class Added(NamedTuple):
+    """Of a page: up to which email all are indexed, how many of it are not, and the CPU seconds that it took."""
 
-    Those up to the mark are there already, from a page whose commit was not heard of.
+    mark: int
+    left: int
+    cpu: float
+
+
+def add(
+    conn: sqlite3.Connection,
+    page: Sequence[Source],
+    handed: Mapping[int, Handed],
+    removed: Container[int],
+    goes_on: Callable[[], bool],
+) -> Added:
+    """Index a page of emails, until it is done or ``goes_on``, asked after each, says no; and move the mark. removed:
+    emails that left while the page was on its way.
+
+    Those up to the mark are there already, from a page whose commit was not heard of; and above it there may be some of
+    a page that ended before all of it was done.
     """
     begun = thread_time()
     (mark,) = conn.execute("SELECT email FROM mark").fetchone()
-    new = [source for source in page if source.email > mark and source.email not in removed]
+    there = _there(conn, page)
+    new = [
+        source
+        for source in page
+        if source.email > mark and source.email not in removed and key(source.account, source.email) not in there
+    ]
     # FTS5 writes out all it has gathered whenever a key is lower than the one before: in order of keys that happens
     # once a page, which costs half as much.
     new.sort(key=lambda source: (source.account, source.email))
     copies = Counter(source.blob for source in new)
     shared: dict[int, tuple[Handed, list[bytes] | None]] = {}
-    for source in new:
+    left: list[Source] = []
+    for at, source in enumerate(new, 1):
         message, body = shared.pop(source.blob) if source.blob in shared else _read(source, handed)
         copies[source.blob] -= 1
         if copies[source.blob]:
@@ -62,8 +83,22 @@ def add(
             conn.execute("INSERT OR REPLACE INTO large (id) VALUES (?)", (id,))
         else:
             _add_text(conn, id, header_of(source, message), body)
-    conn.execute("UPDATE mark SET email = max(email, ?)", (page[-1].email,))
-    return thread_time() - begun
+        if at < len(new) and not goes_on():
+            left = new[at:]
+            break
+    mark = max(mark, min([source.email - 1 for source in left], default=page[-1].email))
+    conn.execute("UPDATE mark SET email = ?", (mark,))
+    return Added(mark, len(left), thread_time() - begun)
+
+
+def _there(conn: sqlite3.Connection, page: Sequence[Source]) -> frozenset[int]:
+    """The keys of the page's emails that are indexed already."""
+    (found,) = conn.execute(
+        "SELECT json_group_array(j.value) FROM json_each(?) j "
+        "WHERE EXISTS (SELECT 1 FROM header WHERE id = j.value) OR EXISTS (SELECT 1 FROM large WHERE id = j.value)",
+        (json.dumps([key(source.account, source.email) for source in page]),),
+    ).fetchone()
+    return frozenset(json.loads(found))
 
 
 def _read(source: Source, handed: Mapping[int, Handed]) -> tuple[Handed, list[bytes] | None]:

@@ -4,7 +4,8 @@ It is a copy that can be made again: never wrong while it is behind (what it has
 every question), thrown away and begun anew when it is missing, damaged, of another release, or ahead of storage.db.
 It waits for a pause between deliveries (CALM, within the bounds of DELAY and BACKLOG): what it costs an email falls to
 a third with batches, and while mail pours in the processor is the deliveries' alone. Then it goes page by page, and
-stands back for those who use storage.db (GAP, at most GAP_DELAY, and while it is not too far behind).
+stands back for those who use storage.db (GAP, at most GAP_DELAY, and while it is not too far behind): a page that has
+begun ends where somebody comes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mail.structure import Part
 from runtime.clock import Clock, SystemClock
 from runtime.sqlite import Database, DatabaseUnavailable, SchemaTooNew
 from storage.adapters.sqlite import search_build, search_lookup, search_source
-from storage.adapters.sqlite.search_build import Handed
+from storage.adapters.sqlite.search_build import Added, Handed
 from storage.adapters.sqlite.search_lookup import Possible
 from storage.adapters.sqlite.search_schema import ACCOUNT_BITS, EMAIL_MASK, MIGRATIONS, PAGE_SIZE
 from storage.adapters.sqlite.search_source import Source
@@ -42,7 +43,7 @@ BACKLOG = 16_384
 GAP = 0.25
 """Seconds for which nobody has used storage.db before the next page is indexed."""
 GAP_DELAY = 1.0
-"""Seconds that a page waits at most for that."""
+"""Seconds that a page waits at most for that; a shorter one, in proportion, less."""
 POLL = 30.0
 """Seconds after which the index looks by itself, should nobody have told it of news."""
 RETRY = 5.0
@@ -56,10 +57,10 @@ CHECK_PAGE = 10_000
 
 
 class _Round(NamedTuple):
-    """Of one page: was there any, was it full, and how many numbers of emails are above it?"""
+    """Of one page: how many emails were done, are there more, and how many numbers of emails are above it?"""
 
-    found: bool
-    full: bool
+    done: int
+    more: bool
     behind: int
 
 
@@ -211,7 +212,7 @@ class SearchIndex:
         """Index all that storage has by now."""
         async with self._building:
             await self._ready()
-            while (await self._round()).found:
+            while (await self._round(gently=False)).done:
                 continue
             self._error = None
 
@@ -223,16 +224,20 @@ class SearchIndex:
         self._many.clear()
         async with self._building:
             await self._ready()
-            await self._stand_back(0)
-            while (done := await self._round()).full:
-                await self._stand_back(done.behind)
+            last = _Round(search_source.PAGE_EMAILS, True, 0)
+            while last.more:
+                gently = last.behind < BACKLOG
+                if gently:
+                    share = max(last.done, search_source.SHORT_PAGE) / search_source.PAGE_EMAILS
+                    await self._stand_back(GAP_DELAY * share)
+                last = await self._round(gently=gently)
             self._error = None
 
-    async def _stand_back(self, behind: int) -> None:
-        """Let those who use storage.db go first."""
-        latest = monotonic() + GAP_DELAY
+    async def _stand_back(self, most: float) -> None:
+        """Let those who use storage.db go first, for so many seconds at most."""
+        latest = monotonic() + most
         # Use is nothing that could be waited for.
-        while behind < BACKLOG and (wait := min(self._storage.last_used + GAP, latest) - monotonic()) > 0:  # noqa: ASYNC110
+        while (wait := min(self._storage.last_used + GAP, latest) - monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(wait)
 
     async def check(self) -> None:
@@ -274,32 +279,43 @@ class SearchIndex:
                     await self._many.wait()
                     return
 
-    async def _round(self) -> _Round:
-        """Index one page."""
+    async def _round(self, *, gently: bool) -> _Round:
+        """Index one page. gently: a short one while storage.db is in use, and of another one as much as is done until
+        it is."""
         handed = dict(self._handed)
+        now = monotonic()
+        in_use = gently and self._storage.last_used + GAP > now
+        most = search_source.SHORT_PAGE if in_use else search_source.PAGE_EMAILS
 
         def read(conn: sqlite3.Connection) -> tuple[list[Source], bool, int, float]:
             begun = thread_time()
-            page, full = search_source.above(conn, self._mark, handed)
+            page, full = search_source.above(conn, self._mark, most, handed)
             return page, full, search_source.last_number(conn), thread_time() - begun
+
+        def goes_on() -> bool:
+            return in_use or not gently or self._storage.last_used <= now
+
+        def add(conn: sqlite3.Connection) -> Added:
+            return search_build.add(conn, page, handed, self._removed, goes_on)
 
         removed = set(self._removed)
         page, full, last_number, cpu = await self._storage.read(read, background=True)
         self._cpu += cpu
+        left = 0
         if page:
-            self._cpu += await self._write(lambda conn: search_build.add(conn, page, handed, self._removed))
-            self._mark = page[-1].email
+            self._mark, left, cpu = await self._write(add)
+            self._cpu += cpu
             # No page will have them any more.
             self._removed = {email for email in self._removed if email > self._mark}
             # What is handed over has a blob of its own, made with its first email: below the last one's there is
             # nothing that a later page needs, though it may have been handed over after its page was read.
-            last = max(source.blob for source in page)
+            last = max((source.blob for source in page if source.email <= self._mark), default=0)
             self._let_go([blob for blob in self._handed if blob <= last])
         else:
             # What is not there by now came to nothing.
             self._removed -= removed
             self._let_go(list(handed))
-        return _Round(bool(page), full, last_number - self._mark)
+        return _Round(len(page) - left, full or left > 0, last_number - self._mark)
 
     def _let_go(self, blobs: Sequence[int]) -> None:
         for blob in blobs:

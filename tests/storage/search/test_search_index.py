@@ -140,6 +140,7 @@ async def test_it_stands_back_while_storage_is_used(
 ) -> None:
     monkeypatch.setattr(search_index, "BACKLOG", backlog)
     monkeypatch.setattr(search_source, "PAGE_EMAILS", 2)
+    monkeypatch.setattr(search_source, "SHORT_PAGE", 2)
     write, pause = store.index._write, asyncio.sleep
     pages, waited = 0, set()
 
@@ -165,7 +166,66 @@ async def test_it_stands_back_while_storage_is_used(
 async def test_storage_that_is_used_all_the_time_holds_it_up_for_a_while_only(store: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(search_index, "GAP", 3600.0)
     monkeypatch.setattr(search_index, "GAP_DELAY", 0.05)
-    await asyncio.wait_for(store.index._stand_back(0), 30)
+    await asyncio.wait_for(store.index._stand_back(search_index.GAP_DELAY), 30)
+
+
+@pytest.mark.parametrize("backlog", [100, 1])
+async def test_a_page_ends_where_somebody_comes(store: Any, letter: Any, monkeypatch: Any, backlog: int) -> None:
+    monkeypatch.setattr(search_index, "BACKLOG", backlog)
+    monkeypatch.setattr(search_index, "GAP_DELAY", 0.1)
+    monkeypatch.setattr(search_source, "SHORT_PAGE", 3)
+    numbers = await store.add(*[letter((("Subject", "here"),), f"text {n}") for n in range(8)], hand=True)
+    write = store.index._write
+    marks = []
+
+    async def while_somebody_comes(job: Any) -> Any:
+        await store.database.read(lambda conn: None)
+        done = await write(job)
+        marks.append(numbers.index(done.mark) + 1)
+        return done
+
+    store.index._write = while_somebody_comes
+    monkeypatch.setattr(search_index, "GAP", 0.0)
+    done = await store.index._round(gently=True)
+    assert (marks, done.done, done.more) == ([1], 1, True), "what had begun was finished, and no more"
+    assert len(store.index._handed) == 7
+    assert await store.search(TextContains("here")) == await store.search(BodyContains("text"))
+    monkeypatch.setattr(search_index, "GAP", 3600.0)
+    await store.index._follow()
+    # The first page is never known to be far behind.
+    assert marks == ([1, 4, 7, 8] if backlog == 100 else [1, 4, 8]), "short ones then, unless too much waits"
+    assert (await store.index.lag()).lag == 0
+    assert len(await store.search(TextContains("here"))) == 8
+
+
+async def test_what_a_page_that_ended_early_left_out_is_not_lost(store: Any, letter: Any) -> None:
+    numbers = await store.add(*[letter((), f"word{n} word") for n in range(4)])
+    # In the order of the keys the first email comes last.
+    await store.database.write(
+        lambda conn: conn.execute("UPDATE email SET account = 2 WHERE number = ?", (numbers[0],)).rowcount
+    )
+    page, _ = await store.database.read(lambda conn: search_source.above(conn, 0, 128))
+    again = iter([True, False])
+    added = await store.index._write(lambda conn: search_build.add(conn, page, {}, (), lambda: next(again)))
+    assert (added.mark, added.left) == (numbers[0] - 1, 2)
+    assert ask(store.folder, "SELECT id & 0xFFFFFFFF FROM header ORDER BY id") == [(numbers[1],), (numbers[2],)]
+    await store.index.catch_up()
+    assert (await store.index.lag()).lag == 0
+    assert ask(store.folder, "SELECT count(*) FROM header") == [(4,)]
+    assert ask(store.folder, "SELECT count(*) FROM trigram WHERE trigram MATCH 'WOR'") == [(4,)]
+
+
+async def test_what_leaves_while_a_page_that_ended_early_has_it_does_not_come_back(store: Any, letter: Any) -> None:
+    numbers = await store.add(*[letter((), f"word{n} word") for n in range(3)])
+    await store.database.write(
+        lambda conn: conn.execute("UPDATE email SET account = 2 WHERE number = ?", (numbers[0],)).rowcount
+    )
+    page, _ = await store.database.read(lambda conn: search_source.above(conn, 0, 128))
+    await store.index._write(lambda conn: search_build.add(conn, page, {}, (), lambda: False))
+    assert ask(store.folder, "SELECT id & 0xFFFFFFFF FROM header") == [(numbers[1],)]
+    await store.index.remove([(1, numbers[1])])
+    await store.index.catch_up()
+    assert ask(store.folder, "SELECT id & 0xFFFFFFFF FROM header ORDER BY 1") == [(numbers[0],), (numbers[2],)]
 
 
 async def test_what_delivery_hands_over_is_not_parsed_again(store: Any, letter: Any, monkeypatch: Any) -> None:
@@ -481,18 +541,17 @@ async def test_pages_are_bounded_by_octets_and_number(store: Any, letter: Any, m
     numbers = await store.add(*[letter((), "x" * 100)] * 5)
     size = (await store.entries())[0][3]
     monkeypatch.setattr(search_source, "PAGE_OCTETS", 2 * size)
-    page, full = await store.database.read(lambda conn: search_source.above(conn, 0))
+    page, full = await store.database.read(lambda conn: search_source.above(conn, 0, 128))
     assert ([source.email for source in page], full) == (numbers[:2], True)
-    page, full = await store.database.read(lambda conn: search_source.above(conn, numbers[2]))
+    page, full = await store.database.read(lambda conn: search_source.above(conn, numbers[2], 128))
     assert ([source.email for source in page], full) == (numbers[3:], False)
     page, covered = await store.database.read(lambda conn: search_source.of(conn, [numbers[0], 10**9, *numbers[1:]]))
     assert ([source.email for source in page], covered) == (numbers[:2], 3)
     monkeypatch.setattr(search_source, "PAGE_OCTETS", 1)
     page, covered = await store.database.read(lambda conn: search_source.of(conn, numbers))
     assert ([source.email for source in page], covered) == (numbers[:1], 1)
-    monkeypatch.setattr(search_source, "PAGE_EMAILS", 3)
     monkeypatch.setattr(search_source, "PAGE_OCTETS", 10**9)
-    page, full = await store.database.read(lambda conn: search_source.above(conn, 0))
+    page, full = await store.database.read(lambda conn: search_source.above(conn, 0, 3))
     assert (len(page), full) == (3, True)
     assert len(await store.search(BodyContains("xxx"))) == 5
 
