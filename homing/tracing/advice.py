@@ -131,7 +131,9 @@ HERE: Final[Mapping[Cause, Words]] = {
         "If the domain should be one of ours: `homing domain add {domain}`.",
     ),
     Cause.TOO_FAST: Words(
-        "a limit was reached", _RETRY, "The settings `limits` and `smtp` hold the limits; `homing ban list` the bans."
+        "a limit was reached",
+        _RETRY,
+        "The settings `rates`, `limits` and `smtp` hold the limits; `homing ban list` the bans.",
     ),
     Cause.TLS: Words(
         "it may only be done over an encrypted connection",

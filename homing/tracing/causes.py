@@ -207,6 +207,11 @@ def cause_of(enhanced: str, text: str, *, phase: str = "", code: int | None = No
 _OURS: Final = {
     "NOT_YOURS": _said(r"does not belong to the signed-in account"),
     "BROKEN_OFF": _said(r"given up by the client"),
+    # Of rates; "try again in a minute" is what greylisting says elsewhere.
+    "TOO_FAST": _said(r"are allowed, try again in", r"^too many connections"),
+    "SIGN_IN": _said(r"credentials of this session no longer hold"),
+    "TROUBLE": _said(r"temporary authentication failure", r"tls is not available"),
+    "TLS": _said(r"starttls command first"),
 }
 _OUR_CODES: Final = {
     "5.5.3": Cause.TOO_MANY,

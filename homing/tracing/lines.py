@@ -100,7 +100,13 @@ def _said(event: Event, names: Names, zone: tzinfo) -> tuple[str, str]:
                 f"uid {text(event, 'uid')}",
             )  # fmt: skip
         case "spooled":
-            return "put into the queue", _joined(address, text(event, "item"))
+            what = "put into the queue of tasks" if text(event, "queue") else "put into the queue"
+            return what, _joined(address, text(event, "item"))
+        case "task":
+            what = {"success": "task done", "retry": "task put off", "failed": "task failed"}.get(
+                text(event, "status"), "task"
+            )
+            return what, _joined(address, f"attempt {number(event, 'attempt'):.0f}", text(event, "text"))
         case "attempt":
             return _attempt(event, zone)
         case "unsettled":
@@ -116,7 +122,7 @@ def _said(event: Event, names: Names, zone: tzinfo) -> tuple[str, str]:
             return "queue changed", _joined(
                 text(event, "action"),
                 text(event, "route"),
-                text(event, "by") and f"by {_who(text(event, 'by'), names)}",
+                text(event, "by") and f"by {who(text(event, 'by'), names)}",
             )
         case "expired":
             return "given up", _joined(address, f"after {text(event, 'days')} days")
@@ -155,7 +161,8 @@ def _attempt(event: Event, zone: tzinfo) -> tuple[str, str]:
     )
 
 
-def _who(actor: str, names: Names) -> str:
+def who(actor: str, names: Names) -> str:
+    """Who did something to the queue."""
     return "an administrator" if actor == "system" else names.account(actor)
 
 

@@ -5,7 +5,7 @@ Pure: the same events give the same words. Who is shown some of the events alone
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from enum import Enum
@@ -13,8 +13,8 @@ from typing import Final
 
 from homing.tracing.advice import HERE, PATIENCE, THERE
 from homing.tracing.causes import Cause, Replied, Words, cause_of, our_cause, replied
-from homing.tracing.lines import Line, Names, attempted, lines, number, text, when
-from storage.model import Event
+from homing.tracing.lines import Line, Names, attempted, lines, number, text, when, who
+from storage.model import SYSTEM, Event
 
 LATE_SECONDS: Final = 600.0
 """A message that waits so long without an attempt makes one wonder."""
@@ -154,7 +154,8 @@ class _Telling:
             reply = replied(text(event, "reply"))
             words = self._words(HERE, our_cause(reply), "", "")
             if event is mail:
-                what = f"Refused: no message from {text(event, 'address') or 'the null sender'} was taken"
+                start = "Turned away for now" if reply.for_now else "Refused"
+                what = f"{start}: no message from {text(event, 'address') or 'the null sender'} was taken"
             elif reply.code == 421 and not mail:
                 what = f"Connection refused: the sender {who} was turned away"
             else:
@@ -180,8 +181,14 @@ class _Telling:
                 fates[address.casefold()] = self._refused(address, event.at, replied(reply))
         for address, stored in _by(self._of("stored"), "address").items():
             fates[address] = self._delivered(stored)
-        for address, spooled in _by(self._of("spooled"), "address").items():
+        tasks = {text(event, "item") for event in self._of("task")}
+        waiting, put = _parted(self._of("spooled"), lambda one: bool(text(one, "queue")) or text(one, "item") in tasks)
+        for address, spooled in _by(put, "address").items():
             fates[address] = self._on_its_way(spooled[-1])
+        for address, spooled in _by(waiting, "address").items():
+            # What has become mail of the account is told as such.
+            if address not in fates:
+                fates[address] = self._of_task(spooled[-1])
         for event in self._of("attempt"):
             # Seen without what was before.
             address = text(event, "address")
@@ -230,6 +237,41 @@ class _Telling:
     def _end(self) -> Event:
         return (self._of("refused") or self._events)[-1]
 
+    def _of_task(self, spooled: Event) -> Fate:
+        """A message of the sending API, which a worker hands over."""
+        address, item = text(spooled, "address"), text(spooled, "item")
+        mine = [one for one in self._of("task") if text(one, "item") == item]
+        dropped = self._dropped(address, item)
+        if dropped is not None:
+            return dropped
+        if not mine:
+            what = f"Waiting: the message for {address} waits for a worker since {self._when(spooled.at)}"
+            if self._now - spooled.at < LATE_SECONDS:
+                return Fate(address, State.WAITING, spooled.at, f"{what}.")
+            do = "Does one run? `homing worker` starts one." if self._admin else "Ask the administrator."
+            return Fate(address, State.WAITING, spooled.at, f"{what}, and no attempt was made yet.", "", do)
+        last, status = mine[-1], text(mine[-1], "status")
+        count = int(number(last, "attempt"))
+        after = f" after {count} attempts" if count > 1 else ""
+        reason = f"The reason: {text(last, 'text').rstrip('.')}." if text(last, "text") else ""
+        if status == "success":
+            what = f"Sent: a worker handed over the message for {address} on {self._when(last.at)}{after}."
+            return Fate(address, State.SENT, last.at, what)
+        if status == "retry":
+            what, do = f"Waiting: {address} does not have the message yet.", "It is tried again by itself in a moment."
+            return Fate(address, State.WAITING, last.at, what, reason, do)
+        what = f"Not delivered: the message did not get to {address}{after}."
+        do = "It is not tried again. Nobody was sent a notice: `GET /api/v1/email/result` tells who asks for the task."
+        return Fate(address, State.FAILED, last.at, what, reason, do)
+
+    def _dropped(self, address: str, item: str) -> Fate | None:
+        for event in self._of("queue"):
+            if text(event, "item") == item and text(event, "action") == "drop":
+                by = who(text(event, "by") or SYSTEM, self._names)
+                what = f"Dropped: {by} took the message for {address} out of the queue on {self._when(event.at)}."
+                return Fate(address, State.DROPPED, event.at, what, "", "It was not sent, and the sender was not told.")
+        return None
+
     def _on_its_way(self, spooled: Event) -> Fate:
         address, item = text(spooled, "address"), text(spooled, "item")
         mine = self._mine(address, item)
@@ -238,11 +280,8 @@ class _Telling:
         last = attempts[-1] if attempts else None
         queue = [one for one in self._of("queue") if text(one, "item") == item]
         told = self._told(address)
-        for event in queue:
-            if text(event, "action") == "drop":
-                on = self._when(event.at)
-                what = f"Dropped: an administrator took the message for {address} out of the queue on {on}."
-                return Fate(address, State.DROPPED, event.at, what, "", "It was not sent, and the sender was not told.")
+        if (dropped := self._dropped(address, item)) is not None:
+            return dropped
         expired = next((one for one in mine if one.kind == "expired"), None)
         if last is not None and text(last, "status") == "sent":
             return self._sent(address, last, attempts, _joined(doubts, told))
@@ -385,6 +424,15 @@ class _Telling:
 def _good(reply: str) -> bool:
     code = replied(reply).code
     return code is not None and code < 400
+
+
+def _parted(events: Iterable[Event], is_one: Callable[[Event], bool]) -> tuple[list[Event], list[Event]]:
+    """Those that are such, and the others."""
+    such: list[Event] = []
+    others: list[Event] = []
+    for event in events:
+        (such if is_one(event) else others).append(event)
+    return such, others
 
 
 def _by(events: Iterable[Event], name: str) -> dict[str, list[Event]]:

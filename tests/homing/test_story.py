@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homing.tracing.causes import Cause, cause_of, replied
+from homing.tracing.causes import Cause, cause_of, our_cause, replied
 from homing.tracing.lines import Names
 from homing.tracing.story import State, tell
+from smtp.wire import replies
 from storage.model import Event
 
 HERE = Path(__file__).parent / "stories"
@@ -87,6 +88,22 @@ def test_the_cause_behind_a_reply(enhanced: str, words: str, code: int | None, p
     assert cause_of(enhanced, words, phase=phase, code=code) is cause
 
 
+@pytest.mark.parametrize(
+    ("reply", "cause"),
+    [
+        (replies.AUTH_UNAVAILABLE, Cause.TROUBLE),
+        (replies.TLS_NOT_AVAILABLE, Cause.TROUBLE),
+        (replies.TLS_FIRST, Cause.TLS),
+        (replies.SIGNED_OUT, Cause.SIGN_IN),
+        (replies.SERVER_FULL, Cause.TOO_FAST),
+        (replies.TOO_MANY_CONNECTIONS, Cause.TOO_FAST),
+        (replies.NO_SUCH_USER, Cause.NO_SUCH_USER),
+    ],
+)
+def test_the_cause_behind_a_reply_of_ours(reply: replies.Reply, cause: Cause) -> None:
+    assert our_cause(replied(reply.said)) is cause
+
+
 def test_a_reply_taken_apart() -> None:
     assert replied("550 5.1.1 No such user here") == replied("550-5.1.1 No such user here")
     assert replied("451 Later").for_now
@@ -95,7 +112,7 @@ def test_a_reply_taken_apart() -> None:
 
 KINDS = (
     *("connect", "mail", "rcpt", "data", "stored", "spooled", "attempt", "unsettled", "dsn", "suppressed", "queue"),
-    *("expired", "refused", "auth", "banned", "limited", "read", "of a later release"),
+    *("expired", "refused", "auth", "banned", "limited", "read", "task", "of a later release"),
 )
 
 
@@ -105,7 +122,7 @@ KINDS = (
             st.sampled_from(KINDS),
             st.dictionaries(
                 st.sampled_from(
-                    ["address", "reply", "status", "item", "about", "peer", "next", "action", "code", "text"]
+                    ["address", "reply", "status", "item", "about", "peer", "next", "action", "code", "text", "queue"]
                 ),
                 st.none() | st.booleans() | st.integers(0, 2**40) | st.text(max_size=20),
             ),

@@ -104,6 +104,9 @@ def test_nobody_here_is_a_failure_at_once(server: Live) -> None:
     answer = ended(server, alice, put(server, alice, to=f"nobody@{DOMAIN}"))
     assert answer.pop("reason")
     assert answer == {"status": "failed", "to": f"nobody@{DOMAIN}", "attempts": 1}
+    told = server.cli("trace", f"nobody@{DOMAIN}").stdout
+    assert f"Not delivered: the message did not get to nobody@{DOMAIN}." in told
+    assert "Waiting" not in told
 
 
 def test_each_account_sees_its_own(server: Live) -> None:
@@ -171,6 +174,22 @@ def test_it_is_documented(server: Live) -> None:
     for name in ("Received", "Result"):
         assert api["components"]["schemas"][name]["examples"]
     assert {"401", "413", "422", "429", "503"} <= set(api["paths"][RECEIVED]["post"]["responses"])
+
+
+def test_all_that_needs_a_token_says_how_it_answers(server: Live) -> None:
+    _, api = server.rest("GET", "/openapi.json")
+    guarded = {
+        f"{method.upper()} {path}": route
+        for path, methods in api["paths"].items()
+        for method, route in methods.items()
+        if "security" in route
+    }
+    assert {"POST /send", "PUT /api/config", "GET /api/queue/{id}"} <= guarded.keys()
+    for name, route in guarded.items():
+        assert {"401", "403", "503"} <= route["responses"].keys(), name
+        assert "404" in route["responses"] or "{id}" not in name, name
+        # not the function's name, which the framework takes where there is none
+        assert route["summary"].lower() not in ("send", "config", "change", "one", "queue", "look", "found"), name
 
 
 def test_figures(server: Live) -> None:
