@@ -188,6 +188,6 @@ async def _play(wanted: str, script: list[tuple[str, int, str, str, str]]) -> No
     there = {uid: (await other(f"o UID FETCH {uid} (FLAGS)")) for uid in sorted(box.entries)}
     assert away.uids == list(there)
     for uid, said in there.items():
-        flags = re.search(r"FLAGS \(([^)]*)\)", said)
+        flags = re.search(r"UID \d+ FLAGS \(([^)]*)\)", said)
         assert flags is not None, said
         assert away.flags[uid] == frozenset(flags[1].split()) - {"\\Recent"}
