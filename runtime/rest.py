@@ -26,6 +26,7 @@ from fastapi.security import OAuth2PasswordBearer
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runtime.apidocs import docs_routes
 from runtime.lifecycle import StartError
 from runtime.limits import is_loopback
 from runtime.listener import Tls, bind, port_of
@@ -146,7 +147,13 @@ def make_app(
     without details.
     """
     app = FastAPI(
-        title=title, version=version, responses={422: {"model": Told, "description": "A value is not acceptable"}}
+        title=title,
+        version=version,
+        # FastAPI's own pages have others' servers bring their programs.
+        docs_url=None,
+        redoc_url=None,
+        routes=docs_routes(title),
+        responses={422: {"model": Told, "description": "A value is not acceptable"}},
     )
     app.add_exception_handler(RequestValidationError, _not_acceptable)
     for kind, tell in problems.items():
