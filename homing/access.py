@@ -19,6 +19,7 @@ from homing.keepers import (
     folder_of,
     identity_store,
     in_folder,
+    is_service,
     open_identity,
     open_overrides,
     open_storage,
@@ -42,7 +43,8 @@ from identity.port import Identity
 from runtime.admin import ControlClient, ControlUnreachable, FolderLock, FolderLocked
 from runtime.controlport import packed
 from storage import wire
-from storage.port import Storage
+from storage.connect import FILE
+from storage.port import Storage, Unavailable
 
 PATIENCE = 3.0
 POLL = 0.1
@@ -102,17 +104,28 @@ async def reach() -> AsyncIterator[Access]:
 @asynccontextmanager
 async def reach_mail() -> AsyncIterator[tuple[Access, Storage]]:
     """The same, and the way to the mail. Beyond the errors of `reach` storage's Unavailable."""
-    async with reach() as access, AsyncExitStack() as stack:
+    async with reach() as access, mail_of(access) as storage:
+        yield access, storage
+
+
+@asynccontextmanager
+async def mail_of(access: Access) -> AsyncIterator[Storage]:
+    """The way to the mail, of who has the way to the accounts. Raises as `reach_mail`."""
+    async with AsyncExitStack() as stack:
         settings = access.settings
         url = settings.storage.url if settings.mongodb.url is None else None
         url = url or storage_store(settings)
-        owner = await _owner(settings, url, STORAGE_PART, stack) if in_folder(url) else None
-        if owner is not None:
-            yield access, packed(owner[0], STORAGE, wire.codec())
-            return
+        if in_folder(url):
+            owner = await _owner(settings, url, STORAGE_PART, stack)
+            if owner is not None:
+                yield packed(owner[0], STORAGE, wire.codec())
+                return
+            if is_service(_store(settings)) and not (folder_of(url) / FILE).exists():
+                # Of accounts that are elsewhere the mail is so too; nothing is made here that would look like theirs.
+                raise Unavailable(f"no mail is kept in {folder_of(url)}: STORAGE_URL says where the storage service is")
         storage = await open_storage(settings, url)
         stack.push_async_callback(storage.close)
-        yield access, storage
+        yield storage
 
 
 @asynccontextmanager

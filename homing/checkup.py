@@ -60,6 +60,7 @@ async def examine() -> list[Finding]:
         findings.append(Finding("data folder and overrides", False, str(error)))
     findings += _resolvers(settings)
     findings += _connectors(settings)
+    findings += _queue(settings)
     findings.append(_certificate(settings))
     findings += await _services(settings)
     if not running:
@@ -140,6 +141,18 @@ def _connectors(settings: Settings) -> list[Finding]:
     except ValueError as error:
         return [Finding("connectors", False, f"{error}")]
     return [Finding("connectors", True, ", ".join(sorted(settings.connector_names)))]
+
+
+def _queue(settings: Settings) -> list[Finding]:
+    if settings.queue.url is None:
+        return []
+    from connectors.tasks.connect import check_url
+
+    try:
+        check_url(settings.queue.url)
+    except ValueError as error:
+        return [Finding("queue of tasks", False, f"{error}")]
+    return [Finding("queue of tasks", True, "a URL of Redis, which was not asked")]
 
 
 def _certificate(settings: Settings) -> Finding:

@@ -40,6 +40,7 @@ from homing.sts import own_policy
 from homing.tasks import add_routes, make_worker
 from homing.tracing import http_api as trace_api
 from homing.turns import Turn
+from homing.usage import telling_used
 from homing.wellknown import http_api as wellknown
 from identity import admin_api as identity_admin
 from identity.limiting import admin_api as bans_admin
@@ -139,9 +140,8 @@ async def _serve() -> bool:
             more=more_figures(storage, outbound.runner, worker, imap),
         )
         of_trace = trace_api.router(storage, identity, rest.guard, this.clock)
-        rest.add(
-            [of_smtp, of_trace, imap_api.router(imap, storage, rest.guard), identity_admin.router(identity, rest.guard)]
-        )
+        rest.add([of_smtp, of_trace, imap_api.router(imap, storage, rest.guard)])
+        rest.add([identity_admin.router(identity, rest.guard, telling_used(storage))])
         rest.add([bans_admin.router(identity, rest.guard)])
         rest.add([integrations_api.router(integrations, identity, rest.guard)])
         rest.add([queue_api.router(storage, rest.guard, this.clock, settings.connector_names)])

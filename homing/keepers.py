@@ -25,6 +25,7 @@ from runtime.clock import SystemClock
 from runtime.dns import Resolver
 from runtime.ids import new_id
 from runtime.lifecycle import StartError
+from runtime.sqlite import DatabaseUnavailable
 from smtp.outbound.notes import Notes, NotesUnavailable
 from storage.limits import TraceLimits
 from storage.model import SYSTEM, Operation
@@ -257,13 +258,19 @@ async def open_turns(url: str) -> Turns:
 
 
 async def patiently(what: str, open: Callable[[], Awaitable[T]], seconds: float = WAIT_SECONDS) -> T:
-    """Open what may not be there yet, telling in the log that it is waited for. Raises StartError after so long."""
+    """Open what may not be there yet, telling in the log that it is waited for. Raises StartError after so long, and at
+    once for a database that is damaged."""
     until = time.monotonic() + seconds
     told = False
     while True:
         try:
             return await open()
         except AWAY as error:
+            if isinstance(error.__cause__, DatabaseUnavailable) and error.__cause__.damaged:
+                raise StartError(
+                    f"{what} cannot be opened: {error}. Put the file of a backup in its place.",
+                    exit_code=EXIT_UNAVAILABLE,
+                ) from error
             if time.monotonic() >= until:
                 raise StartError(
                     f"{what} could not be had within {seconds:.0f} s: {error}.", exit_code=EXIT_UNAVAILABLE

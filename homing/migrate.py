@@ -34,7 +34,6 @@ from storage.transfer import Transfer as StorageTransfer
 from storage.transfer import TransferRefused as StorageRefused
 
 T = TypeVar("T")
-STORAGE_FILE = "storage.db"
 MONGO = ("mongodb", "mongodb+srv")
 SWEEP = "sweep"
 """The turn that one of the storage services over a MongoDB has at any time, and for minutes after it was killed."""
@@ -128,7 +127,7 @@ async def migrate(source: Place, target: Place, show: Show, *, nobody_runs: bool
         for place in (source, target):
             await _held(place, stack, nobody_runs=nobody_runs)
         if source.folder is not None and not any(
-            (source.folder / name).exists() for name in (STORAGE_FILE, identity.connect.FILE)
+            (source.folder / name).exists() for name in (storage.connect.FILE, identity.connect.FILE)
         ):
             raise StartError(f"There is nothing to move in {source.name}.")
         try:

@@ -5,6 +5,7 @@ For administrators; an account's own holder may look at it, change its name and 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
@@ -20,17 +21,21 @@ from runtime.rest import Guard, told
 Limit = Annotated[int, Query(ge=1, le=10_000, description="how many at most")]
 Mask = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100, examples=[["UIDONLY"]])]
 After = Annotated[str, Query(max_length=1024, description="the address that ended the page before")]
+Used = Callable[[Sequence[str]], Awaitable[Sequence[int | None]]]
+"""From account ids to the octets of mail that each keeps, in their order; None where that cannot be told now. Who keeps
+mail is not for identity to know."""
 
 
 class User(BaseModel):
-    """An account. Times are Unix seconds, a quota is octets (null: no limit). mask: IMAP capabilities that are neither
-    offered to it nor taken from it."""
+    """An account. Times are Unix seconds, a quota is octets (null: no limit), and so is what is used of it (null: it
+    cannot be told now). mask: IMAP capabilities that are neither offered to it nor taken from it."""
 
     id: str
     email: str
     display_name: str
     role: Role
     quota: int | None
+    used: int | None
     enabled: bool
     created_at: float
     mask: list[str]
@@ -143,18 +148,21 @@ class MadeAppPassword(AppPasswordValue):
     password: str
 
 
-def router(identity: Identity, guard: Guard[Principal]) -> APIRouter:
+def router(identity: Identity, guard: Guard[Principal], used: Used) -> APIRouter:
     """The routes; `guard` as for `http_api.router`."""
     routes = APIRouter()
-    _users(routes, identity, guard)
+    _users(routes, identity, guard, used)
     _app_passwords(routes, identity, guard)
     _domains(routes, identity, guard)
     _aliases(routes, identity, guard)
     return routes
 
 
-def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal]) -> None:
+def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal], used: Used) -> None:
     admin, signed_in = [Depends(guard.admin)], Depends(guard.user)
+
+    async def shown(account: Account) -> User:
+        return _user(account, *await used([account.id]))
 
     @routes.get(
         "/api/users",
@@ -164,7 +172,9 @@ def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal]) -> No
         dependencies=admin,
     )
     async def users(domain: str | None = None, limit: Limit = 1000, after: After = "") -> Users:
-        return Users(users=[_user(account) for account in await identity.accounts(domain, limit, after)])
+        accounts = await identity.accounts(domain, limit, after)
+        octets = await used([account.id for account in accounts])
+        return Users(users=[_user(*row) for row in zip(accounts, octets, strict=True)])
 
     @routes.post(
         "/api/register",
@@ -176,11 +186,11 @@ def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal]) -> No
     )
     async def register(body: Registration) -> User:
         new = NewAccount(body.email, body.password, body.password_hash, body.quota, body.role, body.display_name)
-        return _user(await identity.add_account(new))
+        return await shown(await identity.add_account(new))
 
     @routes.get("/api/users/{id}", tags=["users"], summary="Look at an account", responses=told(401, 403, 404))
     async def user(id: str, caller: Principal = signed_in) -> User:
-        return _user(await _reached(identity, id, caller))
+        return await shown(await _reached(identity, id, caller))
 
     @routes.put(
         "/api/users/{id}", tags=["users"], summary="Change an account", responses=told(401, 403, 404, 409, 422, 429)
@@ -206,7 +216,7 @@ def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal]) -> No
             )
         if body.password is not None:
             await identity.set_password(account.id, body.password)
-        return _user(account)
+        return await shown(account)
 
     @routes.delete(
         "/api/users/{id}",
@@ -378,13 +388,14 @@ async def _domain_named(identity: Identity, id: str) -> Domain:
     raise Refused(Reason.NO_SUCH_DOMAIN)
 
 
-def _user(account: Account) -> User:
+def _user(account: Account, used: int | None) -> User:
     return User(
         id=account.id,
         email=account.address,
         display_name=account.display_name,
         role=account.role,
         quota=account.quota,
+        used=used,
         enabled=account.enabled,
         created_at=account.created_at,
         mask=list(account.mask),

@@ -50,6 +50,8 @@ def domain_key(domain: str) -> str:
     """The domain as A-labels in lower case. Raises BadName; an address literal is none of our domains."""
     if not domain or len(domain) > MAX_DOMAIN_OCTETS:
         raise BadName("a domain has 1 to 253 octets")
+    if domain.endswith("."):
+        raise BadName("a domain is written without a dot at its end")
     if domain.isascii():
         key = domain.lower()
     else:

@@ -8,9 +8,9 @@ answers and the like, which take nothing from a client, are only not told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from imap.capability import BASE
+from imap.capability import BASE, FEATURES
 from imap.wire import forms
 from imap.wire.numset import NumSet
 from imap.wire.parse_search import inner
@@ -29,6 +29,8 @@ NEEDS = {
     "LIST-MYRIGHTS": ("LIST-EXTENDED", "ACL"),
 }
 """Extensions that are nothing without these others: masked with them."""
+_OF_SETTINGS = ("APPENDLIMIT", "MESSAGELIMIT")
+"""Told with a value that settings give."""
 
 _STATUS = {
     "SIZE": "STATUS=SIZE",
@@ -45,6 +47,13 @@ _ATTRIBUTES = {
     "SAVEDATE": "SAVEDATE",
 }
 _RETURNS = {"SPECIAL-USE": "SPECIAL-USE", "MYRIGHTS": "LIST-MYRIGHTS"}
+
+
+def maskable(of_commands: Iterable[str]) -> frozenset[str]:
+    """All names that a mask can have, in capitals: those of capabilities, and those without their values. of_commands:
+    as for `capability.capabilities`."""
+    names = frozenset(name.upper() for name in (*FEATURES, *of_commands, *_OF_SETTINGS))
+    return names | {name.partition("=")[0] for name in names}
 
 
 class Mask:

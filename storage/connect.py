@@ -8,6 +8,9 @@ from storage.limits import TraceLimits
 from storage.port import Storage, Unavailable
 from storage.transfer import Transfer
 
+FILE = "storage.db"
+"""Of a store in a folder."""
+
 
 async def connect(
     url: str,

@@ -11,6 +11,13 @@ from storage.port import Storage
 SCHEMES = ("redis", "rediss")
 
 
+def check_url(url: str) -> None:
+    """Raises ValueError, with a sentence, for a URL of Redis that cannot be used; nobody is asked."""
+    from connectors.tasks.adapters.redis import client_of
+
+    client_of(url)
+
+
 async def connect(url: str | None, storage: Storage, *, waiting_max: int = WAITING_MAX) -> TaskQueue:
     """The queue at a URL, or (None) in the spool of storage, which stays the caller's. Raises Unavailable while it
     cannot be had, and ValueError with a sentence for one that cannot be used."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homing.cli.run import as_json, console, fail, with_access
-from homing.cli.user import Address, Capabilities, told_mask
+from homing.cli.user import Address, Capabilities, mask_names, told_mask
 
 if TYPE_CHECKING:
     from homing.access import Access
@@ -38,10 +38,11 @@ def add(
     ] = None,
 ) -> None:
     """Make an app password. It is shown this once."""
+    names = mask_names(mask)
 
     async def work(access: Access) -> str:
         account = await access.identity.find_account(address)
-        return (await access.identity.add_app_password(account.id, name, mask or []))[1]
+        return (await access.identity.add_app_password(account.id, name, names))[1]
 
     typer.echo(f"Added {name} for {address}. Password: {with_access(work)}")
 
@@ -86,7 +87,7 @@ def show(address: Address, json: Annotated[bool, typer.Option("--json", help="Fo
 def mask(address: Address, name: Name, capabilities: Capabilities = None) -> None:
     """Set which IMAP capabilities are neither offered to who signs in with it nor taken from him. It holds from the
     next sign-in on."""
-    names = capabilities or []
+    names = mask_names(capabilities)
 
     async def work(access: Access) -> AppPassword:
         found = await _named(access, address, name)

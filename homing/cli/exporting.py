@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homing.cli.migrate import MIB, Drawn, Plain
-from homing.cli.run import USAGE, fail, told
+from homing.cli.run import USAGE, counted, fail, told
 
 if TYPE_CHECKING:
     from homing.exporting.export import Summary
@@ -58,7 +58,7 @@ def write(
             f"{summary.lost:,} keywords are in the index alone: a Maildir has room for 26 in a folder.", err=True
         )
     typer.echo(
-        f"{address}: {summary.mailboxes:,} mailboxes, {summary.messages:,} messages,"
+        f"{address}: {counted(summary.mailboxes, 'mailbox', 'mailboxes')}, {counted(summary.messages, 'message')},"
         f" {summary.octets / MIB:,.1f} MiB are in {folder}."
     )
 

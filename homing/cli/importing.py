@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homing.cli.migrate import MIB, Drawn, Plain
-from homing.cli.run import REFUSED, UNAVAILABLE, USAGE, console, fail, told
+from homing.cli.run import REFUSED, UNAVAILABLE, USAGE, console, counted, fail, told
 
 if TYPE_CHECKING:
     from connectors.pull.source import Source
@@ -184,15 +184,15 @@ def _tell(done: Done, outcome: Outcome, address: str) -> None:
             *(f"{one.same_ids:,}", f"{one.same_dates:,}", "same" if one.same else "DIFFERS"),
         )
     console().print(table)
-    typer.echo(f"Brought {done.brought:,} messages, and changed the flags of {done.changed:,}.")
+    typer.echo(f"Brought {counted(done.brought, 'message')}, and changed the flags of {done.changed:,}.")
     flags = sum(one.other_flags for one in outcome.rows)
     if flags:
         typer.echo(f"{flags:,} messages have other flags here than there: what was changed here stays.")
     for sentence in outcome.problems:
         typer.echo(f"DIFFERS: {sentence}")
     if outcome.count > len(outcome.problems):
-        typer.echo(f"… and {outcome.count - len(outcome.problems):,} differences more.")
+        typer.echo(f"… and {counted(outcome.count - len(outcome.problems), 'difference')} more.")
     if outcome.count:
-        typer.echo(f"{outcome.count:,} differences.")
+        typer.echo(f"{counted(outcome.count, 'difference')}.")
     else:
         typer.echo(f"All is the same. {address} has it.")

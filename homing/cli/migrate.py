@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from homing.cli.run import REFUSED, UNAVAILABLE, console, fail, told
+from homing.cli.run import REFUSED, UNAVAILABLE, console, counted, fail, told
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -95,9 +95,10 @@ def _tell(outcome: Outcome, target: Place) -> None:
     for sentence in outcome.problems:
         typer.echo(f"DIFFERS: {sentence}")
     if outcome.count > len(outcome.problems):
-        typer.echo(f"… and {outcome.count - len(outcome.problems):,} differences more.")
+        typer.echo(f"… and {counted(outcome.count - len(outcome.problems), 'difference')} more.")
     if outcome.count:
-        typer.echo(f"{outcome.count:,} differences: no service starts on {target.name}. Try again with --begin-anew.")
+        differences = counted(outcome.count, "difference")
+        typer.echo(f"{differences}: no service starts on {target.name}. Try again with --begin-anew.")
     else:
         typer.echo(f"All is the same. The house is moved to {target.name}.")
 
@@ -106,7 +107,7 @@ class _Pace:
     """How far something long has come, in words."""
 
     def __init__(self, items: str, count: int, octets: int) -> None:
-        self._items, self._count, self._octets = items, count, octets
+        self._item, self._count, self._octets = items.removesuffix("s"), count, octets
         self.begun = time.monotonic()
         self._first: tuple[int, int] | None = None
         self.done = (0, 0)
@@ -124,11 +125,11 @@ class _Pace:
 
     def whole(self) -> str:
         size = f", {self._octets / MIB:,.1f} MiB" if self._octets else ""
-        return f"{self._count:,} {self._items}{size}"
+        return f"{counted(self._count, self._item)}{size}"
 
     def text(self) -> str:
         count, octets = self.done
-        text = f"{count:,} of {self._count:,} {self._items}"
+        text = f"{count:,} of {counted(self._count, self._item)}"
         if not self._octets:
             return text
         first_count, first_octets = self._first or (0, 0)

@@ -101,6 +101,19 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
+def size_told(octets: int) -> str:
+    """A size for people, to a tenth of its unit."""
+    for unit, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
+        if octets >= unit:
+            return f"{octets / unit:.1f} {name}"
+    return f"{octets} B"
+
+
+def counted(number: int, one: str, more: str = "") -> str:
+    """A number of things: "1 folder", "2,000 folders". more: the plural, where it has more than an s."""
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"
+
+
 def as_json(value: object) -> None:
     """Print a value for scripts."""
     import json

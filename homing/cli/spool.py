@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from homing.cli.run import USAGE, as_json, console, fail, told, with_access
+from homing.cli.run import USAGE, as_json, console, fail, size_told, told, with_access
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -95,7 +95,7 @@ def show(
             _span(now - one.queued_at),
             _next(one, now),
             str(one.attempts),
-            _size(one.size),
+            size_told(one.size),
             _shown(one.sender or "<>"),
             _shown(to),
             _shown(one.last[:80]),
@@ -140,7 +140,7 @@ def domains(json: Json = False) -> None:
     now = time.time()
     for one in sorted(rows, key=lambda row: -row.items):
         upcoming = "" if one.next_attempt is None else _until(one.next_attempt - now)
-        table.add_row(one.domain, str(one.items), str(one.held), _size(one.size), _span(now - one.oldest), upcoming)
+        table.add_row(one.domain, str(one.items), str(one.held), size_told(one.size), _span(now - one.oldest), upcoming)
     out = console()
     out.print(table)
     if not rows:
@@ -168,7 +168,7 @@ def one(id: Annotated[str, typer.Argument(help="As `homing queue list` shows it.
         ("from", item.sender or "<>"),
         ("domain", item.domain),
         *(("to", recipient.address) for recipient in item.recipients),
-        ("size", _size(item.size)),
+        ("size", size_told(item.size)),
         ("accepted", f"{_moment(item.queued_at)} ({_span(now - item.queued_at)} ago)"),
         ("tries", str(item.attempts)),
         ("next try", "when it is released" if item.held else _moment(item.next_attempt)),
@@ -328,13 +328,6 @@ def _span(seconds: float) -> str:
         if seconds >= unit:
             return f"{seconds / unit:.0f}{name}"
     return f"{max(0, round(seconds))}s"
-
-
-def _size(octets: int) -> str:
-    for unit, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
-        if octets >= unit:
-            return f"{octets / unit:.1f} {name}"
-    return f"{octets} B"
 
 
 def _moment(when: float) -> str:

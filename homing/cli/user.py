@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from homing.cli.run import USAGE, as_json, console, fail, with_access
+from homing.cli.run import USAGE, as_json, console, counted, fail, size_told, with_access
 
 if TYPE_CHECKING:
     from homing.access import Access
@@ -105,7 +105,7 @@ def export(
     from homing.cli.accounts import export_file
 
     number = with_access(lambda access: export_file(access, file))
-    typer.echo(f"Exported {number} accounts.", err=True)
+    typer.echo(f"Exported {counted(number, 'account')}.", err=True)
 
 
 @app.command("list", epilog="Example: homing user list --domain example.org --json")
@@ -113,16 +113,16 @@ def show(
     domain: Annotated[str | None, typer.Option(help="Of this domain only.")] = None,
     json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
-    """Show the accounts."""
+    """Show the accounts, and how much of its quota each uses."""
     from identity.model import Role
 
-    async def work(access: Access) -> list[Account]:
+    async def work(access: Access) -> tuple[list[Account], list[int | None]]:
         found: list[Account] = []
         while page := await access.identity.accounts(domain, 1000, found[-1].address if found else ""):
             found += page
-        return found
+        return found, await _used(access, found)
 
-    accounts = with_access(work)
+    accounts, used = with_access(work)
     if json:
         as_json(
             [
@@ -132,25 +132,50 @@ def show(
                     "display_name": one.display_name,
                     "role": one.role.value,
                     "quota": one.quota,
+                    "used": octets,
                     "enabled": one.enabled,
                     "mask": list(one.mask),
                 }
-                for one in accounts
+                for one, octets in zip(accounts, used, strict=True)
             ]
         )
         return
     from rich.table import Table
 
-    table = Table("Address", "Name", "Role", "Quota", "State", box=None)
-    for one in accounts:
+    table = Table("Address", "Name", "Role", "Quota", "Used", "State", box=None)
+    for one, octets in zip(accounts, used, strict=True):
         table.add_row(
             one.address,
             one.display_name,
             "administrator" if one.role is Role.ADMIN else "user",
             "" if one.quota is None else _size(one.quota),
+            _share(octets, one.quota),
             "" if one.enabled else "disabled",
         )
     console().print(table)
+
+
+async def _used(access: Access, accounts: list[Account]) -> list[int | None]:
+    """Octets that each keeps. Who cannot ask storage still sees the accounts."""
+    from homing.access import mail_of
+    from homing.usage import used_octets
+    from runtime.admin import ControlUnreachable
+    from storage.port import Unavailable
+
+    try:
+        async with mail_of(access) as storage:
+            return [*await used_octets(storage, [one.id for one in accounts])]
+    except (Unavailable, ControlUnreachable) as error:
+        typer.echo(f"homing: how much is used cannot be told now: {error}", err=True)
+        return [None] * len(accounts)
+
+
+def _share(used: int | None, quota: int | None) -> str:
+    """What is used, and of a quota how much of it in per cent: 100 is full, and mail that came on the way may make it
+    more."""
+    if used is None:
+        return "?"
+    return size_told(used) + (f" ({100 * used // quota} %)" if quota else "")
 
 
 @app.command("passwd", epilog="Example: echo $SECRET | homing user passwd ann@example.org --password-stdin")
@@ -210,13 +235,28 @@ def quota(
 def mask(address: Address, capabilities: Capabilities = None) -> None:
     """Set which IMAP capabilities are neither offered to its sign-ins nor taken from them, for a program that breaks on
     them. It holds from the next sign-in on."""
-    names = capabilities or []
+    names = mask_names(capabilities)
 
     async def work(access: Access) -> Account:
         account = await access.identity.find_account(address)
         return await access.identity.update_account(account.id, mask=names)
 
     typer.echo(told_mask(address, with_access(work).mask))
+
+
+def mask_names(names: list[str] | None) -> list[str]:
+    """Of a mask. Ends the command for one that masks nothing, misspelt perhaps."""
+    from imap.commands import table
+    from imap.masking import maskable
+
+    known = maskable(entry.capability for entry in table().values() if entry.capability)
+    for name in names or ():
+        if name.upper() not in known:
+            fail(
+                f"{name!r} is no capability that can be masked. These can: {' '.join(sorted(known))}",
+                USAGE,
+            )
+    return names or []
 
 
 def told_mask(what: str, mask: tuple[str, ...]) -> str:

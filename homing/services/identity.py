@@ -15,6 +15,7 @@ from homing.purge import PURGE_TURN_SECONDS, Purge
 from homing.services.base import Context, Parts
 from homing.services.calls import Calls
 from homing.turns import Turn
+from homing.usage import telling_used
 from identity import admin_api as identity_admin
 from identity.limiting import admin_api as bans_admin
 from identity.port_api import port_app
@@ -54,7 +55,7 @@ async def compose(context: Context) -> Parts:
     calls = Calls(this, rest, settings.identity.port, ports)
     rest.add(
         [
-            identity_admin.router(identity, rest.guard),
+            identity_admin.router(identity, rest.guard, telling_used(storage)),
             bans_admin.router(identity, rest.guard),
             service_router(
                 "identity",

@@ -67,6 +67,17 @@ def test_a_user_from_add_to_remove(homing: Homing, domain: str) -> None:
     assert list(users(homing)) == ["ann@example.org"]
 
 
+def test_what_is_used_when_the_mail_cannot_be_read(homing: Homing, domain: str, tmp_path: Path) -> None:
+    homing("user", "add", "ann@example.org", "--generate", "--quota", "1 KiB")
+    assert users(homing)["ann@example.org"]["used"] == 0
+    assert "0 B (0 %)" in homing("user", "list").stdout
+    (tmp_path / "data" / "storage.db").write_bytes(b"no database at all" * 100)
+    told = homing("user", "list", "--json")
+    assert json.loads(told.stdout)[0]["used"] is None
+    assert "cannot be told now" in told.stderr
+    assert "1 KiB" in homing("user", "list").stdout
+
+
 def test_masks_and_app_passwords(homing: Homing, domain: str) -> None:
     homing("user", "add", "ann@example.org", "--generate")
     assert (
@@ -85,6 +96,19 @@ def test_masks_and_app_passwords(homing: Homing, domain: str) -> None:
     assert "no app password" in homing("app-password", "revoke", "ann@example.org", "phone", status=1).stderr
 
 
+def test_one_of_a_thing_is_one(homing: Homing, domain: str, tmp_path: Path) -> None:
+    homing("user", "add", "ann@example.org", "--generate")
+    assert homing("user", "export", "one.csv").stderr == "Exported 1 account.\n"
+    (tmp_path / "mail").write_bytes(b"From a@b Thu Jan  1 00:00:00 2026\nSubject: one\n\nx\n")
+    told = homing("import", "ann@example.org", "--from", f"mbox:{tmp_path}/mail")
+    assert "Looking: 1 folder\n" in told.stderr
+    assert "Brought 1 message," in told.stdout
+    told = homing("export", "ann@example.org", "--to", f"eml:{tmp_path}/out")
+    assert " 1 message, " in told.output
+    homing("user", "add", "bob@example.org", "--generate")
+    assert homing("user", "export", "two.csv").stderr == "Exported 2 accounts.\n"
+
+
 def test_a_generated_password_is_shown(homing: Homing, domain: str) -> None:
     shown = homing("user", "add", "ann@example.org", "--generate").stdout
     assert len(shown.split("Password: ")[1].strip()) >= 20
@@ -98,6 +122,11 @@ def test_a_generated_password_is_shown(homing: Homing, domain: str) -> None:
         (("user", "add", "ann@example.org"), 2, "--password-stdin"),
         (("user", "add", "ann@example.org", "--generate", "--quota", "lots"), 2, "is not a size"),
         (("user", "remove", "ann@example.org"), 2, "--yes"),
+        (("user", "mask", "ann@example.org", "UIDONLI"), 2, "'UIDONLI' is no capability that can be masked"),
+        (("user", "mask", "ann@example.org", "ID", "IMAP4rev1"), 2, " ID IDLE "),
+        (("app-password", "add", "ann@example.org", "phone", "--mask", "nonsense"), 2, "These can: ACL "),
+        (("app-password", "mask", "ann@example.org", "phone", "THREAD=NONE"), 2, " THREAD=REFERENCES "),
+        (("domain", "add", "example.net."), 1, "without a dot at its end"),
         (("user", "disable", "nobody@example.org"), 1, "homing user list"),
         (("alias", "remove", "nobody@example.org"), 1, "homing alias list"),
         (("user", "import", "absent.csv"), 1, "cannot be read"),
@@ -309,6 +338,25 @@ def test_check(homing: Homing, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("redis://elsewhere:none/0", False),
+        ("rediss://elsewhere:70000", False),
+        ("redis://elsewhere/0?socket_timeout=long", False),
+        ("amqp://elsewhere", False),
+        ("redis://user:secret@elsewhere/0", True),
+    ],
+)
+def test_check_reads_the_url_of_the_queue(
+    homing: Homing, monkeypatch: pytest.MonkeyPatch, url: str, good: bool
+) -> None:
+    monkeypatch.setenv("QUEUE_URL", url)
+    told = homing("check", status=0 if good else 78).stdout
+    assert ("wrong" in told) is not good
+    assert "secret" not in told
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [
         ("QUEUE_URL", "amqp://elsewhere", "redis://host:6379/0"),
@@ -325,6 +373,18 @@ def test_a_url_that_cannot_be_used_is_not_ignored(
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert sentence in homing("up", status=78).stderr
+
+
+def test_a_damaged_database_is_not_waited_for(homing: Homing, tmp_path: Path) -> None:
+    homing("user", "list")
+    for name in ("identity.db", "storage.db", "config.db"):
+        path = tmp_path / "data" / name
+        whole = path.read_bytes()
+        path.write_bytes(b"no database at all" * 100)
+        told = homing("up", status=69).stderr
+        assert f"{name} is damaged" in told
+        assert "could not be had within" not in told
+        path.write_bytes(whole)
 
 
 @pytest.mark.parametrize("token", ["tiny-secret", "a secret with blanks in it", "ein langes Geheimnis: ä" * 2])

@@ -227,12 +227,16 @@ def test_a_restart_over_rest_begins_the_process_again(cluster: Cluster, admin: s
     assert b"Subject: before" in subjects(cluster, "alice", member.ports["IMAP"])
 
 
+def used(cluster: Cluster) -> dict[str, int | None]:
+    return {user["address"]: user["used"] for user in json.loads(cluster.cli("user", "list", "--json").stdout)}
+
+
 @pytest.mark.slow
 def test_commands_while_it_runs(cluster: Cluster) -> None:
     cluster.cli("domain", "add", "example.org")
     cluster.cli("user", "add", "ann@example.org", "--password-stdin", stdin="a good secret\n")
     cluster.cli("alias", "add", "sales@example.org", "ann@example.org")
-    assert "ann@example.org" in cluster.cli("user", "list").stdout
+    assert used(cluster)["ann@example.org"] == 0
     assert "Delivered" in cluster.cli("send", "sales@example.org").stdout
     assert "already exists" in cluster.cli("domain", "add", "example.org", check=False).stderr
     client = imaplib.IMAP4(cluster.host, cluster.ports["IMAP"])
@@ -243,6 +247,12 @@ def test_commands_while_it_runs(cluster: Cluster) -> None:
     client.sock.settimeout(60)
     assert b"BYE" in client.readline()
     client.shutdown()
+    token = cluster.admin_token()
+    octets = cluster.rest("GET", "/api/users/ann@example.org", token=token)[1]["used"]
+    assert octets
+    assert used(cluster)["ann@example.org"] == octets
+    listed = cluster.rest("GET", "/api/users", token=token)[1]["users"]
+    assert {user["email"]: user["used"] for user in listed} == used(cluster)
     kept = cluster.rest("GET", "/api/stats", token=cluster.admin_token())[1]["accounts"]
     cluster.cli("user", "remove", "ann@example.org", "--yes")
     until(
@@ -262,7 +272,12 @@ def test_commands_over_http(cluster: Cluster, tmp_path: Path) -> None:
     }
     try:
         cluster.cli("user", "add", f"far@{DOMAIN}", "--generate")
-        assert "far@" in cluster.cli("user", "list").stdout
+        told = cluster.cli("user", "list")
+        assert "far@" in told.stdout
+        assert "STORAGE_URL says where the storage service is" in told.stderr
+        assert used(cluster)[f"far@{DOMAIN}"] is None
+        cluster.cli_env["STORAGE_URL"] = f"http://{cluster.host}:{cluster.ports['STORAGE']}"
+        assert used(cluster)[f"far@{DOMAIN}"] == 0
         cluster.cli("config", "set", "smtp.timeout", "12")
         assert json.loads(cluster.cli("config", "--json", "--changed").stdout)
         cluster.cli("config", "clear", "smtp.timeout")

@@ -19,6 +19,8 @@ import httpx
 import pytest
 from click.testing import Result
 
+from tests import forking
+
 Homing = Callable[..., Result]
 
 
@@ -105,6 +107,11 @@ def test_every_listener_answers_and_mail_arrives(start: Start) -> None:
     assert ended(up) == 0
 
 
+def used(homing: Homing) -> dict[str, int]:
+    """Of those accounts that keep something."""
+    return {one["address"]: one["used"] for one in json.loads(homing("user", "list", "--json").stdout) if one["used"]}
+
+
 def test_commands_while_it_runs(start: Start, homing: Homing, tmp_path: Path) -> None:
     up = start()
     homing("domain", "add", "example.org")
@@ -120,16 +127,23 @@ def test_commands_while_it_runs(start: Start, homing: Homing, tmp_path: Path) ->
     client = imaplib.IMAP4("127.0.0.1", up.port("IMAP"))
     client.login("ann@example.org", "a good secret")
     assert client.select()[1] == [b"1"]
+    size = int(client.fetch("1", "(RFC822.SIZE)")[1][0].split()[-1].rstrip(b")"))
+    homing("user", "quota", "ann@example.org", str(4 * size))
+    assert used(homing) == {"ann@example.org": size}
+    (line,) = [line for line in homing("user", "list").stdout.splitlines() if line.lstrip().startswith("ann@")]
+    assert "(25 %)" in line
     homing("user", "passwd", "ann@example.org", "--password-stdin", stdin="another secret\n")
     client.sock.settimeout(30)
     assert b"BYE" in client.readline()
     client.shutdown()
     homing("user", "remove", "ann@example.org", "--yes")
+    homing("send", "user7@example.org")
     assert "of the running server" in homing("config").stdout.lower()
     assert "in use by process" in homing("check").stdout
     assert "in use by process" in homing("up", status=69).stderr
     assert ended(up) == 0
     assert len(json.loads(homing("user", "list", "--domain", "example.org", "--json").stdout)) == 450
+    assert list(used(homing)) == ["user7@example.org"]
 
 
 def test_live_settings(start: Start, homing: Homing) -> None:
@@ -199,13 +213,10 @@ def test_a_port_in_use_is_one_sentence(start: Start, tmp_path: Path) -> None:
     again = tmp_path / "again"
     again.mkdir()
     environ = {"HOMING_DATA": str(again), "HOMING_SMTP_PORT": str(up.port("SMTP")), "HOMING_HOST": "127.0.0.1"}
-    outcome = subprocess.run(
-        [sys.executable, "-m", "homing", "up"],
+    outcome = forking.run(
+        (*forking.HOMING, "up"),
         env={**environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
         timeout=60,
-        check=False,
         cwd=again,
     )
     assert outcome.returncode == 1

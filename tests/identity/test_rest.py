@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import httpx
 import pytest
@@ -19,6 +19,7 @@ D = "test.example"
 class Scene:
     def __init__(self, identity: SqliteIdentity, clock: ManualClock) -> None:
         self.bugs: list[Exception] = []
+        self.kept: dict[str, int | None] = {}
         self.app = make_app(
             title="t",
             version="1",
@@ -28,8 +29,11 @@ class Scene:
         )
         guard = Guard(http_api.verifier(identity), is_admin=http_api.is_admin)
         self.app.include_router(http_api.router(identity, guard, clock))
-        self.app.include_router(admin_api.router(identity, guard))
+        self.app.include_router(admin_api.router(identity, guard, self.used))
         self.http = self.client()
+
+    async def used(self, accounts: Sequence[str]) -> list[int | None]:
+        return [self.kept.get(account, 0) for account in accounts]
 
     def client(self, address: str = "127.0.0.1", scheme: str = "http") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, client=(address, 1))
@@ -214,6 +218,19 @@ async def test_users(scene: Scene) -> None:
     assert (await scene.http.get(f"/api/users/{bob['id']}", headers=admin)).status_code == 404
     last = await scene.http.delete(f"/api/users/admin@{D}", headers=admin)
     assert last.status_code == 409
+
+
+async def test_what_is_used_of_the_quota(scene: Scene) -> None:
+    admin, alice = await scene.bearer("admin", "admin's"), await scene.bearer("alice", "alice's")
+    mine = f"/api/users/alice@{D}"
+    id = (await scene.http.get(mine, headers=alice)).json()["id"]
+    for octets in (0, 700, None):
+        scene.kept = {id: octets}
+        for headers in (admin, alice):
+            user = (await scene.http.get(mine, headers=headers)).json()
+            assert (user["quota"], user["used"]) == (1000, octets)
+        listed = (await scene.http.get("/api/users", headers=admin)).json()["users"]
+        assert [(user["email"], user["used"]) for user in listed] == [(f"admin@{D}", 0), (f"alice@{D}", octets)]
 
 
 async def test_ones_own_account(scene: Scene) -> None:

@@ -237,13 +237,11 @@ class RedisTasks:
                 raise
 
 
-async def open_redis(url: str, *, waiting_max: int = WAITING_MAX) -> RedisTasks:
-    """The queue in the Redis at the URL (redis://, rediss://). Raises Unavailable while Redis does not answer;
-    ValueError, with a sentence without the URL's password, for a URL that cannot be used and for a Redis that would
-    lose tasks."""
+def client_of(url: str) -> redis.Redis:
+    """Of the Redis at the URL, which is not asked yet. ValueError for a URL that cannot be used."""
     try:
         # A blocking read ends well before the time for an answer does.
-        client = redis.Redis.from_url(
+        return redis.Redis.from_url(
             url,
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
@@ -252,6 +250,13 @@ async def open_redis(url: str, *, waiting_max: int = WAITING_MAX) -> RedisTasks:
         )
     except (ValueError, exceptions.RedisError) as error:
         raise ValueError("queue.url is not a URL of Redis, such as redis://localhost:6379/0") from error
+
+
+async def open_redis(url: str, *, waiting_max: int = WAITING_MAX) -> RedisTasks:
+    """The queue in the Redis at the URL (redis://, rediss://). Raises Unavailable while Redis does not answer;
+    ValueError, with a sentence without the URL's password, for a URL that cannot be used and for a Redis that would
+    lose tasks."""
+    client = client_of(url)
     tasks = RedisTasks(client, waiting_max=waiting_max)
     try:
         await _check(client)
