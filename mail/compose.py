@@ -16,6 +16,9 @@ _FOLD_AT = 78
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f()<>;\\\"]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
+NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What a subject that somebody hands in must not have: control characters, and all that some reader takes for the end
+of a line, which could add a header field."""
 _TOKEN_MAX = 255
 
 

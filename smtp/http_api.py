@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from identity.model import Principal
 from mail.address import AddressError
+from mail.compose import NOT_IN_A_LINE
 from runtime.clock import Clock
 from runtime.listener import BindError
 from runtime.rest import Guard, RequestCounters, peer, told
@@ -115,6 +116,8 @@ def router(
     @routes.post("/send", summary="Send a message", responses=told(401, 403, 404, 413, 422, 429, 507))
     async def send(body: SendBody, request: Request, caller: Principal = user) -> Sent:
         """Send a message in the name of the token's account; it is durable when this answers."""
+        if NOT_IN_A_LINE.search(body.subject):
+            raise HTTPException(422, "The subject has a control character in it, perhaps a line end; take it out.")
         try:
             email_id = await sender.send(
                 caller,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiosmtpd.smtp
 import structlog
@@ -382,8 +382,9 @@ def _unreadable(run: _Run, reply: Reply) -> Reply:
     return replies.BDAT_SYNTAX if run is SMTP.smtp_BDAT else reply
 
 
-def _help(commands: Iterable[bytes]) -> Reply:
-    return replies.help_text(" ".join(sorted(verb.decode() for verb in commands)))
+def _help(commands: Mapping[bytes, tuple[int, _Run]]) -> Reply:
+    """Those that are there; EXPN is known, to be answered with 502."""
+    return replies.help_text(" ".join(sorted(verb.decode() for verb in commands.keys() - {b"EXPN"})))
 
 
 _SMTP_HELP, _LMTP_HELP = _help(_SMTP_COMMANDS), _help(_LMTP_COMMANDS)

@@ -179,3 +179,11 @@ class LiveSettings(Group):
     pool_size: int | None = Field(None, ge=1, le=1024)
     timeout: float | None = Field(None, gt=0, le=600)
     enabled: bool | None = None
+
+    @field_validator("max_workers", "pool_size", "timeout", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        # True would pass for 1.
+        if isinstance(value, bool):
+            raise ValueError("a number is wanted")
+        return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Protocol
@@ -17,6 +16,7 @@ from connectors.tasks.port import Reason, Refused, TaskQueue, Unavailable
 from connectors.tasks.worker import Worker
 from identity.model import Principal
 from mail.address import AddressError
+from mail.compose import NOT_IN_A_LINE
 from runtime.ids import new_id
 from runtime.rest import Guard, Problem, Told, peer
 
@@ -27,7 +27,6 @@ NAME_MAX: Final = 256
 KEY_MAX: Final = 255
 PLACEHOLDER: Final = "{username}"
 BUSY_SECONDS: Final = 30.0
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _STATUS: Final = {
     Reason.NO_SUCH_TASK: 404,
     Reason.LEASE_LOST: 409,
@@ -175,7 +174,7 @@ def router(
         digest = _digest(body)
         text = _filled(body)
         for name in ("to", "subject", "username"):
-            if _CONTROLS.search(getattr(body, name)):
+            if NOT_IN_A_LINE.search(getattr(body, name)):
                 raise HTTPException(422, f"{name}: control characters and line ends cannot stand here.")
         if "\0" in body.body:
             raise HTTPException(422, "body: a NUL cannot be sent.")

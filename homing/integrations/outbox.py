@@ -4,7 +4,6 @@ relay (`connectors.relay`); nothing here keeps the loop waiting."""
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from homing.integrations.vault import SecretsUnreadable
 from identity.limiting.gate import Gate
 from identity.limiting.tallies import Limit
 from identity.model import Integration, Principal
+from mail.compose import NOT_IN_A_LINE
 from runtime.clock import Clock
 from runtime.ids import new_id
 from smtp.outbound.transport import Letter, Status
@@ -33,7 +33,6 @@ RELAYS_MAX: Final = 200
 """Integrations whose connections are kept for the next message."""
 SHARE: Final = 4
 """The part of what may be sent at once that one account's slow servers can keep from others: one in so many."""
-CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 RECIPIENTS_MAX: Final = 100
 
 T = TypeVar("T")
@@ -237,7 +236,7 @@ def _written(
     one: Integration, to: str, subject: str, message: str, html: str | None
 ) -> tuple[Person, tuple[Person, ...], letter.Letter]:
     try:
-        if CONTROLS.search(subject):
+        if NOT_IN_A_LINE.search(subject):
             raise MessageError("The subject has a control character in it, perhaps a line end; take it out.")
         sender, people = recipients.one(one.settings.from_email, "sender"), recipients.several(to)
         if len(people) > RECIPIENTS_MAX:

@@ -120,10 +120,12 @@ async def test_an_account_that_sends_too_much_is_told_when(rest: Rest, monkeypat
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "4810")
 
 
-async def test_nothing_adds_a_header(rest: Rest) -> None:
-    await rest.call("POST", "/send", json={**BODY, "subject": "x\r\nBcc: evil@example.org\r\n\r\nbody"})
-    head = rest.running.storage.delivered[0][1].split(b"\r\n\r\n")[0]
-    assert b"\r\nBcc:" not in head
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r", "\0", "\x85", "\u2028"])
+async def test_nothing_adds_a_header(rest: Rest, end: str) -> None:
+    answer = await rest.call("POST", "/send", json={**BODY, "subject": f"x{end}Bcc: evil@example.org"})
+    assert answer.status_code == 422
+    assert "perhaps a line end" in answer.json()["detail"]
+    assert rest.running.storage.delivered == []
 
 
 async def test_an_administrator_sends_as_anybody(rest: Rest) -> None:
@@ -198,7 +200,9 @@ async def test_config(rest: Rest) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"max_workers": 0}, {"max_workers": 1000}, {"timeout": 0}, {"pool_size": "many"}, {"unknown": 1}]
+    "change",
+    [{"max_workers": 0}, {"max_workers": 1000}, {"timeout": 0}, {"pool_size": "many"}, {"unknown": 1}]
+    + [{name: value} for name in ("max_workers", "pool_size", "timeout") for value in (True, False)],
 )
 async def test_config_refused(rest: Rest, change: dict[str, object]) -> None:
     assert (await rest.call("PUT", "/api/config", "root", json=change)).status_code == 422
