@@ -53,7 +53,7 @@ from tests.storage.consistency import problems
 
 from .conftest import environment
 
-MESSAGES = 2_000
+MESSAGES = 5_000
 CHEAP = IdentitySettings(
     default_domain="example.org", passwords=PasswordSettings(memory_kib=64, iterations=1, lanes=1, threads=2)
 )
@@ -188,7 +188,7 @@ async def pages(read: Callable[..., Awaitable[Any]], ref: MailboxRef) -> list[An
 
 @pytest.fixture
 async def old(tmp_path: Path) -> Path:
-    """A house of 2,000 messages."""
+    """A house whose migration takes long enough to be killed on the way."""
     await house(tmp_path / "old", MESSAGES)
     return tmp_path / "old"
 
