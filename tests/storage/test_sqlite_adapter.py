@@ -120,6 +120,19 @@ async def test_reparse_writes_the_new_version(store: SqliteStorage, monkeypatch:
     assert all(envelope for _, envelope in rows)
 
 
+async def test_a_blob_that_went_while_it_was_read_again_leaves_nothing(store: SqliteStorage) -> None:
+    await store.accept([delivery(1)])
+    forms, _ = ingest.describe(b"Subject: x\r\n\r\n")
+
+    def work(conn: sqlite3.Connection) -> Any:
+        (number,) = conn.execute("SELECT number FROM blob").fetchone()
+        blobs.forget(conn, number)
+        blobs.describe(conn, number, b"", forms)
+        return conn.execute("SELECT count(*) FROM usual").fetchone()
+
+    assert await store.database.write(work) == (0,)
+
+
 async def test_usual_lines_of_before_are_read_and_move_when_they_are_read_again(store: SqliteStorage) -> None:
     ref = await inbox(store)
     long = b"".join(b"To: %08d@example.org\r\n" % n for n in range(1000)) + b"\r\n"

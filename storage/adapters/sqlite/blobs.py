@@ -99,9 +99,9 @@ def finish(conn: sqlite3.Connection, number: int, size: int, sha256: bytes, form
 
 
 def describe(conn: sqlite3.Connection, number: int, sha256: bytes, forms: Forms) -> None:
-    """Keep what ingest read out of the body."""
-    conn.execute(f"{_DESCRIBE} WHERE number = ?", (*_columns(sha256, forms), number))
-    _set_usual(conn, number, forms.headers)
+    """Keep what ingest read out of the body, if it is still there."""
+    if conn.execute(f"{_DESCRIBE} WHERE number = ?", (*_columns(sha256, forms), number)).rowcount:
+        _set_usual(conn, number, forms.headers)
 
 
 def forget(conn: sqlite3.Connection, number: int) -> None:
