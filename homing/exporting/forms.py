@@ -144,7 +144,7 @@ class MboxForm:
         self._shut()
         self._path = self.place(mailbox.name)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = open(os.open(self._path, os.O_RDWR | _MADE, 0o600), "r+b")  # noqa: SIM115
+        self._file = open(os.open(self._path, os.O_RDWR | _MADE, 0o600), "r+b")  # noqa: SIM115  # `_shut` closes it
         # What a run that was killed has left of a message.
         self._file.truncate(end)
         self._file.seek(end)

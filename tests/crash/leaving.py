@@ -130,7 +130,7 @@ def under_kills(
         for number in range(kills):
             time.sleep(rng.uniform(*pause))
             until(
-                lambda wanted=least * (number + 1): len(this.figures.handed.acknowledged) >= wanted,  # type: ignore[misc]
+                lambda wanted=least * (number + 1): len(this.figures.handed.acknowledged) >= wanted,  # type: ignore[misc]  # B023 wants the default
                 LEAVES_SECONDS,
                 "mail is taken",
             )
