@@ -12,6 +12,7 @@ class Hub:
     def __init__(self) -> None:
         self._newest: dict[str, int] = {}
         self._waiters: set[_Waiter] = set()
+        self._closed = False
 
     def publish(self, modseqs: Mapping[str, int]) -> None:
         """Changes that are durable now. A modseq that is not news is ignored."""
@@ -33,11 +34,12 @@ class Hub:
             self._newest.setdefault(account, 0)
 
     async def wait(self, accounts: Mapping[str, int], seconds: float) -> dict[str, int]:
-        """The accounts with news, at once if there are any, else after the first change or ``seconds``."""
+        """The accounts with news, at once if there are any or the hub is closed, else after the first change or
+        ``seconds``."""
         found = {
             account: newest for account, seen in accounts.items() if (newest := self._newest.get(account, 0)) > seen
         }
-        if found or seconds <= 0:
+        if found or seconds <= 0 or self._closed:
             return found
         waiter = _Waiter(accounts)
         self._waiters.add(waiter)
@@ -50,8 +52,9 @@ class Hub:
             self._waiters.discard(waiter)
         return waiter.found
 
-    def wake_all(self) -> None:
-        """End every wait: the store closes."""
+    def close(self) -> None:
+        """End every wait, and those that begin later at once: the store closes."""
+        self._closed = True
         for waiter in self._waiters:
             waiter.woken.set()
 

@@ -228,8 +228,8 @@ class Storage(Protocol):
 
     async def watch(self, accounts: Mapping[str, int], wait: float) -> Mapping[str, int]:
         """The accounts whose modseq is above the one given, with their modseq now; at once if there are any, else
-        after a change or ``wait`` seconds, then perhaps {}. One call per process serves all its sessions. A hint:
-        what happened is read with ``changes``."""
+        after a change or ``wait`` seconds, then perhaps {}; a store that is closed meanwhile ends the wait with {} or
+        Unavailable. One call per process serves all its sessions. A hint: what happened is read with ``changes``."""
 
     # -- writing messages
 

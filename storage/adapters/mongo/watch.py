@@ -55,8 +55,6 @@ class Watch:
             if self._listening is None and seconds > 0:
                 self._listening = asyncio.create_task(self._listen(), name="storage watch")
             self._hub.learn(accounts, await self._look(list(accounts)))
-            if self._closed:
-                raise Unavailable("the store is closed")
             return await self._hub.wait(accounts, min(seconds, WATCH_MAX))
         finally:
             self._waited_for.subtract(list(accounts))
@@ -66,7 +64,7 @@ class Watch:
 
     async def close(self) -> None:
         self._closed = True
-        self._hub.wake_all()
+        self._hub.close()
         task, self._listening = self._listening, None
         if task is not None:
             task.cancel()

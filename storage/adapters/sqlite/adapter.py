@@ -150,7 +150,7 @@ class SqliteStorage(Annotations):
         if self._closed:
             return
         self._closed = True
-        self._hub.wake_all()
+        self._hub.close()
         self._sending.close()
         await self._intake.close()
         await self._commits.finish()
