@@ -28,6 +28,8 @@ from storage.port import Unavailable
 
 PATIENCE: Final = 1.0
 """Seconds that a repeat gives the first before it takes over."""
+TRIED_SECONDS: Final = 60.0
+"""How long a repeat goes on after its patience, while others take the operation over before it."""
 LOOK: Final = 0.05
 """Seconds between two looks meanwhile."""
 GIVEN_UP_MAX: Final = 10_000
@@ -146,7 +148,7 @@ class Operations:
     async def _again(self, op: str, accounts: Sequence[str]) -> Claim | Ended:
         """An operation that was begun before."""
         give_up = monotonic() + self._patience
-        deadline = give_up + 60 * self._patience
+        deadline = give_up + TRIED_SECONDS
         holder: ObjectId | None = None
         looks = 0
         while True:
