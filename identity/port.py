@@ -131,7 +131,7 @@ class Identity(Protocol):
     async def changes_since(self, seq: int, wait: float) -> Changes:
         """Changes that end connections, after ``seq`` (0 for "from now": returns at once with the present seq, which
         is never 0); at once if there are any, else after one or ``wait`` seconds (at most 300). At most 1,000 at
-        once: ask again from the seq returned."""
+        once: ask again from the seq returned. Closing ends the wait, with what there is or Unavailable."""
 
     # -- tokens
 

@@ -159,16 +159,6 @@ async def test_a_change_stream_wakes_and_when_it_ends_polling_does(town: Town, m
     assert (await asyncio.wait_for(waiting, 30)).seq == seq + 1
 
 
-async def test_who_waits_is_let_go_by_closing(town: Town) -> None:
-    one = await town.settled()
-    seq = (await one.changes_since(0, 0)).seq
-    waiting = asyncio.create_task(one.changes_since(seq, 300))
-    await asyncio.sleep(0.05)
-    await one.close()
-    with pytest.raises(Unavailable):
-        await asyncio.wait_for(waiting, 30)
-
-
 async def test_no_secret_is_kept_in_clear(town: Town) -> None:
     one = await town.settled()
     alice = await town.add(one, "alice", "not in the database")

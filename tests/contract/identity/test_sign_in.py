@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from identity.checked import Checked
-from identity.model import ChangeKind, NewAccount, Origin, Principal, Role
-from identity.port import Reason
+from identity.model import ChangeKind, Changes, NewAccount, Origin, Principal, Role
+from identity.port import Reason, Unavailable
 
 D = "test.example"
 
@@ -207,6 +207,19 @@ async def test_who_waits_is_woken_at_once(world):
     for changes in await asyncio.wait_for(asyncio.gather(*waiting), 30):
         assert [c.kind for c in changes.changes] == [ChangeKind.CREDENTIALS]
     assert (await world.port.changes_since(changes.seq, 0.01)).changes == ()
+
+
+@pytest.mark.parametrize("turns", [1, 3, 50])
+async def test_who_waits_is_let_go_by_closing(world, turns):
+    """However far it has come."""
+    seq = (await world.port.changes_since(0, 0)).seq
+    waiting = asyncio.create_task(world.port.changes_since(seq, 300))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await world.port.close()
+    async with asyncio.timeout(30):
+        (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
+    assert outcome == Changes(seq, ()) or isinstance(outcome, Unavailable)
 
 
 async def test_a_position_that_the_history_does_not_know(world):
