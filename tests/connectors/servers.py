@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Gone(Exception):

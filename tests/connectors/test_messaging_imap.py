@@ -19,6 +19,7 @@ from tests.connectors.conftest import account
 from tests.connectors.imapserver import ImapServer
 from tests.connectors.servers import TokenServer
 from tests.live import free_ports
+from tests.patience import attempts
 
 Config = dict[str, Any]
 
@@ -383,13 +384,15 @@ def test_cannot_connect(receiving: Config, certs: Certs) -> None:
 @pytest.mark.parametrize("what", ["close", "silent", "HTTP/1.1 400 Bad Request", "* BYE going down"])
 def test_failures_on_the_way(receiving: Config, imap: ImapServer, stage: str, what: str) -> None:
     imap.add(PLAIN)
-    imap.at[stage] = [what]
-    connector = create_connector("imap", receiving | {"timeout": 1.0})
-    with pytest.raises(ConnectionError) as caught:
-        connector.receive_messages(unread_only=True)
-    assert caught.value.__cause__ is not None
-    assert str(caught.value).endswith(".") or "again" in str(caught.value)
-    assert len(connector.receive_messages(unread_only=True)) == 1, "the next call connects again"
+    for attempt in attempts():
+        with attempt as seconds:
+            imap.at[stage] = [what]
+            connector = create_connector("imap", receiving | {"timeout": seconds})
+            with pytest.raises(ConnectionError) as caught:
+                connector.receive_messages(unread_only=True)
+            assert caught.value.__cause__ is not None
+            assert str(caught.value).endswith(".") or "again" in str(caught.value)
+            assert len(connector.receive_messages(unread_only=True)) == 1, "the next call connects again"
 
 
 def test_a_server_that_says_no(receiving: Config, imap: ImapServer) -> None:
