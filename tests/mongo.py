@@ -23,6 +23,9 @@ KINDS: tuple[Kind, ...] = ("mongodb", "ferretdb")
 VARIABLES: dict[Kind, str] = {"mongodb": "HOMING_TEST_MONGODB", "ferretdb": "HOMING_TEST_FERRETDB"}
 REQUIRED = "HOMING_TEST_SERVERS_REQUIRED"
 """With this set, as .ci/run has it, what would be skipped for want of a server fails (tests/conftest.py)."""
+PATIENT = "&".join(f"{name}=60000" for name in ("timeoutMS", "serverSelectionTimeoutMS", "connectTimeoutMS"))
+"""Options of the URLs, which a URL of the environment that has any comes without: a stand-in on a busy machine is slow,
+and not away. Milliseconds."""
 HOW = "python -m tests.servers.run -- … starts a stand-in and sets it"
 
 
@@ -46,7 +49,7 @@ def mongo_url(kind: Kind) -> str:
     if not url:
         pytest.skip(str(skip(kind)))
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"/homing_test_{new_id()}"))
+    return urlunsplit(parts._replace(path=f"/homing_test_{new_id()}", query=parts.query or PATIENT))
 
 
 async def dropped(url: str) -> None:

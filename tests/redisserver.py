@@ -19,6 +19,8 @@ from tests.live import free_ports
 
 VARIABLE = "HOMING_TEST_REDIS"
 START_SECONDS = 60.0
+PATIENT = "socket_timeout=60&socket_connect_timeout=60"
+"""Options of the URL, in seconds: a Redis that waits for a busy disk is slow, and not away."""
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
@@ -45,7 +47,7 @@ class Server:
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")
         self.options = options
         (self._port,) = free_ports(1)
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.url = f"redis://127.0.0.1:{self._port}/0?{PATIENT}"
         self.start()
 
     def start(self) -> None:
