@@ -38,7 +38,7 @@ def subjects(live: Live, port: int, user: str = "alice") -> list[bytes]:
 def send(live: Live, port: int, subject: str) -> int:
     """The code of the last reply."""
     try:
-        with smtplib.SMTP(live.host, port, timeout=30) as client:
+        with smtplib.SMTP(live.host, port, timeout=120) as client:
             client.sendmail("x@elsewhere.example", [f"alice@{DOMAIN}"], f"Subject: {subject}\r\n\r\nx\r\n".encode())
             return 250
     except smtplib.SMTPRecipientsRefused as error:
@@ -76,11 +76,11 @@ async def test_two_of_each(url: str, tmp_path: Path) -> None:
             until(lambda port=port: len(subjects(cluster, port)) == 4)
         for service in ("identity", "storage"):
             cluster.of(service)[0].start()
-        until(cluster.ready, 30.0)
+        until(cluster.ready)
 
         cluster.cli("config", "set", "smtp.max_workers", "7")
         token = cluster.admin_token()
-        until(lambda: cluster.rest("GET", "/api/config", token=token)[1]["max_workers"] == 7, 60.0)
+        until(lambda: cluster.rest("GET", "/api/config", token=token)[1]["max_workers"] == 7)
         assert cluster.stop() == 0
     finally:
         cluster.kill()

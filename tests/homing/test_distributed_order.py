@@ -76,7 +76,7 @@ def test_doors_before_keepers(cluster: Cluster) -> None:
 @pytest.mark.parametrize("service", ["identity", "storage"])
 def test_a_keeper_that_is_killed_and_comes_back(cluster: Cluster, service: str) -> None:
     cluster.start()
-    assert deliver(cluster) == 250
+    until(lambda: deliver(cluster) == 250, BACK_SECONDS)
     one(cluster, service).kill()
     for name in ("REST", "IMAP_REST"):
         health = until(lambda name=name: found[1] if (found := cluster.health(cluster.ports[name]))[0] == 503 else None)

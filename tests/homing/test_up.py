@@ -59,8 +59,9 @@ def eventually(holds: Callable[[], object]) -> None:
 
 def rest(up: Up, address: str, password: str) -> httpx.Client:
     base = f"http://127.0.0.1:{up.port('REST')}"
-    token = httpx.post(f"{base}/token", data={"username": address, "password": password}).json()["access_token"]
-    return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"})
+    asked = httpx.post(f"{base}/token", data={"username": address, "password": password}, timeout=60)
+    token = asked.json()["access_token"]
+    return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
 
 def test_a_first_run_and_a_later_one(start: Start) -> None:
@@ -70,7 +71,7 @@ def test_a_first_run_and_a_later_one(start: Start) -> None:
     assert str(up.folder / "first-run.txt") in "\n".join(up.printed)
     for service in ("SMTP", "submission", "submissions", "IMAP", "IMAPS", "REST"):
         assert up.port(service) > 0
-    health = httpx.get(f"http://127.0.0.1:{up.port('REST')}/api/health")
+    health = httpx.get(f"http://127.0.0.1:{up.port('REST')}/api/health", timeout=60)
     assert (health.status_code, health.json()["status"]) == (200, "healthy")
     assert ended(up) == 0
     assert not (up.folder / "control.sock").exists()
@@ -180,9 +181,9 @@ def test_what_the_rest_api_keeps_closed(start: Start) -> None:
     found = logins(up)
     base = f"http://127.0.0.1:{up.port('REST')}"
     for path in ("/api/stats", "/api/config", "/metrics", "/api/users"):
-        assert httpx.get(base + path).status_code == 401
+        assert httpx.get(base + path, timeout=60).status_code == 401
     for path in ("/docs", "/openapi.json", "/api/health"):
-        assert httpx.get(base + path).status_code == 200
+        assert httpx.get(base + path, timeout=60).status_code == 200
     with rest(up, "user@localhost", found["user@localhost"]) as client:
         own = client.get("/api/stats").json()
         assert own["requests_total"] > 0

@@ -62,14 +62,20 @@ def sink() -> Iterator[tuple[Sink, int]]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[tuple[Live, Sink]]:
+def more() -> dict[str, str]:
+    """Settings of one test alone."""
+    return {}
+
+
+@pytest.fixture
+def world(tmp_path: Path, more: dict[str, str]) -> Iterator[tuple[Live, Sink]]:
     with DnsServer() as dns, sink() as (taken, port):
         dns.add("sink.example. MX 10 mx.sink.example.", "mx.sink.example. A 127.0.0.2")
         settings = {
             "HOMING_DNS_SERVERS": dns.where,
             "HOMING_OUTBOUND_PORT": str(port),
             "HOMING_OUTBOUND_RETRY": "1s",
-            "HOMING_OUTBOUND_LEASE": "5",
+            **more,
         }
         with running(tmp_path / "data", "ann", **settings) as live:
             yield live, taken
@@ -118,6 +124,7 @@ def test_mail_leaves_and_comes_back(world: tuple[Live, Sink]) -> None:
 
 @pytest.mark.crash
 @embedded_only("kills the one process")
+@pytest.mark.parametrize("more", [{"HOMING_OUTBOUND_LEASE": "5"}], ids=["short lease"])
 def test_a_kill_loses_nothing_and_is_told(world: tuple[Live, Sink]) -> None:
     live, taken = world
     token = live.token(f"ann@{DOMAIN}", PASSWORD)

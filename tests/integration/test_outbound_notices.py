@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 HERE = "here.example"
 ANN, UTF8 = f"ann@{HERE}", f"änne@{HERE}"
-LIFETIME = 5.0
+LIFETIME = 10.0
 GIVEN_UP = {
     "late": ("NOTIFY=DELAY,FAILURE", "ORCPT=rfc822;original@example.org"),
     "usual": (),

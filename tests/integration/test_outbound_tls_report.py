@@ -52,7 +52,7 @@ async def report_of(data: Path, where: str) -> Delivery:
     try:
         reports = TlsReports(
             Reporter("Here", f"postmaster@{HERE}", HERE),
-            resolver=Resolver([where]),
+            resolver=Resolver([where], timeout=30.0),
             notes=notes,
             storage=outbox,  # type: ignore[arg-type]  # one call of the port
             identity=outbox,  # type: ignore[arg-type]  # one call of the port

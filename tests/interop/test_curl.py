@@ -17,7 +17,7 @@ Find = Callable[[str], str]
 
 
 def curl(find: Find, *args: str) -> str:
-    done = subprocess.run([find("curl"), "-sS", "-k", *args], capture_output=True, timeout=30)
+    done = subprocess.run([find("curl"), "-sS", "-k", *args], capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode("utf-8", "replace")
 

@@ -105,7 +105,7 @@ def web(address: str, folder: Path, names: list[str], policies: dict[str, bytes]
             status, body = 200, policies.get(host)
             if body is None:
                 try:
-                    with urlopen(Request(f"{behind}{self.path}", headers={"Host": host}), timeout=5) as answer:
+                    with urlopen(Request(f"{behind}{self.path}", headers={"Host": host}), timeout=60) as answer:
                         body = answer.read()
                 except HTTPError as error:
                     status, body = error.code, b""

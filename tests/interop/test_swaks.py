@@ -19,7 +19,7 @@ def swaks(find: Find, live: Live, port: str, *args: str) -> subprocess.Completed
         [find("swaks"), "--server", live.host, "--port", str(live.ports[port]), "--helo", "client.example", *args],
         text=True,
         capture_output=True,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -95,7 +95,7 @@ def test_lmtp(program: Find, tmp_path_factory: pytest.TempPathFactory) -> None:
                 [program("swaks"), "--protocol", "LMTP", *place, "--helo", "client.example", "--from", "", "--to", to],
                 text=True,
                 capture_output=True,
-                timeout=30,
+                timeout=60,
             )
             assert done.stdout.count(" 250 2.0.0 Ok: stored as ") == 2, done.stdout
             assert " 550 5.1.1 " in done.stdout

@@ -164,7 +164,7 @@ async def test_it_serves_and_drains(tmp_path: Path) -> None:
     server = RestServer(scene.app, host="127.0.0.1", port=0, tls=Tls(cert, key))
     await server.start()
     trust = ssl.create_default_context(cafile=str(cert))
-    async with httpx.AsyncClient(verify=trust, base_url=f"https://localhost:{server.port}") as client:
+    async with httpx.AsyncClient(verify=trust, base_url=f"https://localhost:{server.port}", timeout=60) as client:
         assert (await client.get("/mine", headers=bearer("good"))).json() == {"who": "user"}
         request = asyncio.create_task(client.get("/wait"))
         await asyncio.wait_for(waiting.wait(), 60)
@@ -180,7 +180,7 @@ async def test_a_proxy_on_this_machine_speaks_for_others() -> None:
     server = RestServer(Scene().app, host="127.0.0.1", port=0)
     await server.start()
     afar = {**bearer("good"), "X-Forwarded-For": "192.0.2.1"}
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
         assert (await client.get("/mine", headers=bearer("good"))).status_code == 200
         assert (await client.get("/mine", headers=afar)).status_code == 403
         assert (await client.get("/mine", headers={**afar, "X-Forwarded-Proto": "https"})).status_code == 200

@@ -87,11 +87,12 @@ async def test_requiretls(running) -> None:
 
 async def test_held_for_somebody_else(running) -> None:
     client = await signed_in(running)
+    before = int(time.time())
     offer = await client.say("EHLO client.example")
     line = next(line for line in offer.split("\n") if "FUTURERELEASE" in line)
     most, until = line.removeprefix("250-FUTURERELEASE ").split()
-    assert (most, hold.moment(until)) == ("604800", (int(time.time()) + 604800) // 60 * 60)
-    before = int(time.time())
+    assert most == "604800"
+    assert (before + 604800) // 60 * 60 <= hold.moment(until) <= time.time() + 604800
     assert (await client.say("MAIL FROM:<alice@example.org> HOLDFOR=3600")).startswith("250")
     assert (await client.say("RCPT TO:<x@b.example>")).startswith("250")
     assert (await client.data(HELLO)).startswith("250")

@@ -42,7 +42,7 @@ async def serving(running: Running) -> AsyncIterator[Rest]:
         return running.identity.principal(f"{token}@example.org", "token:1") if token in ("alice", "root") else None
 
     counters = RequestCounters()
-    one = Rest(httpx.AsyncClient(), running)
+    one = Rest(httpx.AsyncClient(timeout=60), running)
     guard: Guard[Principal] = Guard(verify, is_admin=lambda caller: caller.role is Role.ADMIN)
 
     async def save(overrides: Mapping[str, str]) -> None:

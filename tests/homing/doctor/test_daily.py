@@ -67,7 +67,7 @@ class Bench:
             "HOMING_DOCTOR_LISTS": LIST,
             "HOMING_DOCTOR_ADDRESSES": V4,
             "HOMING_OUTBOUND_PORT": "1",
-            "HOMING_DNS_TIMEOUT": "1",
+            "HOMING_DNS_TIMEOUT": "30",
         }
 
     def settings(self) -> Settings:

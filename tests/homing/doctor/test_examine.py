@@ -50,9 +50,9 @@ def wanted(**more: object) -> Setup:
 
 
 async def look(
-    dns: DnsServer, ours: Setup | None = None, *, seconds: float = 20.0, trusted: bool = True, **more: str
+    dns: DnsServer, ours: Setup | None = None, *, seconds: float = 60.0, trusted: bool = True, **more: str
 ) -> Report:
-    resolver = Resolver([dns.where], ("127.0.0.1",) if trusted else ("192.0.2.53",), 1.0)
+    resolver = Resolver([dns.where], ("127.0.0.1",) if trusted else ("192.0.2.53",), timeout=30.0)
     return await examine(settings(dns, **more), ours or wanted(), resolver, None, only=NAMES, seconds=seconds)
 
 
@@ -244,7 +244,7 @@ async def test_ports(dns: DnsServer) -> None:
         publish(dns, here)
         dns.add("b.example MX 10 probe.example.", "probe.example A 127.0.0.1")
         asked = settings(dns, HOMING_OUTBOUND_PORT=str(port), HOMING_DOCTOR_PROBE="b.example")
-        report = await examine(asked, here, Resolver([dns.where]), listeners, only=("port", "way-out"))
+        report = await examine(asked, here, Resolver([dns.where], timeout=30.0), listeners, only=("port", "way-out"))
     assert told(report, "port", "SMTP").state is State.OK
     assert told(report, "port", "IMAP").found == "127.0.0.1:1: refused: nothing listens there"
     assert told(report, "port", HOST).found == f"127.0.0.1:{port}: 220 {HOST} ESMTP"

@@ -40,11 +40,13 @@ def test_by_command_and_over_rest(start: Callable[..., Any], dns: DnsServer, tmp
     }
     up = start(**more)
     base = f"http://127.0.0.1:{up.port('REST')}"
-    signed_in = httpx.post(f"{base}/token", data={"username": f"admin@{DOMAIN}", "password": PASSWORD}).json()
+    signed_in = httpx.post(
+        f"{base}/token", data={"username": f"admin@{DOMAIN}", "password": PASSWORD}, timeout=60
+    ).json()
     headers = {"Authorization": f"Bearer {signed_in['access_token']}"}
-    assert httpx.get(f"{base}/api/doctor", headers=headers).status_code == 404
+    assert httpx.get(f"{base}/api/doctor", headers=headers, timeout=60).status_code == 404
     looked = httpx.post(f"{base}/api/doctor", headers=headers, timeout=60).json()
-    assert httpx.get(f"{base}/api/doctor", headers=headers).json() == looked
+    assert httpx.get(f"{base}/api/doctor", headers=headers, timeout=60).json() == looked
     ports = {one["subject"]: one["state"] for one in looked["findings"] if one["check"] == "port"}
     names = ("SMTP", "submission", "submissions", "IMAP", "IMAPS", "REST")
     assert [ports[name] for name in names] == ["ok"] * len(names)
@@ -53,7 +55,7 @@ def test_by_command_and_over_rest(start: Callable[..., Any], dns: DnsServer, tmp
     # The keys of the first run are not those in the zone.
     assert {one["state"] for one in looked["findings"] if one["check"] == "dkim"} == {"bad"}
     assert f'homing_doctor_findings{{state="bad"}} {looked["counts"]["bad"]:.1f}' in (
-        httpx.get(f"{base}/metrics", headers=headers).text
+        httpx.get(f"{base}/metrics", headers=headers, timeout=60).text
     )
     # What is saved in the server counts for the command too.
     environ = up_environment(up, more)
@@ -85,7 +87,7 @@ def test_processes_share_one_result(dns: DnsServer, tmp_path: Path) -> None:
         headers = {"Authorization": f"Bearer {cluster.admin_token()}"}
         one, other = (f"http://{cluster.host}:{member.ports['REST']}/api/doctor" for member in cluster.of("smtp"))
         looked = httpx.post(one, headers=headers, timeout=60).json()
-        assert httpx.get(other, headers=headers).json() == looked
+        assert httpx.get(other, headers=headers, timeout=60).json() == looked
         assert {"SMTP", "submission"} <= {each["subject"] for each in looked["findings"] if each["check"] == "port"}
         # The command finds the listeners of all of them.
         done = ask(cluster.cli_env, tmp_path, "doctor", "--json", "--only", "port")

@@ -166,7 +166,7 @@ async def test_an_account_sends_through_its_connector(dns: DnsServer) -> None:
 
     settings = OutboundSettings(routes=("alice@example.org=connector:gmail", "*=connector:all"))
     policies = TlsPolicies(None, None, roots=None)
-    transport = smtp_transport(settings, Resolver([dns.where]), policies, "here.example", Through)
+    transport = smtp_transport(settings, Resolver([dns.where], timeout=30.0), policies, "here.example", Through)
     for sender in ("alice@example.org", "bob@example.org", ""):
         await transport.send(mail("x@d.example", sender=sender))
     await transport.close()
