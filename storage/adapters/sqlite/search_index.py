@@ -4,8 +4,8 @@ It is a copy that can be made again: never wrong while it is behind (what it has
 every question), thrown away and begun anew when it is missing, damaged, of another release, or ahead of storage.db.
 It waits for a pause between deliveries (CALM, within the bounds of DELAY and BACKLOG): what it costs an email falls to
 a third with batches, and while mail pours in the processor is the deliveries' alone. Then it goes page by page, and
-stands back for those who use storage.db (GAP, at most GAP_DELAY, and while it is not too far behind): a page that has
-begun ends where somebody comes.
+stands back for those who use storage.db (GAP, at most GAP_DELAY, and while it is not too far behind): where somebody
+comes, a page that has begun waits too, and ends where he stays.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,7 @@ class SearchIndex:
         self._news = asyncio.Event()
         self._many = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closing = threading.Event()
         self._cpu = 0.0
         self._error: str | None = None
         self._damaged = False
@@ -111,10 +113,12 @@ class SearchIndex:
 
     def start(self) -> None:
         """Keep up with storage in the background until ``close``."""
+        self._closing.clear()
         self._task = asyncio.create_task(self._keep_up(), name="search index")
 
     async def close(self) -> None:
         """End the background task and close search.db once the batch in hand is written. May be repeated."""
+        self._closing.set()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -228,8 +232,7 @@ class SearchIndex:
             while last.more:
                 gently = last.behind < BACKLOG
                 if gently:
-                    share = max(last.done, search_source.SHORT_PAGE) / search_source.PAGE_EMAILS
-                    await self._stand_back(GAP_DELAY * share)
+                    await self._stand_back(_delay(last.done))
                 last = await self._round(gently=gently)
             self._error = None
 
@@ -239,6 +242,18 @@ class SearchIndex:
         # Use is nothing that could be waited for.
         while (wait := min(self._storage.last_used + GAP, latest) - monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(wait)
+
+    def _at_rest(self, begun: float, latest: float) -> bool:
+        """Wait, in a page begun at this time, for those who have come to storage.db since; False where they stay
+        longer, or the index is closed.
+
+        To end the page at once would be worse: FTS5 would write out what it has gathered just then. Nobody is in the
+        way of this thread's wait: search.db is read beside it, and who else writes there is in the background too.
+        """
+        while (used := self._storage.last_used) > begun and (wait := used + GAP - (now := monotonic())) > 0:
+            if now >= latest or self._closing.wait(min(wait, latest - now)):
+                return False
+        return True
 
     async def check(self) -> None:
         """Take out of the index what storage no longer has: removals that failed, or were lost in a power cut."""
@@ -280,8 +295,8 @@ class SearchIndex:
                     return
 
     async def _round(self, *, gently: bool) -> _Round:
-        """Index one page. gently: a short one while storage.db is in use, and of another one as much as is done until
-        it is."""
+        """Index one page. gently: a short one while storage.db is in use; another one waits while it is, and ends where
+        that lasts."""
         handed = dict(self._handed)
         now = monotonic()
         in_use = gently and self._storage.last_used + GAP > now
@@ -293,7 +308,7 @@ class SearchIndex:
             return page, full, search_source.last_number(conn), thread_time() - begun
 
         def goes_on() -> bool:
-            return in_use or not gently or self._storage.last_used <= now
+            return in_use or not gently or self._at_rest(now, now + _delay(len(page)))
 
         def add(conn: sqlite3.Connection) -> Added:
             return search_build.add(conn, page, handed, self._removed, goes_on)
@@ -403,6 +418,11 @@ class SearchIndex:
             self._error = str(error)
         if self._damaged:
             self.wake(BACKLOG)
+
+
+def _delay(emails: int) -> float:
+    """Seconds that a page of so many waits at most."""
+    return GAP_DELAY * max(emails, search_source.SHORT_PAGE) / search_source.PAGE_EMAILS
 
 
 def _weight(handed: Handed) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import sqlite3
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,55 @@ async def test_storage_that_is_used_all_the_time_holds_it_up_for_a_while_only(st
     await asyncio.wait_for(store.index._stand_back(search_index.GAP_DELAY), 30)
 
 
+async def test_a_page_waits_where_somebody_comes(store: Any, letter: Any, monkeypatch: Any) -> None:
+    numbers = await store.add(*[letter((), f"text {n}") for n in range(8)])
+    write, waits = store.index._write, []
+
+    async def while_somebody_comes(job: Any) -> Any:
+        await store.database.read(lambda conn: None)
+        monkeypatch.setattr(search_index, "GAP", 3600.0)
+        return await write(job)
+
+    def until_he_goes(seconds: float) -> bool:
+        waits.append(seconds)
+        monkeypatch.setattr(search_index, "GAP", 0.0)
+        return False
+
+    monkeypatch.setattr(search_index, "GAP", 0.0)
+    monkeypatch.setattr(store.index, "_write", while_somebody_comes)
+    monkeypatch.setattr(store.index._closing, "wait", until_he_goes)
+    done = await store.index._round(gently=True)
+    assert (done.done, done.behind) == (len(numbers), 0), "then all of it is done"
+    assert len(waits) == 1
+    assert 0 < waits[0] <= search_index.GAP_DELAY
+
+
+async def test_a_page_that_waits_does_not_hold_up_the_end(store: Any, letter: Any, monkeypatch: Any) -> None:
+    await store.add(letter((), "one"), letter((), "two"))
+    write, waiting = store.index._write, threading.Event()
+    wait = store.index._closing.wait
+
+    async def while_somebody_comes(job: Any) -> Any:
+        await store.database.read(lambda conn: None)
+        for name in ("GAP", "GAP_DELAY"):
+            monkeypatch.setattr(search_index, name, 3600.0)
+        return await write(job)
+
+    def noted(seconds: float) -> bool:
+        waiting.set()
+        return bool(wait(seconds))
+
+    monkeypatch.setattr(search_index, "GAP", 0.0)
+    monkeypatch.setattr(store.index, "_write", while_somebody_comes)
+    monkeypatch.setattr(store.index._closing, "wait", noted)
+    store.index.start()
+    assert await asyncio.to_thread(waiting.wait, 30)
+    await asyncio.wait_for(store.index.close(), 30)
+    assert ask(store.folder, "SELECT count(*) FROM header") == [(1,)], "what was done by then is kept"
+
+
 @pytest.mark.parametrize("backlog", [100, 1])
-async def test_a_page_ends_where_somebody_comes(store: Any, letter: Any, monkeypatch: Any, backlog: int) -> None:
+async def test_a_page_ends_where_somebody_stays(store: Any, letter: Any, monkeypatch: Any, backlog: int) -> None:
     monkeypatch.setattr(search_index, "BACKLOG", backlog)
     monkeypatch.setattr(search_index, "GAP_DELAY", 0.1)
     monkeypatch.setattr(search_source, "SHORT_PAGE", 3)
@@ -180,6 +228,7 @@ async def test_a_page_ends_where_somebody_comes(store: Any, letter: Any, monkeyp
 
     async def while_somebody_comes(job: Any) -> Any:
         await store.database.read(lambda conn: None)
+        monkeypatch.setattr(search_index, "GAP", 3600.0)
         done = await write(job)
         marks.append(numbers.index(done.mark) + 1)
         return done
@@ -190,7 +239,6 @@ async def test_a_page_ends_where_somebody_comes(store: Any, letter: Any, monkeyp
     assert (marks, done.done, done.more) == ([1], 1, True), "what had begun was finished, and no more"
     assert len(store.index._handed) == 7
     assert await store.search(TextContains("here")) == await store.search(BodyContains("text"))
-    monkeypatch.setattr(search_index, "GAP", 3600.0)
     await store.index._follow()
     # The first page is never known to be far behind.
     assert marks == ([1, 4, 7, 8] if backlog == 100 else [1, 4, 8]), "short ones then, unless too much waits"
