@@ -27,6 +27,7 @@ from homing.ports import Listening
 from homing.settings import Settings
 from runtime.admin import FolderLock, make_folder
 from runtime.clock import Clock, SystemClock
+from runtime.closing import Closing
 from runtime.lifecycle import Lifecycle, Service, heed_again
 from runtime.log import BugCounter, LogLine, RecentLines, configure
 from runtime.metrics import Metrics
@@ -56,6 +57,7 @@ class Process:
     recent: RecentLines
     console: Console
     clock: Clock = field(default_factory=SystemClock)
+    closing: Closing = field(default_factory=Closing)
 
 
 def run(serve: Callable[[], Coroutine[Any, Any, bool]], command: Sequence[str]) -> None:
@@ -147,11 +149,12 @@ class Running:
             services,
             on_ready=lambda: _tell_ready(process, self._listeners()),
             on_trouble=lambda where, error: log.error(where, exc_info=error),
+            on_closing=process.closing.begin,
             drain_seconds=process.settings.admin.drain_seconds,
         )
         await self._life.run()
         log.info("ended")
-        return self._restart and not self._life.asked_by_signal
+        return self._restart and not (self._life.asked_by_signal or process.closing.asked)
 
     @property
     def ready(self) -> bool:

@@ -239,7 +239,14 @@ class Admin(Group):
     password: OptionalSecret = setting(
         None, "The administrator's password on the first run. When empty one is made, and shown once."
     )
-    drain_seconds: float = setting(30.0, "How long work in hand may take after SIGTERM.", ge=0, le=3600)
+    drain_seconds: float = setting(
+        30.0,
+        "How long work in hand may take after SIGTERM. What is open then is closed within 20 seconds more, or the"
+        " process ends with status 70 and says what hung. A second signal ends the work in hand, a later one the"
+        " closing.",
+        ge=0,
+        le=3600,
+    )
 
 
 class Limits(Group):

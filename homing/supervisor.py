@@ -22,6 +22,7 @@ from homing.services.base import SUPERVISED
 from homing.settings import PREFIX, Settings, load_settings
 from homing.sockets import DOORS, KEEPERS, ORDER, SUPERVISOR
 from runtime.admin import ControlServer, Served
+from runtime.closing import CLOSE_SECONDS
 from runtime.lifecycle import heed_again, signalled
 from runtime.log import LogLine
 
@@ -32,8 +33,8 @@ GOOD_SECONDS = 60.0
 """A child that has run for so long is started again without a longer pause than the first."""
 HOPELESS = frozenset({1, 2, EXIT_CONFIG})
 """Statuses with which a child that never was ready says that it will not be when started again."""
-END_SECONDS = 15.0
-"""What a child may take for its end beyond the time for its work in hand."""
+END_SECONDS = CLOSE_SECONDS + 5.0
+"""What a child may take for its end beyond the time for its work in hand. It ends by itself, and says what hung."""
 LINE_LIMIT = 1024 * 1024
 
 log = structlog.get_logger("homing")

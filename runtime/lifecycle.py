@@ -7,19 +7,20 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Final, Protocol
+from typing import Protocol
+
+from runtime.closing import SIGNALS
 
 DRAIN_SECONDS = 30.0
 STOP_SECONDS = 10.0
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-"""By which a process is asked to end."""
 
 
 @contextlib.contextmanager
 def signalled(told: Callable[[], None]) -> Iterator[None]:
     """Each of SIGNALS calls ``told``, on the running loop. Afterwards they do nothing any more: the process is at its
-    end, which is carried through, and whose exit status says how it went. Who goes on after that, or executes another
-    program (which would ignore them too), calls ``heed_again``. For the main thread."""
+    end, which is carried through, and whose exit status says how it went (`runtime.closing` sees to it that there is
+    one). Who goes on after that, or executes another program (which would ignore them too), calls ``heed_again``. For
+    the main thread."""
     loop = asyncio.get_running_loop()
 
     def handler(_number: int, _frame: FrameType | None) -> None:
@@ -70,8 +71,9 @@ class Lifecycle:
 
     They start in the order given, each after the one before has; all drain together, for the doors need the keepers
     behind them until the last piece of work is done; they stop in reverse order. SIGTERM or SIGINT begins the drain,
-    a second one (or `drain_seconds`) ends it at once; once all has been stopped they are ignored (`signalled`).
-    `on_trouble` gets what a drain or a stop raised. `asked_by_signal`: whether there was one.
+    a second one (or `drain_seconds`) ends it at once. `on_closing` is called before the first stop; from there on the
+    signals are its own, or are ignored (`signalled`). `on_trouble` gets what a drain or a stop raised.
+    `asked_by_signal`: whether there was one.
     """
 
     def __init__(
@@ -80,11 +82,13 @@ class Lifecycle:
         *,
         on_ready: Callable[[], None],
         on_trouble: Callable[[str, BaseException], None],
+        on_closing: Callable[[], None] = lambda: None,
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self._services = tuple(services)
         self._on_ready = on_ready
         self._on_trouble = on_trouble
+        self._on_closing = on_closing
         self._drain_seconds = drain_seconds
         self._asked = 0
         self._changed = asyncio.Event()
@@ -100,17 +104,18 @@ class Lifecycle:
     async def run(self) -> None:
         """Return when all has been stopped. Raises what a start raised, after stopping what had started."""
         started: list[Service] = []
-        with signalled(self._signalled):
-            try:
+        try:
+            with signalled(self._signalled):
                 await self._start(started)
                 if not self._asked:
                     self.ready = True
                     self._on_ready()
                     await self._changed.wait()
                 await self._drain(started)
-            finally:
-                self.ready = False
-                await self._stop(started)
+        finally:
+            self.ready = False
+            self._on_closing()
+            await self._stop(started)
 
     def _signalled(self) -> None:
         self.asked_by_signal = True

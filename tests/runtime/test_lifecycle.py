@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from runtime.lifecycle import SIGNALS, Lifecycle, StartError, heed_again
+from runtime.closing import SIGNALS
+from runtime.lifecycle import Lifecycle, StartError, heed_again
 
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
