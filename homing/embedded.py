@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from homing import http_api, process
+from homing import http_api, masks, process
 from homing.doctor import http_api as doctor_api
 from homing.doctor.daily import DailyDoctor
 from homing.doors import listening, make_gate, make_imap, make_smtp
@@ -141,7 +141,7 @@ async def _serve() -> bool:
         )
         of_trace = trace_api.router(storage, identity, rest.guard, this.clock)
         rest.add([of_smtp, of_trace, imap_api.router(imap, storage, rest.guard)])
-        rest.add([identity_admin.router(identity, rest.guard, telling_used(storage))])
+        rest.add([identity_admin.router(identity, rest.guard, telling_used(storage), masks.unknown)])
         rest.add([bans_admin.router(identity, rest.guard)])
         rest.add([integrations_api.router(integrations, identity, rest.guard)])
         rest.add([queue_api.router(storage, rest.guard, this.clock, settings.connector_names)])

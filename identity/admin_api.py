@@ -5,7 +5,7 @@ For administrators; an account's own holder may look at it, change its name and 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
@@ -24,6 +24,10 @@ After = Annotated[str, Query(max_length=1024, description="the address that ende
 Used = Callable[[Sequence[str]], Awaitable[Sequence[int | None]]]
 """From account ids to the octets of mail that each keeps, in their order; None where that cannot be told now. Who keeps
 mail is not for identity to know."""
+
+Unknown = Callable[[Iterable[str]], str | None]
+"""A sentence about the first of the names of a mask that masks nothing; None where there is none. What can be masked is
+not for identity to know."""
 
 
 class User(BaseModel):
@@ -148,17 +152,28 @@ class MadeAppPassword(AppPasswordValue):
     password: str
 
 
-def router(identity: Identity, guard: Guard[Principal], used: Used) -> APIRouter:
+def router(identity: Identity, guard: Guard[Principal], used: Used, unknown: Unknown) -> APIRouter:
     """The routes; `guard` as for `http_api.router`."""
+
+    def check_mask(names: Iterable[str]) -> None:
+        if (wrong := unknown(names)) is not None:
+            raise Refused(Reason.LIMIT, wrong)
+
     routes = APIRouter()
-    _users(routes, identity, guard, used)
-    _app_passwords(routes, identity, guard)
+    _users(routes, identity, guard, used, check_mask)
+    _app_passwords(routes, identity, guard, check_mask)
     _domains(routes, identity, guard)
     _aliases(routes, identity, guard)
     return routes
 
 
-def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal], used: Used) -> None:
+def _users(
+    routes: APIRouter,
+    identity: Identity,
+    guard: Guard[Principal],
+    used: Used,
+    check_mask: Callable[[Iterable[str]], None],
+) -> None:
     admin, signed_in = [Depends(guard.admin)], Depends(guard.user)
 
     async def shown(account: Account) -> User:
@@ -204,6 +219,7 @@ def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal], used:
             if body.password is not None:
                 # A token alone does not change a password: it may have been left lying about.
                 await _ask_password(identity, account, body.current_password, request)
+        check_mask(body.mask or ())
         if given & {"enabled", "role", "quota", "display_name", "mask"}:
             account = await identity.update_account(
                 account.id,
@@ -230,7 +246,9 @@ def _users(routes: APIRouter, identity: Identity, guard: Guard[Principal], used:
         return Done(status="removed")
 
 
-def _app_passwords(routes: APIRouter, identity: Identity, guard: Guard[Principal]) -> None:
+def _app_passwords(
+    routes: APIRouter, identity: Identity, guard: Guard[Principal], check_mask: Callable[[Iterable[str]], None]
+) -> None:
     path, signed_in = "/api/users/{id}/app-passwords", Depends(guard.user)
 
     @routes.get(path, tags=["app passwords"], summary="List app passwords", responses=told(401, 403, 404))
@@ -247,6 +265,7 @@ def _app_passwords(routes: APIRouter, identity: Identity, guard: Guard[Principal
     )
     async def add(id: str, body: NewAppPassword, caller: Principal = signed_in) -> MadeAppPassword:
         account = await _reached(identity, id, caller)
+        check_mask(body.mask)
         made, secret = await identity.add_app_password(account.id, body.name, body.mask)
         return MadeAppPassword(**_app(made).model_dump(), password=secret)
 
@@ -255,6 +274,7 @@ def _app_passwords(routes: APIRouter, identity: Identity, guard: Guard[Principal
     )
     async def change(id: str, app: str, body: AppPasswordChange, caller: Principal = signed_in) -> AppPasswordValue:
         account = await _reached(identity, id, caller)
+        check_mask(body.mask)
         return _app(await identity.mask_app_password(account.id, app, body.mask))
 
     @routes.delete(

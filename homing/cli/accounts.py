@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from homing.access import Access
+from homing.masks import unknown
 from identity.model import NewAccount, Role
 from runtime.config import size
 from runtime.lifecycle import StartError
@@ -133,6 +134,9 @@ def _account(values: dict[str, str]) -> NewAccount:
     role = values.get("role") or Role.USER.value
     if role not in {one.value for one in Role}:
         raise ValueError(f"there is no role {role!r}")
+    mask = tuple(values.get("mask", "").split())
+    if wrong := unknown(mask):
+        raise ValueError(wrong)
     return NewAccount(
         values.get("address", ""),
         None if hashed else password,
@@ -140,7 +144,7 @@ def _account(values: dict[str, str]) -> NewAccount:
         quota if isinstance(quota, int) else None,
         Role(role),
         values.get("display_name", ""),
-        tuple(values.get("mask", "").split()),
+        mask,
     )
 
 

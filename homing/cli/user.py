@@ -246,16 +246,11 @@ def mask(address: Address, capabilities: Capabilities = None) -> None:
 
 def mask_names(names: list[str] | None) -> list[str]:
     """Of a mask. Ends the command for one that masks nothing, misspelt perhaps."""
-    from imap.commands import table
-    from imap.masking import maskable
+    from homing.masks import unknown
 
-    known = maskable(entry.capability for entry in table().values() if entry.capability)
-    for name in names or ():
-        if name.upper() not in known:
-            fail(
-                f"{name!r} is no capability that can be masked. These can: {' '.join(sorted(known))}",
-                USAGE,
-            )
+    wrong = unknown(names or ())
+    if wrong is not None:
+        fail(wrong, USAGE)
     return names or []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from homing import http_api
+from homing import http_api, masks
 from homing.admin_api import service_router, stats_router
 from homing.first_run import make_first_logins
 from homing.health import Health, identity_check, storage_check
@@ -55,7 +55,7 @@ async def compose(context: Context) -> Parts:
     calls = Calls(this, rest, settings.identity.port, ports)
     rest.add(
         [
-            identity_admin.router(identity, rest.guard, telling_used(storage)),
+            identity_admin.router(identity, rest.guard, telling_used(storage), masks.unknown),
             bans_admin.router(identity, rest.guard),
             service_router(
                 "identity",

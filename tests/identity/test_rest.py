@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import httpx
 import pytest
@@ -29,11 +29,15 @@ class Scene:
         )
         guard = Guard(http_api.verifier(identity), is_admin=http_api.is_admin)
         self.app.include_router(http_api.router(identity, guard, clock))
-        self.app.include_router(admin_api.router(identity, guard, self.used))
+        self.app.include_router(admin_api.router(identity, guard, self.used, self.unknown))
         self.http = self.client()
 
     async def used(self, accounts: Sequence[str]) -> list[int | None]:
         return [self.kept.get(account, 0) for account in accounts]
+
+    @staticmethod
+    def unknown(names: Iterable[str]) -> str | None:
+        return next((f"{name} masks nothing" for name in names if name.upper() not in ("ID", "UIDONLY", "A B")), None)
 
     def client(self, address: str = "127.0.0.1", scheme: str = "http") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, client=(address, 1))
@@ -273,12 +277,20 @@ async def test_masks(scene: Scene) -> None:
     assert (await scene.http.get(mine, headers=alice)).json()["mask"] == []
     assert (await scene.http.put(mine, json={"mask": ["uidonly"]}, headers=alice)).json()["mask"] == ["UIDONLY"]
     assert (await scene.http.put(mine, json={"mask": ["a b"]}, headers=alice)).status_code == 422
+    wrong = await scene.http.put(mine, json={"mask": ["ID", "UIDONLI"]}, headers=alice)
+    assert (wrong.status_code, wrong.json()) == (422, {"detail": "UIDONLI masks nothing"})
+    assert (await scene.http.get(mine, headers=alice)).json()["mask"] == ["UIDONLY"]
     path = f"{mine}/app-passwords"
     made = (await scene.http.post(path, json={"name": "phone", "mask": ["ID"]}, headers=alice)).json()
     assert made["mask"] == ["ID"]
     changed = await scene.http.put(f"{path}/{made['id']}", json={"mask": []}, headers=alice)
     assert (changed.json()["name"], changed.json()["mask"]) == ("phone", [])
     assert (await scene.http.put(f"{path}/none", json={"mask": []}, headers=alice)).status_code == 404
+    wrong = await scene.http.post(path, json={"name": "tablet", "mask": ["UIDONLI"]}, headers=alice)
+    assert (wrong.status_code, wrong.json()) == (422, {"detail": "UIDONLI masks nothing"})
+    wrong = await scene.http.put(f"{path}/{made['id']}", json={"mask": ["UIDONLI"]}, headers=alice)
+    assert (wrong.status_code, wrong.json()) == (422, {"detail": "UIDONLI masks nothing"})
+    assert [one["name"] for one in (await scene.http.get(path, headers=alice)).json()["app_passwords"]] == ["phone"]
 
 
 async def test_domains(scene: Scene) -> None:

@@ -238,3 +238,10 @@ def test_offered_while_no_account_lacks_keys(live: Live) -> None:
     door = Door(live, "imap")
     assert door.good(door.scram("SCRAM-SHA-256", ScramClient("moved", PASSWORD)))
     door.close()
+
+
+def test_a_mask_has_names_that_mask_something(live: Live) -> None:
+    admin = live.admin_token()
+    status, told = live.rest("PUT", f"/api/users/bob@{DOMAIN}", {"mask": ["UIDONLI"]}, admin)
+    assert (status, told["detail"][:38]) == (422, "'UIDONLI' is no capability that can be"), told
+    assert " UIDONLY " in told["detail"]
