@@ -34,6 +34,8 @@ ANNOTATIONS_PER_ACCOUNT: Final = 10_000
 ANNOTATED_OCTETS_PER_ACCOUNT: Final = 16 * 1024 * 1024
 ANNOTATED_AT_ONCE: Final = 16
 """Mailboxes whose annotations one call reads with their values."""
+USAGES_AT_ONCE: Final = 1_000
+"""Accounts of which one call tells what they use."""
 UID_MAX: Final = 0xFFFF_FFFF
 """RFC 3501 §2.3.1.1: a uid is a 32-bit value."""
 VANISHED_PER_MAILBOX: Final = 100_000

@@ -6,7 +6,8 @@ account and publication is in order: once anyone has seen uid n or modseq m, not
 Uids rise strictly within a (mailbox, uidvalidity) and are never reused; uidvalidity comes from a counter of the account
 that never goes back, so that a mailbox made again under an old name has a new one. **Repeat.** Each writing call
 carries an ``Operation``; a repeat of its id within an hour changes nothing and returns the first outcome (lists of
-entries in it are read anew). A refusal changed nothing and is not kept: its repeat is tried anew.
+entries in it are read anew). A refusal changed nothing and is not kept: its repeat is tried anew. Nobody repeats an
+``Unrepeated`` one, and what a repeat of it would do is not said.
 **Rights.** The owner of a mailbox and SYSTEM may do everything. Other accounts may do what the mailbox's access control
 list gives them (``Grant``): a writing call checks ``op.actor``, a reading call the ref's ``actor``, in the same
 transaction and the same read. Who lacks a right is refused NO_PERMISSION where he may know of the mailbox (he has l or
@@ -120,6 +121,9 @@ class Storage(Protocol):
     async def usage(self, account: str) -> Usage:
         """What counts against the quota. An unknown account uses nothing."""
 
+    async def usages(self, accounts: Sequence[str]) -> tuple[Usage, ...]:
+        """The same of many, in their order: of at most USAGES_AT_ONCE, else LIMIT."""
+
     # -- mailboxes
 
     async def list_mailboxes(self, account: str) -> MailboxList:
@@ -145,9 +149,10 @@ class Storage(Protocol):
     async def rename_mailbox(self, op: Operation, account: str, name: str, new_name: str) -> None:
         """RFC 3501 §6.3.5: inferior names move along, uidvalidity and mailbox ids stay. A superior that exists only
         by its inferiors can be renamed. INBOX: its messages move to the new mailbox, INBOX stays and its inferiors
-        too. ALREADY_EXISTS, BAD_NAME, NO_SUCH_MAILBOX, CANNOT (into its own inferior). Access control lists stay with
-        their mailboxes. Another than the owner needs x on the mailbox and k on the nearest one above the new name, and
-        cannot rename INBOX, nor a name without a mailbox."""
+        too; its shared annotations and the account's own private ones stay and are the new mailbox's as well (RFC 5464
+        §4.1; LIMIT). ALREADY_EXISTS, BAD_NAME, NO_SUCH_MAILBOX, CANNOT (into its own inferior). Access control lists
+        stay with their mailboxes. Another than the owner needs x on the mailbox and k on the nearest one above the new
+        name, and cannot rename INBOX, nor a name without a mailbox."""
 
     async def subscribe(self, op: Operation, account: str, name: str, on: bool) -> None:
         """Add or remove a name in the account's set; the mailbox need not exist. The account's modseq rises where that

@@ -13,6 +13,7 @@ POLLS: Final = frozenset({"watch", "claim"})
 READS: Final = frozenset(
     {
         "usage",
+        "usages",
         "list_mailboxes",
         "mailbox",
         "acl",

@@ -233,8 +233,11 @@ class FakeStorage:
         if new in self.named(account):
             raise Refused(Reason.ALREADY_EXISTS)
         if old == INBOX:
-            target = self.make(account, new)
-            self._move(self.find(account, INBOX), tuple(self.find(account, INBOX).entries), target)
+            target, inbox = self.make(account, new), self.find(account, INBOX)
+            for owner in ("", account):
+                kept = self.sets.get((account, inbox.ref.mailbox, owner), {})
+                self.sets[account, target.ref.mailbox, owner] = dict(kept)
+            self._move(inbox, tuple(inbox.entries), target)
             return
         if is_under(new, old):
             raise Refused(Reason.CANNOT)

@@ -48,7 +48,7 @@ from storage.adapters.mongo.upkeep import Upkeep
 from storage.adapters.mongo.watch import Watch
 from storage.hub import Hub
 from storage.intake import Intake
-from storage.limits import ACCEPT_BATCH, SWEEP_ENTRIES, TraceLimits
+from storage.limits import ACCEPT_BATCH, SWEEP_ENTRIES, USAGES_AT_ONCE, TraceLimits
 from storage.model import (
     MAIL,
     Accepted,
@@ -230,6 +230,13 @@ class MongoStorage:
     async def usage(self, account: str) -> Usage:
         doc = await self.accounts.find(account)
         return Usage(0, 0) if doc is None else Usage(doc["size"], doc["messages"])
+
+    async def usages(self, accounts: Sequence[str]) -> tuple[Usage, ...]:
+        if len(accounts) > USAGES_AT_ONCE:
+            raise Refused(Reason.LIMIT, f"What is used is told of {USAGES_AT_ONCE} accounts at once.")
+        found = await self.database.find(queries.usages(accounts))
+        used = {doc["_id"]: Usage(doc["size"], doc["messages"]) for doc in found}
+        return tuple(used.get(account, Usage(0, 0)) for account in accounts)
 
     # -- mailboxes
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mail.flags import ALL, SEEN
 from storage import names, rights
-from storage.adapters.mongo import acl, queries
+from storage.adapters.mongo import acl, ids, metadata, queries
 from storage.adapters.mongo.accounts import Accounts, Plain, Work
 from storage.adapters.mongo.database import Database
 from storage.adapters.mongo.entries import READ_SECONDS, Entries
@@ -134,16 +134,25 @@ class Rename:
         self._op = op
         self._account = account
         self._removal: Removal | None = None
+        self._made = ids.mailbox()
+        self._copied: metadata.Copied | None = None
 
     async def prepare(self, base: Document) -> None:
         if self._actor is not None:
             self._check(base, self._actor)
         if self._old == INBOX:
-            ref = MailboxRef(self._account, box_named(base, INBOX)[0])
+            inbox = box_named(base, INBOX)[0]
+            if any(box["name"] == self._new for box in base["mailboxes"].values()):
+                raise Refused(Reason.ALREADY_EXISTS)
+            ref = MailboxRef(self._account, inbox)
             self._removal = await self._moves.removal(base, ref, Chosen(ALL_UIDS), copies=True, op=self._op)
+            # RFC 5464 §4.1
+            self._copied = metadata.Copied(self._moves.database, self._account, inbox, self._made)
+            await self._copied.prepare(base)
 
     def stands(self, base: Document) -> bool:
-        return self._removal is None or self._removal.stands(base)
+        removal, copied = self._removal, self._copied
+        return (removal is None or removal.stands(base)) and (copied is None or copied.stands(base))
 
     def commit(self, draft: Draft, item: Item) -> None:
         draft.check_open()
@@ -155,8 +164,8 @@ class Rename:
             raise Refused(Reason.NO_SUCH_MAILBOX)
         if self._new in taken:
             raise Refused(Reason.ALREADY_EXISTS)
-        if self._removal is not None:
-            self._empty_inbox(draft, item, self._removal)
+        if self._removal is not None and self._copied is not None:
+            self._empty_inbox(draft, item, self._removal, self._copied)
             return
         if names.is_under(self._new, self._old):
             raise Refused(Reason.CANNOT, "A mailbox cannot be moved under itself.")
@@ -178,13 +187,15 @@ class Rename:
             raise rights.lacking(given)
         _check_above(doc, self._new, actor)
 
-    def _empty_inbox(self, draft: Draft, item: Item, removal: Removal) -> None:
-        mailbox, modseq = draft.make([*draft.superiors(self._new), self._new], None, self._moves.database.now())
+    def _empty_inbox(self, draft: Draft, item: Item, removal: Removal, copied: metadata.Copied) -> None:
+        made, now = [*draft.superiors(self._new), self._new], self._moves.database.now()
+        mailbox, modseq = draft.make(made, None, now, self._made)
+        copied.commit(draft, item, modseq)
         if removal.entries:
             first = draft.enter(mailbox, modseq, Count(removal.entries))
             item.enter(mailbox, modseq, first, removal.copies)
-            removal.take_away(draft, item, modseq, self._moves.database.now())
-            draft.count_saved(len(removal.entries), self._moves.database.now())
+            removal.take_away(draft, item, modseq, now)
+            draft.count_saved(len(removal.entries), now)
 
 
 class Opening:

@@ -116,7 +116,7 @@ class Change:
         self._by_owner = metadata.by_owner(values, op.actor)
         self._at = 0
         self._sets: dict[str, Set] = {}
-        self._count = self._octets = 0
+        self._before = (0, 0)
 
     async def prepare(self, base: Document) -> None:
         self._check(base)
@@ -128,9 +128,7 @@ class Change:
         if missing:
             await self._database.insert("annotation", missing)
         self._sets = {owner: entries_of(found[id]) if id in found else {} for id, owner in ids.items()}
-        sizes = await self._database.find(queries.annotation_sizes(account))
-        self._count = sum(len(one["names"]) for one in sizes)
-        self._octets = sum(one["octets"] for one in sizes)
+        self._before = await _counted(self._database, account)
         self._at = base.get("annotated", 0)
 
     def stands(self, base: Document) -> bool:
@@ -145,7 +143,7 @@ class Change:
             modseq: int = draft.doc["modseq"]
             return modseq
         modseq = draft.next_modseq()
-        count, octets = self._count, self._octets
+        count, octets = self._before
         for owner, some in changes.items():
             before = self._sets[owner]
             after = metadata.changed(before, some, modseq)
@@ -153,10 +151,7 @@ class Change:
             octets += metadata.octets(after) - metadata.octets(before)
             if some:
                 item.annotate(set_id(self._ref.account, self._ref.mailbox, owner), modseq, state(after))
-        if count > max(self._count, ANNOTATIONS_PER_ACCOUNT) or octets > max(
-            self._octets, ANNOTATED_OCTETS_PER_ACCOUNT
-        ):
-            raise Refused(Reason.LIMIT, "The account has too many annotations.")
+        _check_room(self._before, (count, octets))
         draft.put(annotated=modseq)
         if self._ref.mailbox:
             # RFC 7162 §3.2
@@ -172,6 +167,65 @@ class Change:
             raise Refused(Reason.NO_PERMISSION)
         elif not is_open(doc):
             raise Refused(Reason.NO_SUCH_ACCOUNT)
+
+
+class Copied:
+    """The sets of a mailbox for another one of the account, which the same commit makes: what is shared, and what is
+    the account's own. target: the other's id. Where that commit is not made, what was prepared for it stays, empty,
+    until the account's purge."""
+
+    def __init__(self, database: Database, account: str, source: str, target: str) -> None:
+        self._database = database
+        self._account = account
+        self._source = source
+        self._target = target
+        self._at = 0
+        self._before = (0, 0)
+        self._sets: dict[str, Set] = {}
+
+    async def prepare(self, base: Document) -> None:
+        """Read what there is to copy."""
+        self._at = base.get("annotated", 0)
+        if not self._at:
+            return
+        ids = {set_id(self._account, self._source, owner): owner for owner in ("", self._account)}
+        found = await self._database.find(queries.annotation_sets(self._account, list(ids), values=True))
+        self._sets = {ids[one["_id"]]: entries_of(one) for one in found if one["names"]}
+        if self._sets:
+            await self._database.insert(
+                "annotation", [empty(self._account, self._target, owner) for owner in self._sets]
+            )
+            self._before = await _counted(self._database, self._account)
+
+    def stands(self, base: Document) -> bool:
+        """Has nothing been annotated since?"""
+        return bool(base.get("annotated", 0) == self._at)
+
+    def commit(self, draft: Draft, item: Item, modseq: int) -> None:
+        """With the commit that makes the target at ``modseq``. LIMIT."""
+        if not self._sets:
+            return
+        count, octets = self._before
+        for owner, have in self._sets.items():
+            copy = {entry: Kept(kept.value, modseq) for entry, kept in have.items()}
+            count += len(copy)
+            octets += metadata.octets(copy)
+            item.annotate(set_id(self._account, self._target, owner), modseq, state(copy))
+        _check_room(self._before, (count, octets))
+        draft.put(annotated=modseq)
+
+
+async def _counted(database: Database, account: str) -> tuple[int, int]:
+    """How many the account has, and their octets."""
+    sizes = await database.find(queries.annotation_sizes(account))
+    return sum(len(one["names"]) for one in sizes), sum(one["octets"] for one in sizes)
+
+
+def _check_room(before: tuple[int, int], after: tuple[int, int]) -> None:
+    """LIMIT where there are too many, and were not ``before``."""
+    limits = (ANNOTATIONS_PER_ACCOUNT, ANNOTATED_OCTETS_PER_ACCOUNT)
+    if any(now > max(was, limit) for was, now, limit in zip(before, after, limits, strict=True)):
+        raise Refused(Reason.LIMIT, "The account has too many annotations.")
 
 
 def _may_read(doc: Document, ref: MailboxRef) -> bool:

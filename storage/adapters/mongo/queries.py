@@ -40,6 +40,10 @@ def accounts(account_ids: Sequence[str]) -> Shape:
     return Shape("account", {"_id": {"$in": list(account_ids)}})
 
 
+def usages(account_ids: Sequence[str]) -> Shape:
+    return Shape("account", {"_id": {"$in": list(account_ids)}}, fields=("size", "messages"))
+
+
 def account_at(account_id: str, rev: int) -> Shape:
     """The account as it was read: what a commit compares and sets."""
     return Shape("account", {"_id": account_id, "rev": rev}, fields=("_id",))

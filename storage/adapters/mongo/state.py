@@ -299,21 +299,22 @@ class Draft:
         box: Document = self.doc["mailboxes"].pop(mailbox)
         return box
 
-    def make(self, made: Sequence[str], special_use: str | None, now: float) -> tuple[str, int]:
-        """Make mailboxes of these names; (id of the last, modseq they got), ("", 0) when there are none. LIMIT."""
+    def make(self, made: Sequence[str], special_use: str | None, now: float, last: str = "") -> tuple[str, int]:
+        """Make mailboxes of these names; (id of the last, modseq they got), ("", 0) when there are none. last: an id
+        for the last one. LIMIT."""
         if len(self.doc["mailboxes"]) + len(made) > MAILBOXES_PER_ACCOUNT:
             raise Refused(Reason.LIMIT, f"An account has at most {MAILBOXES_PER_ACCOUNT} mailboxes.")
         modseq = self.next_modseq() if made else 0
         mailbox = ""
         for name in made:
-            mailbox = self.new_mailbox(name, special_use, modseq, now)
+            mailbox = self.new_mailbox(name, special_use, modseq, now, last if name == made[-1] else "")
         if made:
             self.check_room()
         return mailbox, modseq
 
-    def new_mailbox(self, name: str, special_use: str | None, modseq: int, now: float) -> str:
-        """Make an empty mailbox: its id."""
-        mailbox = ids.mailbox()
+    def new_mailbox(self, name: str, special_use: str | None, modseq: int, now: float, mailbox: str = "") -> str:
+        """Make an empty mailbox, of that id if one is given: its id."""
+        mailbox = mailbox or ids.mailbox()
         self.doc["mailboxes"][mailbox] = {
             "name": name,
             "use": special_use,

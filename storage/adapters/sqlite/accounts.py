@@ -7,7 +7,6 @@ from typing import Final
 
 from storage.adapters.sqlite import acl
 from storage.adapters.sqlite.schema import ACCOUNT_OPEN, ACCOUNT_PURGING
-from storage.model import Usage
 from storage.names import FIRST_MAILBOXES
 from storage.port import Reason, Refused
 
@@ -92,12 +91,6 @@ def next_uidvalidity(conn: sqlite3.Connection, number: int, now: float) -> int:
     ).fetchone()
     uidvalidity: int = row[0]
     return uidvalidity
-
-
-def usage(conn: sqlite3.Connection, account: str) -> Usage:
-    """What counts against the quota; nothing for an unknown account."""
-    row = conn.execute("SELECT size, messages FROM account WHERE id = ?", (account,)).fetchone()
-    return Usage(*row) if row is not None else Usage(0, 0)
 
 
 def check_quota(conn: sqlite3.Connection, number: int, more: int, quota: int | None) -> None:

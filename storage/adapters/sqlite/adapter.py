@@ -45,6 +45,7 @@ from storage.adapters.sqlite.replace import replace
 from storage.adapters.sqlite.schema import CACHE_KIB, MIGRATIONS, PAGE_SIZE
 from storage.adapters.sqlite.search_index import SearchIndex
 from storage.adapters.sqlite.sending import Sending, spooled
+from storage.adapters.sqlite.stats import Usages
 from storage.adapters.sqlite.upkeep import Upkeep
 from storage.hub import Hub
 from storage.intake import Described
@@ -82,7 +83,6 @@ from storage.model import (
     StorageStats,
     SweepReport,
     TraceFound,
-    Usage,
     Want,
 )
 from storage.port import Reason, Refused, Unavailable
@@ -95,7 +95,7 @@ T = TypeVar("T")
 log = structlog.get_logger("storage")
 
 
-class SqliteStorage(Annotations):
+class SqliteStorage(Annotations, Usages):
     """The port. ``open`` before use, ``close`` after it; all calls on one event loop.
 
     folder: where storage.db and search.db are. on_step: for tests, see ``runtime.sqlite.Database``. trace: how much
@@ -171,9 +171,6 @@ class SqliteStorage(Annotations):
 
     async def purge_account(self, op: Operation, account: str) -> bool:
         return await self._upkeep.purge(op, account)
-
-    async def usage(self, account: str) -> Usage:
-        return await self._read(lambda conn: accounts.usage(conn, account))
 
     # -- mailboxes
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from storage import names, ranges, rights
-from storage.adapters.sqlite import accounts, acl, carry_over, expunge, mailboxes
+from storage.adapters.sqlite import accounts, acl, carry_over, expunge, mailboxes, metadata
 from storage.adapters.sqlite.carry_over import ALL_KEPT, Kept
 from storage.adapters.sqlite.uids import source, within
 from storage.limits import UID_MAX
@@ -109,9 +109,11 @@ def _bring(
 
 
 def empty_inbox(conn: sqlite3.Connection, account: str, target: int, modseq: int, now: float) -> None:
-    """Move all messages of INBOX to the mailbox that was just made for them at ``modseq`` (RFC 3501 §6.3.5)."""
+    """Move all messages of INBOX to the mailbox that was just made for them at ``modseq`` (RFC 3501 §6.3.5), which is
+    annotated as INBOX is (RFC 5464 §4.1)."""
     number = accounts.find(conn, account)
     place = mailboxes.find_named(conn, number, INBOX)
+    metadata.copy(conn, number, place.number, target, modseq)
     found, _ = _present(conn, place.number, ((1, UID_MAX),))
     if found:
         row = conn.execute(

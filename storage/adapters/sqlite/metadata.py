@@ -110,11 +110,31 @@ def store(conn: sqlite3.Connection, op: Operation, ref: MailboxRef, values: Mapp
     before = _counted(conn, account)
     for owner, some in changes.items():
         _write(conn, account, mailbox, owner, some, modseq)
-    after = _counted(conn, account)
-    limits = (ANNOTATIONS_PER_ACCOUNT, ANNOTATED_OCTETS_PER_ACCOUNT)
-    if any(now > max(was, limit) for was, now, limit in zip(before, after, limits, strict=True)):
-        raise Refused(Reason.LIMIT, "The account has too many annotations.")
+    _check_room(conn, account, before)
     return modseq
+
+
+def copy(conn: sqlite3.Connection, account: int, source: int, target: int, modseq: int) -> None:
+    """Annotate a mailbox that was just made at ``modseq`` as another one is: with what is shared, and with what is the
+    account's own. LIMIT."""
+    before = _counted(conn, account)
+    made = conn.execute(
+        "INSERT INTO annotation (account, mailbox, owner, entry, modseq, octets, value) "
+        "SELECT account, ?, owner, entry, ?, octets, value FROM annotation "
+        "WHERE account = ? AND mailbox = ? AND owner IN ('', (SELECT id FROM account WHERE number = ?))",
+        (target, modseq, account, source, account),
+    ).rowcount
+    if made:
+        conn.execute("UPDATE account SET annotated = ? WHERE number = ?", (modseq, account))
+        _check_room(conn, account, before)
+
+
+def _check_room(conn: sqlite3.Connection, account: int, before: tuple[int, int]) -> None:
+    """LIMIT where there are too many, and were not ``before``."""
+    limits = (ANNOTATIONS_PER_ACCOUNT, ANNOTATED_OCTETS_PER_ACCOUNT)
+    for was, now, limit in zip(before, _counted(conn, account), limits, strict=True):
+        if now > max(was, limit):
+            raise Refused(Reason.LIMIT, "The account has too many annotations.")
 
 
 def _set(conn: sqlite3.Connection, account: int, mailbox: int, owner: str) -> metadata.Set:

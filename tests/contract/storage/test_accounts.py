@@ -40,6 +40,22 @@ async def test_an_unknown_account_is_refused_and_uses_nothing(bench: Any) -> Non
     assert await bench.store.usage("nobody") == Usage(0, 0)
 
 
+async def test_what_many_use_is_told_in_their_order(bench: Any, bound: Any) -> None:
+    await bench.fill(3)
+    await bench.deliver("ann", "bob")
+    ann, bob = await bench.store.usage("ann"), await bench.store.usage("bob")
+    assert (ann.messages, bob.messages) == (4, 1)
+    assert ann.size > bob.size > 0
+    asked = ["bob", "nobody", "ann", "bob"]
+    assert await bench.store.usages(asked) == (bob, Usage(0, 0), ann, bob)
+    assert await bench.store.usages([]) == ()
+    bound("USAGES_AT_ONCE", 3)
+    with pytest.raises(Refused) as refused:
+        await bench.store.usages(asked)
+    assert refused.value.reason is Reason.LIMIT
+    assert len(await bench.store.usages(asked[:3])) == 3
+
+
 async def test_a_purged_account_is_gone_for_good(bench: Any) -> None:
     ref = await bench.fill(3)
     await bench.deliver("ann", "bob")

@@ -161,6 +161,45 @@ async def test_they_stay_with_their_mailbox_and_go_with_it(bench: Any) -> None:
     assert await _values(bench, ref) == {}
 
 
+async def test_inbox_keeps_them_and_its_messages_take_them_along(bench: Any) -> None:
+    # RFC 5464 §4.1
+    ref = await bench.fill(2)
+    await bench.store.set_acl(bench.op(), ref, "bob", Rights.LOOKUP | Rights.READ)
+    of_bob = MailboxRef("ann", ref.mailbox, "bob")
+    await bench.store.set_annotations(bench.op(), ref, {"/shared/x": b"1", "/private/x": b"2"})
+    await bench.store.set_annotations(bench.op("bob"), of_bob, {"/private/x": b"bob's"})
+    op = bench.op()
+    for _ in range(2):
+        await bench.store.rename_mailbox(op, "ann", "INBOX", "old/mail")
+    now = await bench.store.list_mailboxes("ann")
+    made = next(one for one in now.mailboxes if one.name == "old/mail")
+    assert (made.messages, await bench.modseq()) == (2, now.annotated)
+    told = await bench.store.annotations([made.ref, ref])
+    assert [(one.mailbox, one.entry, one.value) for one in told] == [
+        (mailbox, entry, value)
+        for mailbox in (made.ref.mailbox, ref.mailbox)
+        for entry, value in (("/private/x", b"2"), ("/shared/x", b"1"))
+    ]
+    assert {one.modseq for one in told if one.mailbox == made.ref.mailbox} == {now.annotated}
+    assert await _values(bench, of_bob) == {"/private/x": b"bob's", "/shared/x": b"1"}
+    # Others' private ones are about a mailbox that they can see.
+    await bench.store.set_acl(bench.op(), made.ref, "bob", Rights.LOOKUP | Rights.READ)
+    assert await _values(bench, MailboxRef("ann", made.ref.mailbox, "bob")) == {"/shared/x": b"1"}
+    # From now on each has its own.
+    await bench.store.set_annotations(bench.op(), made.ref, {"/shared/x": None})
+    assert await _values(bench, made.ref) == {"/private/x": b"2"}
+    assert await _values(bench, ref) == {"/private/x": b"2", "/shared/x": b"1"}
+    await bench.store.delete_mailbox(bench.op(), "ann", "old/mail")
+    assert await _values(bench, made.ref) == {}
+
+
+async def test_inbox_with_nothing_in_it_takes_them_along(bench: Any) -> None:
+    ref = await bench.ref()
+    await bench.store.set_annotations(bench.op(), ref, {"/shared/x": b"1"})
+    await bench.store.rename_mailbox(bench.op(), "ann", "INBOX", "Old")
+    assert await _values(bench, await bench.ref("Old")) == await _values(bench, ref) == {"/shared/x": b"1"}
+
+
 async def test_a_purge_takes_them(bench: Any) -> None:
     ref = await bench.ref()
     await bench.store.set_annotations(bench.op(), ref, {"/shared/x": b"1", "/private/x": b"2"})
@@ -228,6 +267,9 @@ async def test_limits_of_an_account(bench: Any, bound: Any) -> None:
     await store.set_annotations(bench.op(), other, {"/shared/a": b"x" * 50})
     await store.set_annotations(bench.op(), one, {"/shared/a": None, "/private/b": b""})
     assert len(await _values(bench, one)) == 2
+    await store.rename_mailbox(bench.op(), "ann", "Sent", "Other")
+    assert await _reason(store.rename_mailbox(bench.op(), "ann", "INBOX", "Old")) is Reason.LIMIT
+    assert "Old" not in {one.name for one in (await store.list_mailboxes("ann")).mailboxes}
 
 
 async def test_mailboxes_at_once(bench: Any, bound: Any) -> None:
