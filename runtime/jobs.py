@@ -116,6 +116,21 @@ class JobQueue:
             # Until it is released: by then another thread may have taken the job.
             waiting.acquire()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for a job to come, or for the end; False when neither did in so many seconds."""
+        with self._lock:
+            if self._items or self._closed:
+                return True
+            waiting = threading.Lock()
+            waiting.acquire()
+            self._idle.append(waiting)
+        if waiting.acquire(timeout=seconds):
+            return True
+        with self._lock:
+            if waiting in self._idle:
+                self._idle.remove(waiting)
+        return False
+
     def take_waiting(self, *, lasting: bool = True) -> Job | None:
         """The next, if one waits; with `lasting` false only one that need not last."""
         with self._lock:

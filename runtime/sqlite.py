@@ -15,7 +15,8 @@ The contract, which callers may rely on:
 
 A job is a function of the connection that runs on the database's own thread. It must not BEGIN, COMMIT or ROLLBACK
 (savepoints of its own are fine), must return plain values (no cursor), must have no effect but on the connection, and
-must not wait for anything. Deferred foreign keys would fail at the shared COMMIT, so schemas do not use them.
+must not wait for anything while others may want the writer. Deferred foreign keys would fail at the shared COMMIT, so
+schemas do not use them.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ _UNAVAILABLE = frozenset(
     }
 )
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+IDLE = 0.005
+"""Seconds without a job after which the writer folds the log back into the file."""
+WORTH_FOLDING = 2_000
+"""Rows changed since then for which it does, so that now and then a job is no more than one write to the disk."""
 
 _UNSYNCED = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
@@ -105,7 +111,7 @@ class Database:
     `queue_limit` bounds the jobs that wait for the writer (and, separately, for the readers): one more raises
     `DatabaseUnavailable` at once. A batch ends after `batch_jobs` jobs or `batch_seconds`, whichever is first.
     `on_step` is for tests: it is called on the writer's thread with "begin", "job", "commit" (before it),
-    "committed", "answered", with whatever name a job hands to `step`, and may block or raise there.
+    "committed", "answered", "fold", with whatever name a job hands to `step`, and may block or raise there.
     """
 
     def __init__(
@@ -120,7 +126,7 @@ class Database:
         batch_seconds: float = 0.05,
         page_size: int = 4096,
         cache_kib: int = 16384,
-        checkpoint_pages: int = 4000,
+        checkpoint_pages: int = 16_000,
         on_step: Callable[[str], None] | None = None,
     ) -> None:
         self.path = Path(path)
@@ -139,6 +145,7 @@ class Database:
         self._writer: sqlite3.Connection | None = None
         self._lasting = True
         self._doubtful = False
+        self._folded = 0
         self._batches = 0
         self._jobs = 0
         self._last_used = monotonic()
@@ -276,6 +283,7 @@ class Database:
         started.set_result(None)
         while self._write_next():
             self.step("answered")
+            self._fold_when_idle()
         if self._writer is not None:
             # On a full disk the log stays as it is, and the next start folds it back.
             with contextlib.suppress(sqlite3.Error):
@@ -329,6 +337,19 @@ class Database:
             self._jobs += kept
             self._failure = None
         self.step("committed")
+
+    def _fold_when_idle(self) -> None:
+        """Fold the log back while nobody waits, for under load a job waits for it once the log is full."""
+        writer = self._writer
+        if writer is None or writer.total_changes - self._folded < WORTH_FOLDING or self._writes.wait(IDLE):
+            return
+        self._folded = writer.total_changes
+        try:
+            self.step("fold")
+            writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            # What cannot be written now stays in the log.
+            self._doubtful = self._doubtful or getattr(error, "sqlite_errorcode", None) in _UNSYNCED
 
     def _begin_log_anew(self, connection: sqlite3.Connection) -> None:
         """Fold the log back after a sync failed. That may have left earlier commits that were not lasting
@@ -424,13 +445,15 @@ class Database:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         self._lasting = True
+        self._folded = 0
         # The writer itself folds the log back: at that moment nothing newer is in it, so the next batch begins it
         # anew and it stays bounded under constant load, which a checkpointer on another thread does not achieve.
         # And SQLite before 3.51.3 can damage a file of which one connection checkpoints while another one commits
         # (https://www.sqlite.org/wal.html#walresetbug): here one does both.
         connection.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint_pages}")
-        # After one large burst (or a slow reader) the log gives its space back.
-        connection.execute(f"PRAGMA journal_size_limit = {4 * self._checkpoint_pages * self._page_size}")
+        # After one large burst (or a slow reader) the log gives its space back; what it takes every time it keeps, for
+        # to write over it costs less than to grow.
+        connection.execute(f"PRAGMA journal_size_limit = {5 * self._checkpoint_pages * self._page_size // 4}")
         return connection
 
     def _open_reader(self) -> sqlite3.Connection:

@@ -105,3 +105,28 @@ def test_closing_ends_all_who_wait(queue: JobQueue) -> None:
     assert queue.take() is None
     with pytest.raises(QueueRefused):
         queue.put(job("late"))
+
+
+def test_waiting_for_a_job_takes_none(queue: JobQueue) -> None:
+    assert not queue.wait(0.0)
+    assert queue.idle == 0
+    came: list[bool] = []
+    waiter = threading.Thread(target=lambda: came.append(queue.wait(60.0)))
+    waiter.start()
+    until(lambda: queue.idle == 1)
+    queue.put(job("one"))
+    waiter.join(60)
+    assert came == [True]
+    assert queue.wait(0.0)
+    assert len(queue) == 1
+
+
+def test_waiting_for_a_job_ends_with_the_queue(queue: JobQueue) -> None:
+    came: list[bool] = []
+    waiter = threading.Thread(target=lambda: came.append(queue.wait(60.0)))
+    waiter.start()
+    until(lambda: queue.idle == 1)
+    queue.close()
+    waiter.join(60)
+    assert came == [True]
+    assert queue.wait(60.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.sqlite import Database, DatabaseUnavailable, Migration, SchemaTooNew, statements
+from runtime.sqlite import WORTH_FOLDING, Database, DatabaseUnavailable, Migration, SchemaTooNew, statements
+from tests.live import until
 
 NOTES = Migration("notes", "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)")
 ROOT = Path(__file__).parents[2]
@@ -394,6 +396,47 @@ async def test_after_a_failed_sync_the_log_begins_anew(database: Database, tmp_p
     with contextlib.closing(sqlite3.connect(copy)) as found:
         assert texts(found) == ["staged"]
     assert await database.read(texts) == ["staged", "after"]
+
+
+def many(connection: sqlite3.Connection) -> None:
+    """As much as is folded back when nobody writes."""
+    connection.executemany("INSERT INTO note (text) VALUES (?)", [(str(n),) for n in range(WORTH_FOLDING)])
+
+
+def folded(database: Database) -> bool:
+    """Whether the file alone, without its log, has what `many` wrote."""
+    alone = database.path.with_name("alone.db")
+    shutil.copyfile(database.path, alone)
+    with contextlib.closing(sqlite3.connect(f"file:{alone}?immutable=1", uri=True)) as connection:
+        try:
+            return len(texts(connection)) == WORTH_FOLDING
+        except sqlite3.DatabaseError:
+            # it is being written
+            return False
+
+
+async def test_after_a_failed_sync_of_an_idle_writer_the_log_begins_anew(database: Database) -> None:
+    tried = threading.Event()
+
+    def trip(name: str) -> None:
+        if name == "fold":
+            tried.set()
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise error
+
+    database.on_step = trip
+    await database.write(many, lasting=False)
+    assert await asyncio.to_thread(tried.wait, 60)
+    assert not folded(database)
+    await database.write(put("after"))
+    assert folded(database)
+
+
+async def test_the_log_is_folded_back_while_nobody_writes(database: Database) -> None:
+    await database.write(many)
+    await asyncio.to_thread(until, lambda: folded(database))
+    assert await database.write(put("later")) == WORTH_FOLDING + 1
 
 
 async def test_a_job_that_raises_stop_iteration_disturbs_no_other(database: Database) -> None:
