@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from imap.session import Entry, Reply
     from imap.wire.forms import Command
+    from storage.model import Appended
 
 COMMANDS = 64
 """Commands of one session that are open at a time."""
@@ -28,11 +29,12 @@ COMMAND_OCTETS = 2 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Later:
     """How a command ends that has handed its work to storage. told: its reply, once the work is done; raises No, Bad
-    and the ports' errors. octets: what it holds until then."""
+    and the ports' errors. octets: what it holds until then. owner: whose mail the work changes."""
 
-    work: asyncio.Task[Any]
+    work: asyncio.Task[Appended]
     told: Callable[[Any], Awaitable[Reply]]
     octets: int
+    owner: str
 
 
 class _Open(NamedTuple):
@@ -69,6 +71,14 @@ class Open:
         command, entry, later = self._open.popleft()
         self._octets -= later.octets
         return command, entry, later.told(later.work)
+
+    async def changes(self) -> set[tuple[str, int]]:
+        """What these commands have changed, once storage has done their work: (whose mail, modification sequence)."""
+        works = [(one.later.owner, one.later.work) for one in self._open]
+        if works:
+            await asyncio.wait([work for _, work in works])
+        done = [(owner, work) for owner, work in works if not work.cancelled() and work.exception() is None]
+        return {(owner, work.result().modseq) for owner, work in done}
 
     def close(self) -> None:
         """Nobody waits any more; what storage has in hand takes place all the same."""

@@ -41,7 +41,7 @@ from imap.wire.numset import NumSet
 from runtime.clock import Clock
 from runtime.ids import new_id
 from runtime.limits import is_loopback
-from storage.model import Mailbox, Operation, Rights
+from storage.model import Mailbox, Operation, Rights, Unrepeated
 from storage.port import Refused as StorageRefused
 from storage.port import Storage, Unavailable
 
@@ -162,7 +162,7 @@ class Session:
         self.in_line = False
         self.progress = Progress(out, house.clock, lambda: self.in_line)
         self._principal: Principal | None = None
-        self._open = Open()
+        self.pending = Open()
         self._asked = 0
         # ids of messages whose being read was noted
         self._read: set[str] = set()
@@ -203,7 +203,7 @@ class Session:
             self._refuse(command.tag, Refusal(command.condition, command.text, command.code))
             return
         entry = self.house.table[command.name]
-        if not entry.joins or self._open.is_full:
+        if not entry.joins or self.pending.is_full:
             await self.settle()
         await self._answer(command, entry, self._begun(command, entry))
 
@@ -219,9 +219,9 @@ class Session:
             raise
 
     async def settle(self) -> bool:
-        found = bool(self._open)
-        while self._open:
-            await self._answer(*self._open.take())
+        found = bool(self.pending)
+        while self.pending:
+            await self._answer(*self.pending.take())
         return found
 
     async def _answer(self, command: Command, entry: Entry[Any], work: Awaitable[Reply | Later | None]) -> None:
@@ -231,7 +231,7 @@ class Session:
         try:
             reply = await work
             if isinstance(reply, Later):
-                self._open.add(command, entry, reply)
+                self.pending.add(command, entry, reply)
                 return
             if entry.news is not News.NEVER:
                 await self.listening.tell(entry.news is News.ASK, entry.may_expunge, command)
@@ -282,7 +282,7 @@ class Session:
         await self.listening.between()
 
     def closed(self) -> None:
-        self._open.close()
+        self.pending.close()
         self.progress.close()
         self.listening.close()
         self.forget_mailbox()
@@ -342,7 +342,7 @@ class Session:
 
     def operation(self) -> Operation:
         """A new operation in the name of the one who signed in."""
-        return Operation(new_id(), self.account, sequence=self._open.sequence)
+        return Unrepeated(new_id(), self.account, sequence=self.pending.sequence)
 
     async def quota(self, owner: str | None = None) -> int | None:
         """Octets that the account, or another owner of mailboxes, may use."""

@@ -104,6 +104,15 @@ class Operation:
     sequence: str = ""
 
 
+class Unrepeated(Operation):
+    """One whose caller never asks for it again, so that a store in the same process need not keep how it ended.
+
+    It crosses to another process as a plain one: on its way there a call may be sent twice.
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class MailboxRef:
     """A mailbox of an account: the owner's account id and the mailbox id (RFC 8474 MAILBOXID).

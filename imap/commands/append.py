@@ -52,7 +52,7 @@ async def append(session: Session, form: Append) -> Reply | Later:
         await session.settle()
         return await told(session.storage.append(session.operation(), ref, messages, quota, known))
     storing = asyncio.create_task(session.storage.append(session.operation(), ref, messages, quota, known))
-    return Later(storing, told, incoming.held)
+    return Later(storing, told, incoming.held, ref.account)
 
 
 async def _appended(

@@ -83,8 +83,18 @@ class Monitor:
 
     def wrote(self, account: str, modseq: int) -> None:
         """A change of an account's mail is this session's own."""
-        if self._told is not None and len(self._own) < OWN_MAX:
+        if self._is_to_be_known(account, modseq) and len(self._own) < OWN_MAX:
             self._own.add((account, modseq))
+
+    def _is_to_be_known(self, account: str, modseq: int) -> bool:
+        """Might a change of the session's own still be told as news, elsewhere or of the mailbox selected?"""
+        if self._told is not None and modseq > self._told.through.get(account, 0):
+            return True
+        view = self._session.view
+        return bool(self._wanted.items) and view is not None and view.ref.account == account and modseq > view.through
+
+    def _forget_own(self) -> None:
+        self._own = {one for one in self._own if self._is_to_be_known(*one)}
 
     # -- telling
 
@@ -115,12 +125,14 @@ class Monitor:
             return
         if FLAGS not in wanted.selected:
             view.withhold_flags()
-        last, since = view.last, view.settled
+        last = view.last
         await self._session.write_news(may_expunge)
         if wanted.items and view.last > last and self._session.view is view:
-            await self._fetch_new(view, last, since)
+            await self._fetch_new(view, last)
+        if self._told is None:
+            self._forget_own()
 
-    async def _fetch_new(self, view: View, last: int, since: int) -> None:
+    async def _fetch_new(self, view: View, last: int) -> None:
         """RFC 5465 §5.2: what is asked of each new message, but of those that this session has put there."""
         session = self._session
         ranges: Ranges = ((last + 1, view.last),)
@@ -129,16 +141,17 @@ class Monitor:
             if new.more:
                 self._overflow()
             else:
-                await self._fetch(view, new, since)
+                await self._fetch(view, new)
         except (Refused, Unavailable):
             # the client knows the number, and may ask itself; but not where half a line has been written
             if session.in_line:
                 raise
 
-    async def _fetch(self, view: View, new: Columns, since: int) -> None:
-        own = {modseq for account, modseq in self._own if account == view.ref.account and modseq > since}
+    async def _fetch(self, view: View, new: Columns) -> None:
+        # those too that storage has done, and that will be answered behind this
+        own = self._own | await self._session.pending.changes()
         there = zip(new.uids, new.modseqs, strict=True)
-        positions = [view.number(uid) - 1 for uid, modseq in there if modseq not in own]
+        positions = [view.number(uid) - 1 for uid, modseq in there if (view.ref.account, modseq) not in own]
         slices = tuple((at, at + 1) for at in positions if at >= 0)
         if slices:
             await fetch_items(self._session, _quietly(self._wanted.items, view.uid_only), slices)
@@ -170,7 +183,7 @@ class Monitor:
             if len(lines) > LINES_MAX:
                 self._overflow()
                 return
-        self._own = {one for one in self._own if one[1] > snapshot.through.get(one[0], 0)}
+        self._forget_own()
         if lines:
             self._session.out.write(b"".join(lines))
             await self._session.out.drain()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from runtime.portcall import BadCall
 from runtime.portframes import FRAME_OCTETS, FRAME_ROWS, LENGTH, BadFrame
 from storage import wire
-from storage.model import And, Changes, Columns, Entry, HasFlags, Keys, MailboxRef, Not, Query
+from storage.model import And, Changes, Columns, Entry, HasFlags, Keys, MailboxRef, Not, Operation, Query, Unrepeated
 from storage.port import Refused, Storage, Unavailable
 from tests.hurry import examples
 from tests.portvalues import same, values
@@ -36,6 +36,12 @@ def joined(method: str, frames: list[bytes]) -> Any:
         joiner.feed(frame[LENGTH:])
     assert joiner.done
     return joiner.result()
+
+
+def test_an_operation_that_is_not_repeated_may_be_on_its_way() -> None:
+    args = {"op": Unrepeated("once", "ann", sequence="s"), "account": "ann"}
+    (op, account) = CODEC.unpack_call("open_account", CODEC.pack_call("open_account", (), args)).values()
+    assert (type(op), op.id, op.actor, op.sequence, account) == (Operation, "once", "ann", "s", "ann")
 
 
 def test_every_method_is_of_one_kind() -> None:

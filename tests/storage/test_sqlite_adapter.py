@@ -35,6 +35,7 @@ from storage.model import (
     NewMessage,
     Operation,
     RemoteRecipient,
+    Unrepeated,
     Want,
 )
 from storage.port import Reason, Refused, Unavailable
@@ -68,6 +69,19 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStorage]:
 
 async def inbox(store: SqliteStorage) -> MailboxRef:
     return (await store.mailbox("ann", "INBOX")).ref
+
+
+async def test_nothing_is_kept_of_an_operation_that_is_not_repeated(store: SqliteStorage) -> None:
+    ref = await inbox(store)
+
+    def kept(conn: sqlite3.Connection) -> set[str]:
+        return {id for (id,) in conn.execute("SELECT id FROM operation")}
+
+    before = await store.database.read(kept)
+    message = NewMessage(b"Subject: 1\r\n\r\n", 0, (), None)
+    await store.append(Unrepeated("once", SYSTEM), ref, [message], None)
+    await store.append(Operation("twice", SYSTEM), ref, [message], None)
+    assert await store.database.read(kept) - before == {"twice"}
 
 
 async def test_a_full_disk_is_unavailable_and_recovers(store: SqliteStorage) -> None:

@@ -1,4 +1,7 @@
-"""Operations: each happens once. The outcome is kept with the change, and a repeat of the id gets it back."""
+"""Operations: each happens once. The outcome is kept with the change, and a repeat of the id gets it back.
+
+Of one that is not repeated nothing is kept: that is two pages less of each commit.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 from storage.adapters.sqlite import bulk
 from storage.limits import OPERATION_AGE
-from storage.model import Operation
+from storage.model import Operation, Unrepeated
 
 _JSON = json.JSONEncoder(separators=(",", ":"))
 Outcome = Any
@@ -18,6 +21,8 @@ Outcome = Any
 
 def find(conn: sqlite3.Connection, op: Operation, now: float) -> Outcome | None:
     """The outcome of an operation that was done within the hour; None when it was not."""
+    if isinstance(op, Unrepeated):
+        return None
     row = conn.execute("SELECT created, outcome FROM operation WHERE id = ?", (op.id,)).fetchone()
     return None if row is None or row[0] < now - OPERATION_AGE else json.loads(row[1])
 
@@ -39,6 +44,8 @@ def keep_all(conn: sqlite3.Connection, ids: Collection[str], outcome: Outcome, n
 
 def keep(conn: sqlite3.Connection, op: Operation, outcome: Outcome, now: float) -> None:
     """Keep the outcome (anything but None) in the same commit as the change."""
+    if isinstance(op, Unrepeated):
+        return
     # One of this id that is there was over the hour, and the sweep has not come to it yet.
     conn.execute(
         "REPLACE INTO operation (id, created, outcome) VALUES (?, ?, ?)",

@@ -132,6 +132,24 @@ async def test_what_is_fetched_is_not_seen(two: tuple[Client, Client], storage: 
     assert not storage.find("alice", "INBOX").entries[1].flags
 
 
+@pytest.mark.parametrize("elsewhere", ["", " (personal (MessageNew MessageExpunge))"])
+async def test_own_messages_are_not_fetched(two: tuple[Client, Client], elsewhere: str) -> None:
+    # RFC 5465 §5.2
+    a, b = two
+    await b("x SELECT INBOX")
+    await b(f"n NOTIFY SET (selected (MessageNew (uid) MessageExpunge)){elsewhere}")
+    for number, line in enumerate(("APPEND INBOX", "COPY 1 INBOX", "REPLACE 1 INBOX"), 1):
+        said = await b(f"b {line}", *([] if line.startswith("COPY") else [MESSAGE]))
+        assert "EXISTS" in said, said
+        assert " FETCH " not in said, (number, said)
+    await a("x APPEND INBOX", MESSAGE)
+    assert "FETCH (UID 4)" in await told(b)
+    monitored = b.session.listening._monitor
+    assert isinstance(monitored, monitor.Monitor)
+    # what has been told is forgotten
+    assert elsewhere or not monitored._own
+
+
 async def test_a_busy_mailbox_costs_few_looks(two: tuple[Client, Client], storage: FakeStorage) -> None:
     a, b = two
     await b("n NOTIFY SET (personal (MessageNew MessageExpunge))")

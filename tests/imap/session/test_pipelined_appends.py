@@ -257,3 +257,25 @@ async def test_a_mailbox_that_was_made_anew_gets_them_in_order(service: ImapServ
         client.writer.write(b"".join(command(f"b{n}", message(n), "Box") for n in range(20)))
         for n, line in enumerate(await tagged(client, 20)):
             assert re.match(rb"b%d OK \[APPENDUID \d+ %d\]" % (n, n + 1), line), line
+
+
+async def test_none_of_them_is_fetched_to_who_has_sent_them(
+    service: ImapService, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 5465 §5.2: also where they have all been stored when the first is answered."""
+    client = await Line.signed_in(service)
+    await client.say(b"s SELECT INBOX")
+    await client.say(b"n NOTIFY SET (selected (MessageNew (UID) MessageExpunge))")
+    append, stored, all_stored = store.append, [], asyncio.Event()
+
+    async def together(*given: Any) -> Any:
+        stored.append(done := await append(*given))
+        if len(stored) == 3:
+            all_stored.set()
+        await all_stored.wait()
+        return done
+
+    monkeypatch.setattr(store, "append", together)
+    said = await client.say(b"".join(command(f"a{n}", message(n)) for n in range(3)) + b"z NOOP", b"z ")
+    assert b"* 3 EXISTS" in said
+    assert b" FETCH " not in said, said
