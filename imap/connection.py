@@ -513,9 +513,9 @@ class ImapConnection(Between, asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._framer.pending and not self._left:
+        if not self._reading_paused or (self._framer.pending and not self._left):
             return
-        if self._reading_paused and self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             self._reading_paused = False
             self._transport.resume_reading()
 

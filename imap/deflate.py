@@ -45,14 +45,17 @@ class Inflater:
         self._more = True
 
     def take(self) -> bytes:
-        """At most PIECE octets. Raises ValueError for what is no deflate stream, or the end of one: there is no way
-        back to plain octets (RFC 4978 §3)."""
+        """At most PIECE octets. Raises ValueError for what is no deflate stream, and behind the last octets of one that
+        ends: there is no way back to plain octets (RFC 4978 §3)."""
+        if self._stream.eof:
+            raise ValueError("The deflate stream has ended")
         try:
             octets = self._stream.decompress(self._held, PIECE)
         except zlib.error as error:
             raise ValueError("Not a deflate stream") from error
         if self._stream.eof:
-            raise ValueError("The deflate stream has ended")
+            self._held = b""
+            return octets
         self._held = self._stream.unconsumed_tail
         # with all of the input taken, the window may still hold output that had no room
         self._more = bool(self._held) or len(octets) == PIECE
@@ -97,8 +100,10 @@ class Intake(Framer):
         """As a framer's; None also where the others are to have their turn first: then it is `pending`."""
         event = super().next_event()
         inflater = self._inflater
+        if inflater is None:
+            return event
         for _ in range(_TURN):
-            if event is not None or inflater is None or not inflater.pending or len(self) > _AHEAD:
+            if event is not None or not inflater.pending or len(self) > _AHEAD:
                 break
             try:
                 super().feed(inflater.take())

@@ -30,7 +30,6 @@ USUAL_MAX = 16 * 1024
 USUAL: tuple[bytes, ...] = (
     b"BCC",
     b"CC",
-    b"CONTENT-TRANSFER-ENCODING",
     b"CONTENT-TYPE",
     b"DATE",
     b"DELIVERED-TO",
@@ -38,7 +37,6 @@ USUAL: tuple[bytes, ...] = (
     b"IMPORTANCE",
     b"IN-REPLY-TO",
     b"MESSAGE-ID",
-    b"MIME-VERSION",
     b"PRIORITY",
     b"REFERENCES",
     b"REPLY-TO",
@@ -89,6 +87,10 @@ class Headers:
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._by_name
+
+    def has_none(self, names: frozenset[bytes]) -> bool:
+        """Whether no field is of one of these names."""
+        return names.isdisjoint(self._by_name)
 
     def first(self, name: bytes) -> bytes | None:
         """The unfolded value of the first field of this name, None when there is none."""

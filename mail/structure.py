@@ -130,6 +130,18 @@ _Values = tuple[
     Pairs, bytes | None, bytes | None, bytes | None, bytes | None, bytes | None, Pairs, tuple[bytes, ...], bytes | None
 ]
 _NO_VALUES: _Values = ((), None, None, None, None, None, (), (), None)
+_FURTHER = frozenset(
+    (
+        b"CONTENT-DESCRIPTION",
+        b"CONTENT-DISPOSITION",
+        b"CONTENT-ID",
+        b"CONTENT-LANGUAGE",
+        b"CONTENT-LOCATION",
+        b"CONTENT-MD5",
+        b"CONTENT-TRANSFER-ENCODING",
+    )
+)
+"""The fields that `_values` looks at."""
 
 
 class _Hit:
@@ -384,6 +396,9 @@ class _Parser:
 
 
 def _values(fields: Headers, pairs: Pairs) -> _Values:
+    if fields.has_none(_FURTHER):
+        # most often the type is all that is said
+        return (pairs, *_NO_VALUES[1:])
     kind = fields.first(b"CONTENT-DISPOSITION")
     disposition, disposition_params = (None, ()) if kind is None else params.disposition(kind)
     encoding = fields.first(b"CONTENT-TRANSFER-ENCODING")

@@ -58,8 +58,7 @@ class Incoming:
             raise Bad("Messages in that form are not offered to this sign-in")
 
     async def take(self, part: AppendPart) -> NewMessage:
-        """Raises No, Bad, BadSyntax, Gone and the port's errors."""
-        self.check(part)
+        """One that was checked. Raises No, Bad, BadSyntax, Gone and the port's errors."""
         bits, keywords = split_flags(part.flags)
         if part.catenation is None:
             content = await self._literal(part.size)
@@ -69,8 +68,11 @@ class Incoming:
         return NewMessage(content, bits, keywords, internaldate)
 
     def next(self, part: AppendPart) -> AppendPart | None:
-        """The message behind this one, which was taken just now. Raises BadSyntax."""
-        return parse_append_part(self._rest, part)
+        """The message behind this one, which was taken just now, checked. Raises No, Bad, BadSyntax."""
+        following = parse_append_part(self._rest, part)
+        if following is not None:
+            self.check(following)
+        return following
 
     async def _literal(self, size: int) -> bytes | StagedBlob:
         # Tolerance: 8-bit headers without ENABLE UTF8=ACCEPT (RFC 6855 §4 refuses them), or mail could not move here

@@ -13,10 +13,9 @@ ROWS_MAX: Final = 64
 
 def insert(conn: sqlite3.Connection, head: str, rows: Sequence[Sequence[Any]]) -> int:
     """Run ``head`` (up to VALUES) for these rows, all of one width, in their order. The last one's number, or 0."""
-    start, size, last = 0, ROWS_MAX, 0
+    start = last = 0
     while start < len(rows):
-        while size > len(rows) - start:
-            size //= 2
+        size = min(ROWS_MAX, 1 << (len(rows) - start).bit_length() - 1)
         some = rows[start : start + size]
         values = some[0] if size == 1 else [value for one in some for value in one]
         last = conn.execute(_statement(head, len(some[0]), size), values).lastrowid or last

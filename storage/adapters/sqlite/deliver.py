@@ -155,7 +155,7 @@ def append(
     # RFC 4314 §4: flags without the right to them are left out
     given = acl.have(conn, place.number, actor)
     allowed, may_name = rights.flags_allowed(given), Rights.WRITE in given
-    size = sum(body.size for body in described)
+    size = sum([body.size for body in described])
     accounts.check_quota(conn, place.account, size, quota)
     if place.uidnext + len(messages) - 1 > UID_MAX:
         raise Refused(Reason.LIMIT, "The mailbox has no uid left.")
@@ -180,12 +180,12 @@ def append(
 def enter(conn: sqlite3.Connection, mailbox: int, first: int, modseq: int, entering: Sequence[Entering]) -> None:
     """Give the messages, at least one, their uids in the mailbox. first: its uidnext."""
     count = len(entering)
-    unseen = sum(not one.flags & SEEN for one in entering)
-    deleted = sum(1 for one in entering if one.flags & DELETED)
+    unseen = sum([not one.flags & SEEN for one in entering])
+    deleted = len([one for one in entering if one.flags & DELETED])
     conn.execute(
         "UPDATE mailbox SET uidnext = ?, modseq = ?, messages = messages + ?, unseen = unseen + ?, "
         "deleted = deleted + ?, recent = recent + ?, size = size + ? WHERE number = ?",
-        (first + count, modseq, count, unseen, deleted, count, sum(one.size for one in entering), mailbox),
+        (first + count, modseq, count, unseen, deleted, count, sum([one.size for one in entering]), mailbox),
     )
     bulk.insert(
         conn,

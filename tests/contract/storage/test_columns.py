@@ -136,6 +136,45 @@ async def test_what_is_too_long_to_come_along(bench: Any) -> None:
     assert list(page.sizes) == list(map(len, messages))
 
 
+async def test_forms_of_any_octets_and_lengths_are_told_apart(bench: Any) -> None:
+    """In a page as each by itself: empty ones, long ones, and those that are not kept."""
+    ref = await bench.ref()
+    many = b"".join(b"To: %08d@example.org\r\n" % n for n in range(1000))
+    blocks = [b"", b"Subject: \xff\xfe\x80\r\n", b"X: y\r\n", many, "Subject: \u20ac\n".encode(), b"From: a@b\r\n" * 99]
+    contents = [block + b"\r\n" + body for block in blocks for body in (b"", "\u20ac\xe9".encode(), b"\xe2\x82")]
+    await bench.store.append(bench.op(), ref, [NewMessage(content) for content in contents], None)
+    forms = Want(sum(FORMS)) & ~Want.CONTENT
+    for want in (forms, Want.HEADERS | Want.PREFIX, Want.PREVIEW, Want.KEYS):
+        page = await bench.store.columns(ref, ALL_UIDS, want)
+        assert len(page.uids) == len(contents)
+        for at, uid in enumerate(page.uids):
+            alone = await bench.store.columns(ref, ((uid, uid),), want)
+            for name in FORMS.values():
+                assert list(getattr(page, name)[at : at + 1]) == list(getattr(alone, name))
+    page = await bench.store.columns(ref, ALL_UIDS, Want.HEADERS)
+    assert list(page.headers) == [
+        None if block is many else block.replace(b"X: y\r\n", b"") for block in blocks for _ in "123"
+    ]
+
+
+async def test_octets_of_forms_bound_a_page(bench: Any) -> None:
+    ref = await bench.ref()
+    lengths = [500, 10, 1, 600] * 25
+    block = "To: %08d@example.org\r\n"
+    contents = ["".join(block % n for n in range(length)).encode() + b"\r\n" for length in lengths]
+    for start in range(0, 100, 20):
+        await bench.store.append(bench.op(), ref, list(map(NewMessage, contents[start : start + 20])), None)
+    left, pages = ALL_UIDS, []
+    while left:
+        page = await bench.store.columns(ref, left, Want.HEADERS | Want.ENVELOPE, 2048)
+        assert len(page.uids) == len(page.headers) == len(page.envelopes)
+        pages.append([usual + b"\r\n" for usual in page.headers])
+        assert sum(map(len, pages[-1])) < 3 * 1024 * 1024 // 2
+        left = ranges.after(left, page.uids[-1]) if page.more else ()
+    assert list(chain.from_iterable(pages)) == contents
+    assert len(pages) >= 2
+
+
 async def test_another_account_has_no_columns(bench: Any) -> None:
     ref = await filled(bench)
     for lost in (False, True):

@@ -112,6 +112,16 @@ def test_what_is_no_stream_ends_the_connection(wire: bytes) -> None:
     assert isinstance(events(intake)[-1], Fatal)
 
 
+def test_what_came_before_the_end_of_the_stream_is_heard() -> None:
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    intake = Intake(SIGNED_IN)
+    intake.inflate()
+    intake.feed(stream.compress(b"a NOOP\r\nb LOGOUT\r\n") + stream.flush(zlib.Z_FINISH))
+    *heard, end = events(intake)
+    assert heard == [CommandLine(b"a NOOP"), CommandLine(b"b LOGOUT")]
+    assert isinstance(end, Fatal)
+
+
 async def test_over_a_connection(tmp_path: Path) -> None:
     context = Tls(*make_self_signed(tmp_path, ["localhost"]))
     # The deadline is for a server that never answers.
