@@ -24,6 +24,6 @@ def searches_numbers(form: Form) -> bool:
     match form:
         case Search(key) | Sort(Search(key)) | Thread(Search(key)):
             # RFC 5182 §2.1: "$" is no number
-            return any(isinstance(one, InSet) and not one.uid and not one.numset.saved for one in inner(key))
+            return any(isinstance(one, InSet) and not one.uid and one.numset.named for one in inner(key))
         case _:
             return False

@@ -70,7 +70,8 @@ class View:
         self.recent = Ranges(opened.recent)
         self.through = self.settled = opened.mailbox.highest_modseq
         self.keywords: dict[str, None] = dict.fromkeys(opened.keywords)
-        self.told_recent = self.is_ahead = self._withheld = self._waited = False
+        self.told_recent = self.is_ahead = self._withheld = self._shows = False
+        self._said: int | None = None
         self._saved = array("I")
         self._last = max(opened.mailbox.uidnext - 1, self.uids[-1] if self.uids else 0)
         self._new: set[int] = set()
@@ -96,16 +97,20 @@ class View:
 
     def slices(self, numset: NumSet, by_uid: bool) -> Slices | None:
         """The messages that a set names. None: it names a sequence number that there is not (RFC 3501 §9)."""
-        if numset.saved:
-            return tuple(Ranges.numbers(self._saved).slices(self.uids))
         if by_uid:
             # RFC 3501 §6.4.8: `*` is the largest UID in use; UIDs without a message are no error
             wanted = numset.resolve(self.uids[-1] if self.uids else 0)
-            return tuple(wanted.slices(self.uids))
-        count = len(self.uids)
-        if numset.largest() > count or (numset.open is not None and not count):
-            return None
-        return tuple((low - 1, high) for low, high in numset.resolve(count).ranges)
+            named = tuple(wanted.slices(self.uids))
+        else:
+            count = len(self.uids)
+            if numset.largest() > count or (numset.open is not None and not count):
+                return None
+            named = tuple((low - 1, high) for low, high in numset.resolve(count).ranges)
+        if not numset.saved:
+            return named
+        saved = Ranges.numbers(self._saved).slices(self.uids)
+        both = Ranges.of((start + 1, stop) for start, stop in (*named, *saved))
+        return tuple((low - 1, high) for low, high in both.ranges)
 
     def ranges(self, slices: Slices) -> tuple[tuple[int, int], ...]:
         """The same messages as UID ranges for storage.
@@ -192,8 +197,15 @@ class View:
             self._withheld = False
             self.through = self.settled
 
+    def shows(self, modseq: int) -> None:
+        """The client is being told modification sequences up to this one."""
+        self._shows = True
+        if modseq > self.through:
+            self.is_ahead = True
+
     def told(self, uid: int, modseq: int) -> None:
         """The client is being told these flags of the message by the answer to a command of its own."""
+        self._shows = True
         if modseq > self.through:
             self.is_ahead = True
             self._told[uid] = modseq
@@ -252,13 +264,17 @@ class View:
             self.settled = self.through
 
     def reached(self) -> bytes:
-        """The line that says up to where the client was told of all: while some of it waits and newer changes are told,
-        and once more when it waits no longer; b"" where the client can see that for itself. One that is cut off asks
-        from there (RFC 7162 §3.2, §6)."""
+        """The line that says up to where the client was told of all: when some of it begins to wait, whenever newer
+        changes have been told meanwhile, and when it waits no longer; b"" where the client can see that for itself. One
+        that is cut off asks from there (RFC 7162 §3.2, §6)."""
         waits = bool(self._gone) or self._withheld or self.is_ahead
-        if not self.with_modseq or not (waits or self._waited):
+        if not self.with_modseq or not (waits or self._said is not None):
             return b""
-        self._waited = waits
+        knows = self._said == self.settled and not self._shows
+        self._said = self.settled if waits else None
+        if knows:
+            return b""
+        self._shows = False
         text = "Older changes are still to be told" if waits else "All changes have been told"
         return writer.untagged("OK", text, f"HIGHESTMODSEQ {self.settled}")
 
@@ -322,6 +338,7 @@ class View:
         with_uid = with_uid and not self.uid_only
         recent = self.is_recent
         if self.with_modseq:
+            self._shows = True
             rows = [(n, e.uid, e.flags, e.keywords, recent(e.uid), e.modseq) for n, e in entries]
             return writer.fetch_flags_modseq(rows, with_uid, self.uid_only)
         rows_of = [(n, e.uid, e.flags, e.keywords, recent(e.uid)) for n, e in entries]

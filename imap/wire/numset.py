@@ -81,7 +81,7 @@ class NumSet:
     Every part ``n:*`` holds the largest number L and all between it and n (RFC 3501 §6.4.8), so several together are
     the one range from the least of (n…, L) to the greatest of (n…, L). `open` is (least n, greatest n); a lone ``*``
     has no n, and alone is (LARGEST + 1, 0). `saved`: the client wrote ``$``, the result that SEARCH kept (RFC 5182
-    §2.1), which only the session knows; the rest is empty then.
+    §2.1), which only the session knows: its messages are in the set besides.
     """
 
     fixed: Ranges
@@ -89,12 +89,17 @@ class NumSet:
     saved: bool = False
 
     def resolve(self, largest: int) -> Ranges:
-        """The set where `*` is `largest`; largest 0 (nothing there) leaves a lone `*` out."""
+        """The set without ``$``, where `*` is `largest`; largest 0 (nothing there) leaves a lone `*` out."""
         if self.open is None:
             return self.fixed
         low = max(1, min(self.open[0], largest))
         high = max(self.open[1], largest)
         return Ranges.of((*self.fixed.ranges, (low, high))) if low <= high else self.fixed
+
+    @property
+    def named(self) -> bool:
+        """Whether the client named any number, or `*`."""
+        return bool(self.fixed) or self.open is not None
 
     def largest(self) -> int:
         """The largest number that the client named; 0 where it named `*` alone."""
@@ -107,9 +112,13 @@ SAVED = NumSet(Ranges(), saved=True)
 
 
 def parse_numset(text: bytes) -> NumSet:
-    """A sequence-set, e.g. b"1,3:5,7:*" or b"$". Raises BadSyntax."""
+    """A sequence-set, e.g. b"1,3:5,7:*", b"$" or b"1,$". Raises BadSyntax."""
     if text == b"$":
         return SAVED
+    # RFC 9051 §9 sequence-set, RFC 5182 §3: at the end of a set, where another may stand
+    saved = text.endswith(b",$")
+    if saved:
+        text = text[:-2]
     pairs: list[tuple[int, int]] = []
     least, greatest, has_star = LARGEST + 1, 0, False
     at = parts = 0
@@ -134,7 +143,7 @@ def parse_numset(text: bytes) -> NumSet:
     if not parts or text.endswith(b","):
         raise BadSyntax("Expected a set of message numbers such as 1,3:5 or 7:*")
     fixed = Ranges.of(pairs)
-    numset = NumSet(fixed, (least, greatest) if has_star else None)
+    numset = NumSet(fixed, (least, greatest) if has_star else None, saved)
     if numset.largest() > LARGEST:
         raise BadSyntax(f"Message number over {LARGEST}")
     return numset

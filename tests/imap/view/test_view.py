@@ -66,6 +66,11 @@ def test_how_far_the_client_is_is_said_while_something_waits_and_once_more() -> 
     view.learn(news(entry(2, 12, 1), vanished=((1, 1),), through=12))
     assert told(view, may_expunge=False) == ["* 2 FETCH (UID 2 FLAGS (\\Seen) MODSEQ (12))"]
     assert view.reached() == b"* OK [HIGHESTMODSEQ 10] Older changes are still to be told\r\n"
+    # nothing else has been told since
+    assert told(view, may_expunge=False) == []
+    assert view.reached() == b""
+    view.shows(12)
+    assert b"HIGHESTMODSEQ 10]" in view.reached()
     assert told(view) == ["* 1 EXPUNGE"]
     assert view.reached() == b"* OK [HIGHESTMODSEQ 12] All changes have been told\r\n"
     assert view.reached() == b""
@@ -73,6 +78,24 @@ def test_how_far_the_client_is_is_said_while_something_waits_and_once_more() -> 
     view.told(3, 20)
     assert view.is_ahead
     assert b"HIGHESTMODSEQ 12]" in view.reached()
+
+
+def test_how_far_the_client_is_is_said_once_of_what_it_does_not_want_to_hear() -> None:
+    view = View(opened(((1, 3),), 4), read_only=False, with_modseq=True)
+    for modseq in (11, 12):
+        view.learn(news(entry(2, modseq, 1), through=modseq))
+        view.withhold_flags()
+        assert told(view) == []
+        assert view.reached().count(b"HIGHESTMODSEQ 10]") == (modseq == 11)
+    # newer flags of another message than that
+    view.told(3, 13)
+    assert b"HIGHESTMODSEQ 10]" in view.reached()
+    assert view.reached() == b""
+    view.resume_flags()
+    view.learn(news(entry(2, 12, 1), entry(3, 13, 1), through=13))
+    assert told(view) != []
+    assert b"HIGHESTMODSEQ 13]" in view.reached()
+    assert view.reached() == b""
 
 
 def test_flags_of_others_are_told_with_uid_and_after_expunge() -> None:

@@ -62,12 +62,25 @@ def test_refuses_what_is_no_set(text: bytes) -> None:
         parse_numset(text)
 
 
-@given(st.text("0123456789*:,", max_size=30))
+@given(st.text("0123456789*:,$", max_size=30))
 def test_any_text_is_a_set_or_bad_syntax(text: str) -> None:
     try:
         parse_numset(text.encode()).resolve(7)
     except BadSyntax:
         return
+
+
+@given(st.lists(PART, min_size=1, max_size=12), NUMBERS)
+def test_what_was_saved_may_end_a_set(parts: list[object], largest: int) -> None:
+    numset, without = parse_numset(spell(parts) + b",$"), parse_numset(spell(parts))
+    assert (numset.saved, numset.named, without.saved) == (True, True, False)
+    assert numset.resolve(largest) == without.resolve(largest)
+
+
+@pytest.mark.parametrize("text", [b"$,1", b"$$", b",$", b"1$", b"1:$", b"1,,$", b"1,$,2", b"$,$"])
+def test_what_was_saved_stands_alone_or_last(text: bytes) -> None:
+    with pytest.raises(BadSyntax):
+        parse_numset(text)
 
 
 def test_the_whole_range_is_one_pair() -> None:
