@@ -63,6 +63,33 @@ QUIRKS = (
         " without end.",
     ),
     Quirk(
+        "day-of-one-digit",
+        "Apple Mail since iOS 14, Outlook on Android, Horde and Nextcloud Mail, older imapflow",
+        None,
+        frozenset(),
+        'APPEND takes the date "3-Feb-2025 18:28:47 +0000" too, without a space or a zero before the day.',
+        "They send it so, though the day has two characters (RFC 9051 §9, date-day-fixed): refused, what was sent is"
+        " not kept in Sent during the first nine days of each month, and Outlook tries again without end.",
+    ),
+    Quirk(
+        "rfc822-peek",
+        "Outlook",
+        None,
+        frozenset(),
+        "FETCH takes RFC822.PEEK and RFC822.TEXT.PEEK, and answers with RFC822 and RFC822.TEXT.",
+        "It asks some servers for whole messages by this item of RFC 1730, which was replaced by BODY.PEEK[] in 1996:"
+        " refused, it shows no message.",
+    ),
+    Quirk(
+        "all-of-nothing",
+        "Android's Email, SMS Backup+ and many programs of their own making",
+        None,
+        frozenset(),
+        "SEARCH, SORT and THREAD of 1:* or * find nothing in an empty mailbox, and say so.",
+        "They search 1:* without having looked whether there is a message. BAD, which RFC 9051 §9 suggests, is an error"
+        " to them; nearly all servers find nothing.",
+    ),
+    Quirk(
         "auth-login",
         "Outlook",
         None,

@@ -12,7 +12,7 @@ from imap.wire.forms import Bare, Copy, Expunge
 from imap.wire.numset import Ranges as NumRanges
 from mail.flags import DELETED
 from storage.model import ALL_UIDS, And, Copied, HasFlags, Ranges, Rights, Uids
-from storage.port import Refused
+from storage.port import Reason, Refused
 
 
 async def copy(session: Session, form: Copy) -> Reply:
@@ -31,7 +31,7 @@ async def copy(session: Session, form: Copy) -> Reply:
             session.operation(), view.ref, ranges, to.name, quota, to.account, _count(form, slices)
         )
     except Refused as error:
-        raise try_create(error) from error
+        raise await of_two(session, form.mailbox, error) from error
     session.wrote(copied.modseq, owner=to.account)
     return Reply("Copied", _code(copied) if readable else None)
 
@@ -51,7 +51,7 @@ async def move(session: Session, form: Copy) -> Reply:
             session.operation(), view.ref, ranges, to.name, quota, to.account, _count(form, slices)
         )
     except Refused as error:
-        raise try_create(error) from error
+        raise await of_two(session, form.mailbox, error) from error
     session.wrote(moved.modseq)
     code = _code(moved)
     if code is not None:
@@ -111,6 +111,17 @@ async def _nothing(session: Session, form: Copy) -> Reply:
     except Refused as error:
         raise try_create(error) from error
     return Reply("Nothing to do")
+
+
+async def of_two(session: Session, target: str, error: Refused) -> Exception:
+    """The error of a change of the selected mailbox and a target: storage does not say which of them is not there."""
+    if error.reason is not Reason.NO_SUCH_MAILBOX:
+        return error
+    try:
+        await session.find(target)
+    except Refused as missing:
+        return try_create(missing)
+    return error
 
 
 async def _is_readable(session: Session, form: Copy, to: Place) -> bool:

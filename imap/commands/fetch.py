@@ -98,12 +98,14 @@ class _Run:
         ranges = self.ranges
         while ranges:
             page = await self._read(ranges, lost=False)
+            untold = self._untold(page) if self.plan.decodes else frozenset()
             changed: frozenset[int] = frozenset()
             if self.plan.sets_seen:
-                page, changed = await self._set_seen(page)
+                page, changed = await self._set_seen(page, untold)
             await self._page(page, False, changed)
             if self.plan.reads:
-                self.session.note_read(self.view, zip(page.uids, page.emails, strict=True))
+                read = zip(page.uids, page.emails, strict=True)
+                self.session.note_read(self.view, [(uid, email) for uid, email in read if uid not in untold])
             self._page_is_done(len(page.uids))
             ranges = after(ranges, page.uids[-1]) if page.more else ()
             await self._lost(all_of_them=not ranges)
@@ -116,8 +118,8 @@ class _Run:
             # changes that the client was not told of yet: with their modification sequences they are not told again
             plan.want |= Want.MODSEQ
             page = await storage.columns(self.view.ref, ranges, plan.want, plan.page, lost)
-        if plan.want & Want.MODSEQ and page.through > self.view.through:
-            self.view.is_ahead = True
+        if plan.want & Want.MODSEQ:
+            self.view.shows(page.through)
         return page
 
     def _page_is_done(self, count: int) -> None:
@@ -145,8 +147,19 @@ class _Run:
             self._missing.clear()
         self._positions, self._next = kept
 
-    async def _set_seen(self, page: Columns) -> tuple[Columns, frozenset[int]]:
-        unseen = [uid for uid, flags in zip(page.uids, page.flags, strict=True) if not flags & SEEN]
+    def _untold(self, page: Columns) -> frozenset[int]:
+        """The messages of which nothing will be told, since a part cannot be decoded: so nobody reads them."""
+        untold: set[int] = set()
+        for row in page.rows():
+            try:
+                self.plan.check(row)
+            except binary.UnknownEncoding:
+                untold.add(row.entry.uid)
+        return frozenset(untold)
+
+    async def _set_seen(self, page: Columns, untold: frozenset[int]) -> tuple[Columns, frozenset[int]]:
+        pairs = zip(page.uids, page.flags, strict=True)
+        unseen = [uid for uid, flags in pairs if not flags & SEEN and uid not in untold]
         if not unseen:
             return page, frozenset()
         session = self.session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from imap import quirks
 from imap.capability import ENABLEABLE, SPELLED
-from imap.errors import Bad, No
+from imap.errors import Bad
 from imap.session import ANY, SIGNED_IN, Entry, News, Reply, Session, State
 from imap.wire import writer
 from imap.wire.forms import Bare, Compress, Enable, Id
@@ -61,7 +61,8 @@ async def compress(session: Session, form: Compress) -> Reply | None:
     if form.mechanism != "DEFLATE":
         raise Bad("DEFLATE is the one mechanism")
     if out.compressed:
-        raise No("Compressed already", "COMPRESSIONACTIVE")
+        # RFC 4978 §3: BAD; NO, with its code, is for compression by another layer
+        raise Bad("Compressed already")
     out.compress(writer.tagged(session.tag, "OK", "Compressed from here"))
     return None
 

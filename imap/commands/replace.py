@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imap.commands.copymove import of_two
 from imap.commands.incoming import Incoming
 from imap.errors import Bad, No, try_create
 from imap.session import Entry, News, Reply, Session, State
@@ -37,7 +38,7 @@ async def replace(session: Session, form: Replace) -> Reply:
     try:
         done = await session.storage.replace(session.operation(), view.ref, uid, target, message, quota)
     except Refused as error:
-        raise try_create(error) from error
+        raise await of_two(session, form.mailbox, error) from error
     session.wrote(done.modseq)
     # RFC 8508 §4.3: before the EXPUNGE, so that the client knows what has come in its place
     # RFC 9051 §6.3.12: which is told to nobody who may not look into the mailbox

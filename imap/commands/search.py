@@ -103,6 +103,9 @@ def query(session: Session, key: forms.SearchKey) -> Query:
         case forms.Text(value):
             return model.TextContains(value)
         case forms.InSet(numset, uid):
+            if numset.open is not None and not len(session.selected):
+                # Tolerance: "1:*" in an empty mailbox, where RFC 9051 §9 has BAD (`imap.quirks`)
+                return Uids(())
             return Uids(session.selected.ranges(session.messages(numset, uid)))
         case forms.Modseq(modseq):
             return model.ModseqFrom(modseq)

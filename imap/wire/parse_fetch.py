@@ -257,4 +257,7 @@ ITEMS: Mapping[str, Callable[[Scanner], FetchItem]] = {
     "RFC822": partial(_old_section, "RFC822", "", False),
     "RFC822.HEADER": partial(_old_section, "RFC822.HEADER", "HEADER", True),
     "RFC822.TEXT": partial(_old_section, "RFC822.TEXT", "TEXT", False),
+    # Tolerance: those of RFC 1730 §6.4.5 that set no \Seen (`imap.quirks`)
+    "RFC822.PEEK": partial(_old_section, "RFC822", "", True),
+    "RFC822.TEXT.PEEK": partial(_old_section, "RFC822.TEXT", "TEXT", True),
 }

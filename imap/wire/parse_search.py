@@ -196,7 +196,7 @@ class SearchParser:
     def keys(self, depth: int) -> SearchKey:
         """One or more keys, all of which must match."""
         keys = [self.key(depth)]
-        while self.scanner.skip(b" "):
+        while self.scanner.more():
             keys.append(self.key(depth))
         return keys[0] if len(keys) == 1 else And(tuple(keys))
 

@@ -33,13 +33,14 @@ _TAG = re.compile(rb"([%b\]]{1,%d})(?: |\r?\n|\Z)" % (_ATOM_CHARS.replace(rb"+",
 _QUOTED = re.compile(rb'"([^"\\\r\n]*(?:\\["\\][^"\\\r\n]*)*)"')
 _QUOTED_PAIR = re.compile(rb'\\(["\\])')
 _LITERAL = re.compile(rb"\{([0-9]{1,20})\+?\}\r\n")
+_OVER = re.compile(rb" *\Z")
 # RFC 5182 §3: `$` stands alone
-_NUMSET = re.compile(rb"[0-9*:,]+|\$")
+_NUMSET = re.compile(rb"[0-9*:,]+\$?|\$")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _FLAG = re.compile(rb"\\?[%b]+" % _ATOM_CHARS)
 _DATE = re.compile(rb'("?)([0-9]{1,2})-([A-Za-z]{3})-([0-9]{4})\1')
 _DATE_TIME = re.compile(
-    rb'"([ 0-9][0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})"'
+    rb'"([ 0-9]?[0-9])-([A-Za-z]{3})-([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) ([+-])([0-9]{2})([0-9]{2})"'
 )
 _MONTHS = {month: at for at, month in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1)}
 _SYSTEM_FLAGS = {name.lower(): name for name in (*(name for _, name in NAMES), "\\Recent")}
@@ -177,10 +178,14 @@ class Scanner:
         # RFC 6855 §3: a name in UTF-8 is one, whatever was enabled; none in modified UTF-7 looks like it
         return _utf8(octets, self, "a mailbox name") if self.utf8 or not octets.isascii() else utf7.decode(octets)
 
+    def more(self) -> bool:
+        """Whether a space stands here, which is taken. Tolerance: not the spaces before the command's end."""
+        return _OVER.match(self.data, self.at) is None and self.skip(b" ")
+
     def items(self, one: Callable[[], T]) -> list[T]:
         """Things with one space between, at least one."""
         found = [one()]
-        while self.skip(b" "):
+        while self.more():
             if len(found) == LIST_ITEMS:
                 raise BadSyntax(f"more than {LIST_ITEMS} members in a list at octet {self.at}")
             found.append(one())
@@ -222,7 +227,8 @@ class Scanner:
         raise self.wrong("a date such as 1-Feb-1994")
 
     def date_time(self) -> datetime:
-        """``" 1-Feb-1994 21:52:25 -0800"`` with its zone."""
+        """``" 1-Feb-1994 21:52:25 -0800"`` with its zone. Tolerance: a day of one digit without the space before it
+        (`imap.quirks`)."""
         start = self.at
         if (match := self.match(_DATE_TIME)) is not None:
             try:

@@ -35,10 +35,12 @@ NOT_ASKED = {
 RECENT = "It tells RECENT anew after EXPUNGE; we tell it with EXISTS (RFC 3501 §7.3.2 leaves it to the server)."
 NO_TARGET = "Of a UID that there is not it copies nothing, whatever the target; we say that the target is missing."
 BINARY = "It keeps NUL; we refuse until it can be shown in a form that the wire has (RFC 3516 §4.3)."
+OLD_PEEK = "It does not have the PEEK items of RFC 1730, which Outlook sends."
 LITERAL8 = "It sends all that it decoded as literal8; we as a literal where there is no NUL (RFC 9051 §7.5.2: SHOULD)."
 LINE_ENDS = "It leaves a bare LF in decoded text; we send CRLF (RFC 9051 §7.5.2: MUST)."
 ALL_SIZES = "A part of unknown encoding makes it refuse the sizes of the others too."
 BEFORE_REFUSAL = "Before it refuses, it tells what else was asked for; we tell nothing of that message."
+UNREAD = "It sets \\Seen where it refuses the part, too; we do not, since nobody has read it."
 INSIDE = "It decodes the parts inside an enclosed message, and changes their headers; we give it as it is."
 NO_SECTION = "It parses more than section-binary (RFC 9051 §9)."
 NO_SUCH_PART = "It answers with an empty string, or the part itself, for a section that there is not; we with NIL."
@@ -80,6 +82,7 @@ NUL_IN_VALUE = "It keeps no value with NUL, which a literal8 may have (RFC 5464 
 OF_SERVER = "What its server says of itself to all is for its configuration."
 ENTRY_TWICE = "It takes names and options twice, the last of which counts or nothing does."
 TOP_ENTRY = "/shared itself has a value there; to us the name of an entry has one more component (RFC 5464 §3.2.1)."
+INBOX_STAYS = "It does not rename INBOX (RFC 3501 §6.3.5), so that there is nothing to annotate."
 NO_LIST_METADATA = "Dovecot 2.3 has no LIST-METADATA."
 
 RIGHTS_IN_ORDER = "It tells identifiers and single rights in another order (RFC 4314 §3.6, §3.7 have none)."
@@ -95,6 +98,7 @@ EMPTY_ENABLED = "Where nothing was enabled it leaves ENABLED away (RFC 5161 §3.
 ARGUMENT_IGNORED = "It passes over an argument that the command does not have."
 WRONG_IS_NO = "An argument that it does not know is NO there, BAD here."
 SASL_FAILURES = "To it a malformed SASL message is a failed sign-in, to us BAD (RFC 3501 §6.2.2)."
+COMPRESSED_TWICE = "It says NO to a second COMPRESS, which is for compression by another layer (RFC 4978 §3)."
 MECHANISM = "A mechanism that is not offered: it has no response code but ALERT."
 
 NO_OBJECTS = "Dovecot 2.3 has no OBJECTID."
@@ -105,6 +109,8 @@ PREVIEW_MODIFIER = "It takes what stands in parentheses behind PREVIEW for its m
 
 USE_WHERE_ASKED = "It tells the special use only by RETURN (SPECIAL-USE), or by a LIST without options (RFC 6154 §2)."
 USE_IN_LSUB = "It tells the special use by LSUB too."
+
+SAVED_ALONE = "It takes $ alone; a set may end with it (RFC 9051 §9, sequence-set)."
 
 LIMIT_UNREAD = "SETQUOTA is refused there before its arguments are read."
 
@@ -142,6 +148,7 @@ EXPLAINED: dict[str, str] = {
     "any_state b1": EMPTY_ENABLED,
     "any_state b6": ARGUMENT_IGNORED,
     "compress a3": WRONG_IS_NO,
+    "compress a7": COMPRESSED_TWICE,
     "ids_sizes_previews a41": NO_DELETED,
     "ids_sizes_previews a5": NO_LIMIT_TOLD,
     "ids_sizes_previews a9": LATER_PREVIEW,
@@ -218,7 +225,7 @@ EXPLAINED: dict[str, str] = {
     **{f"acl {tag}": OWNERS_RIGHTS for tag in ("b7", "c1", "c2", "c3")},
     "acl d4": ANY_NAME,
     "acl d8": RIGHTS_OF_NOTHING,
-    **{f"metadata {tag}": AS_LITERAL for tag in ("a3", "a4", "a7", "a8", "c5")},
+    **{f"metadata {tag}": AS_LITERAL for tag in ("a3", "a4", "a7", "a8", "c5", "f5")},
     "metadata a9": OPTIONS_BEHIND,
     **{f"metadata {tag}": NUL_IN_VALUE for tag in ("b4", "b5", "b6")},
     **{f"metadata {tag}": OF_SERVER for tag in ("c2", "c3", "c4")},
@@ -228,6 +235,7 @@ EXPLAINED: dict[str, str] = {
     "metadata d6": ENTRY_TWICE,
     "metadata d8": ENTRY_TWICE,
     "metadata e3": SUPERIORS,
+    **{f"metadata {tag}": INBOX_STAYS for tag in ("f3", "f4")},
     "metadata e4": NO_LIST_METADATA,
     "metadata e6": NO_LIST_METADATA,
     "append b3": BINARY,
@@ -246,6 +254,8 @@ EXPLAINED: dict[str, str] = {
     "binary b2": BEFORE_REFUSAL,
     "binary b3": NO_SUCH_PART,
     "binary b5": INSIDE,
+    "binary b51": UNREAD,
+    "binary b52": UNREAD,
     "binary b6": FLAGS_FIRST,
     "binary b8": NO_SECTION,
     "binary b9": NO_SECTION,
@@ -258,10 +268,12 @@ EXPLAINED: dict[str, str] = {
     "copy_move b3": RECENT,
     "esearch a8": RECENT,
     "esearch d7": RECENT,
+    **{f"esearch {tag}": SAVED_ALONE for tag in ("d91", "d93")},
     "esearch e1": UNKNOWN_CHARSET,
     "fetch b9": NO_SUCH_PART,
     "fetch c3": FLAGS_FIRST,
     "fetch d2": FLAGS_FIRST,
+    **{f"fetch {tag}": OLD_PEEK for tag in ("d22", "d23")},
     **{f"mailboxes {tag}": SUPERIORS for tag in ("a4", "a5", "a6", "a7", "a8", "b2")},
     **{f"mailboxes {tag}": NO_CODE for tag in ("b5", "c8", "d2")},
     **{f"mailboxes {tag}": DELIMITER_AT_END for tag in ("c41", "c42", "c43")},

@@ -49,6 +49,9 @@ class Talk:
     async def settle(self) -> bool:
         return False
 
+    async def news(self) -> None:
+        await self._pieces()
+
     async def run(self, command: Command | BadSyntax) -> None:
         self.world.running += 1
         self.world.ran += 1
@@ -79,10 +82,7 @@ class Talk:
                     self.out.write(b"* news\r\n")
                 text = line.decode()
             case "EXPUNGE":
-                for _ in range(self.world.pieces):
-                    self.out.write(MEGABYTE)
-                    self.world.written += 1
-                    await self.out.drain()
+                await self._pieces()
             case "STARTTLS":
                 await self.out.start_tls(tagged(command.tag, "OK", "begin"))
                 return
@@ -92,6 +92,12 @@ class Talk:
             case "APPEND":
                 text = await self._append(command)
         self.out.write(tagged(command.tag, "OK", text))
+
+    async def _pieces(self) -> None:
+        for _ in range(self.world.pieces):
+            self.out.write(MEGABYTE)
+            self.world.written += 1
+            await self.out.drain()
 
     async def _append(self, command: Command) -> str:
         assert isinstance(command.form, Append)

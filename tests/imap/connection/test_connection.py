@@ -155,15 +155,15 @@ async def test_a_client_that_floods_still_hears_its_bye(start: Any, tls: bool) -
 async def test_the_backlog_is_bounded(start: Any, until: Any) -> None:
     world = await start()
     client = await world.client()
-    client.send(b"a CHECK\r\n" + b"b NOOP\r\n" * 100_000)
+    tag, count = b"b" * 64, 20_000
+    client.send(b"a CHECK\r\n" + (tag + b" NOOP\r\n") * count)
     (connection,) = world.connections.open
     await until(lambda: connection._reading_paused)
     assert len(connection._framer) < 4 * LIMITS.backlog
     world.gate.set()
     assert await client.line() == b"a OK done\r\n"
-    for _ in range(100_000):
-        line = await client.reader.readline()
-        assert line == b"b OK done\r\n"
+    for _ in range(count):
+        assert await client.reader.readline() == tag + b" OK done\r\n"
 
 
 async def test_a_slow_append_holds_its_client_back(start: Any, until: Any) -> None:
@@ -197,6 +197,30 @@ async def test_a_slow_reader_costs_no_memory(start: Any, until: Any, tls: bool) 
     assert received == 1000 * 65536
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_news_between_commands_wait_for_a_slow_reader(start: Any, until: Any, tls: bool) -> None:
+    world = await start()
+    world.pieces = 400
+    client = await world.client(tls=tls)
+    (talk,) = world.talks
+    talk.out.listen(True)
+    client.writer.transport.pause_reading()
+    talk.out.notify()
+    (connection,) = world.connections.open
+    await until(lambda: connection._drainer is not None)
+    before = world.written
+    # neither further news nor a command begins meanwhile
+    talk.out.notify()
+    client.send(b"a NOOP\r\n")
+    other = await world.client()
+    assert await other.ask(b"o NOOP\r\n") == b"o OK done\r\n"
+    assert world.written == before < 350
+    assert connection._transport.get_write_buffer_size() < 2 * LIMITS.unread
+    client.writer.transport.resume_reading()
+    async with asyncio.timeout(60):
+        assert await received_until_done(client) >= 400 * 65536
+
+
 async def received_until_done(client: Any) -> int:
     received = 0
     while True:
@@ -211,6 +235,9 @@ async def test_a_pipeline_whose_answers_are_not_read(start: Any, until: Any) -> 
     client = await world.client()
     client.writer.transport.pause_reading()
     (connection,) = world.connections.open
+    # Else the system's buffers take the answers to a hundred thousand commands.
+    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     sent = 0
     async with asyncio.timeout(30):
         while connection._drainer is None:

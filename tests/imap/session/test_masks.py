@@ -10,7 +10,7 @@ from imap import quirks
 from imap.capability import FEATURES
 from imap.masking import NEEDS, Mask
 from imap.session import House
-from tests.imap.fakes import Client, FakeIdentity, FakeStorage
+from tests.imap.fakes import Client, FakeIdentity
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
 
@@ -156,6 +156,22 @@ def test_quirks_are_written_out() -> None:
     assert page in document.read_text("utf-8"), "docs/imap-clients.md has another table than imap.quirks"
 
 
+def test_each_quirk_is_shown() -> None:
+    shown = {
+        "office-365-uidonly": "uidonly_office.txt",
+        "modseq-never-zero": "test_highestmodseq_is_never_zero",
+        "condstore-beside-qresync": "test_condstore_beside_qresync",
+        "no-exists-after-expunge": "test_no_exists_after_expunge",
+        "day-of-one-digit": "append.txt",
+        "rfc822-peek": "fetch.txt",
+        "all-of-nothing": "search.txt",
+        "auth-login": "sign_in.txt",
+    }
+    assert {quirk.name for quirk in quirks.QUIRKS} == set(shown), "each has a test, or a dialogue"
+    transcripts = Path(__file__).parents[2] / "transcripts" / "imap"
+    assert all(where in globals() or (transcripts / where).is_file() for where in shown.values())
+
+
 @pytest.mark.parametrize(
     ("name", "found"),
     [
@@ -210,7 +226,7 @@ async def test_condstore_beside_qresync(alice: Client, parameters: str) -> None:
     assert "x OK [READ-WRITE]" in await alice(f"x SELECT INBOX {parameters}")
 
 
-async def test_no_exists_after_expunge(alice: Client, storage: FakeStorage) -> None:
+async def test_no_exists_after_expunge(alice: Client, house: House) -> None:
     for _ in range(3):
         await alice("x APPEND INBOX", MESSAGE)
     await alice("x SELECT INBOX")
@@ -221,6 +237,23 @@ async def test_no_exists_after_expunge(alice: Client, storage: FakeStorage) -> N
     assert await alice("e NOOP") == "e OK Done\n"
     await alice("x STORE 1 +FLAGS.SILENT (\\Deleted)")
     assert "EXISTS" not in await alice("e EXPUNGE"), "not for an empty mailbox either"
+    # nor where another session has expunged, whether it is asked for or told, and not after MOVE
+    other = await Client(house).signed_in()
+    for _ in range(4):
+        await other("x APPEND INBOX", MESSAGE)
+    await other("x SELECT INBOX")
+    await alice("e NOOP")
+    await other("x STORE 1:2 +FLAGS.SILENT (\\Deleted)")
+    await alice("e NOOP")
+    await other("x EXPUNGE")
+    assert await alice("e NOOP") == "* 2 EXPUNGE\n* 1 EXPUNGE\ne OK Done\n"
+    assert (await alice("e MOVE 1 Trash")).splitlines()[1:] == ["* 1 EXPUNGE", "e OK Moved"]
+    await alice("e ENABLE QRESYNC")
+    await other("x STORE 1:* +FLAGS.SILENT (\\Deleted)")
+    await other("x EXPUNGE")
+    said = await alice("e NOOP")
+    assert "* VANISHED " in said
+    assert "EXISTS" not in said
 
 
 async def test_auth_login_asks_with_the_words_that_outlook_knows(house: House) -> None:

@@ -227,6 +227,16 @@ async def test_a_mailbox_deleted_by_another_session_ends_this_one(two: tuple[Cli
     assert b.out.is_closed
 
 
+@pytest.mark.parametrize("command", ["COPY 1 INBOX", "UID COPY 1 INBOX", "MOVE 1 INBOX", "UID MOVE 1 INBOX"])
+async def test_where_the_source_is_gone_no_target_is_to_be_made(two: tuple[Client, Client], command: str) -> None:
+    a, b = two
+    await a("a CREATE Work")
+    await a("a COPY 1 Work")
+    await b("b SELECT Work")
+    await a("a DELETE Work")
+    assert "b NO [NONEXISTENT] No such mailbox\n" in await b("b " + command)
+
+
 async def test_closing_a_mailbox_deleted_by_another_session(two: tuple[Client, Client]) -> None:
     a, b = two
     await a("a CREATE Work")

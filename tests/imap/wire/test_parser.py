@@ -34,7 +34,7 @@ from imap.wire.forms import (
     Store,
 )
 from imap.wire.limits import LIST_ITEMS, SEARCH_DEPTH, SEARCH_KEYS, SECTION_DEPTH
-from imap.wire.numset import SAVED, parse_numset
+from imap.wire.numset import SAVED, NumSet, parse_numset
 from imap.wire.parser import COMMANDS, decode_base64, parse
 from tests.hurry import examples
 
@@ -105,6 +105,10 @@ def parsed(data: bytes) -> forms.Command | BadSyntax:
             ),
         ),
         (
+            b'APPEND x "3-Feb-2025 18:28:47 +0000" {1}',
+            Append("x", AppendPart((), datetime(2025, 2, 3, 18, 28, 47, tzinfo=UTC), 1, True)),
+        ),
+        (
             b'APPEND x "31-Dec-2016 23:59:60 +0000" {1}',
             Append("x", AppendPart((), datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC), 1, True)),
         ),
@@ -112,6 +116,20 @@ def parsed(data: bytes) -> forms.Command | BadSyntax:
 )
 def test_forms(text: bytes, expected: forms.Form) -> None:
     assert form(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"SEARCH ALL",
+        b"UID SEARCH UNSEEN (OR 1 2)",
+        b"SORT (DATE) UTF-8 SEEN",
+        b"ENABLE CONDSTORE",
+        b"STORE 1 +FLAGS \\Seen a",
+    ],
+)
+def test_spaces_at_the_end_are_passed_over(text: bytes) -> None:
+    assert form(text + b" ") == form(text + b"   ") == form(text)
 
 
 def section(label: bytes, peek: bool = False) -> Section:
@@ -135,6 +153,8 @@ def test_fetch_sections() -> None:
     assert section(b"RFC822") == Section(False, (), "", (), None, b"RFC822")
     assert section(b"RFC822.HEADER", True) == Section(True, (), "HEADER", (), None, b"RFC822.HEADER")
     assert section(b"RFC822.TEXT") == Section(False, (), "TEXT", (), None, b"RFC822.TEXT")
+    assert section(b"rfc822.peek", True) == Section(True, (), "", (), None, b"RFC822")
+    assert section(b"RFC822.TEXT.PEEK", True) == Section(True, (), "TEXT", (), None, b"RFC822.TEXT")
 
 
 def test_fetch_items_and_macros() -> None:
@@ -181,7 +201,8 @@ def test_search_results() -> None:
     assert key(b"$") == forms.InSet(SAVED, False)
     assert key(b"UID $") == forms.InSet(SAVED, True)
     assert form(b"COPY $ x") == forms.Copy(SAVED, "x", False)
-    for wrong in (b"$,1", b"1,$", b"$:3", b"$$"):
+    assert key(b"1,$") == forms.InSet(NumSet(ONE.fixed, saved=True), False)
+    for wrong in (b"$,1", b"1$", b"1,$,2", b"$:3", b"$$"):
         assert refusal(b"FETCH " + wrong + b" UID").condition == "BAD"
 
 
