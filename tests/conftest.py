@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import forking, redisserver
-from tests.hurry import THOROUGH, examples, hurry, in_memory
+from tests.hurry import examples, hurry, in_memory
 from tests.live import Live, mode, running
 from tests.mongo import KINDS, REQUIRED, VARIABLES, skip
 
@@ -21,10 +21,14 @@ from tests.mongo import KINDS, REQUIRED, VARIABLES, skip
 forking.FORKS = sys.platform == "linux" and not os.environ.get("HOMING_TEST_EXEC")
 hurry()
 in_memory()
-if not THOROUGH:
-    # Of a property that names no number.
-    settings.register_profile("quick", max_examples=examples(settings.default.max_examples))
-    settings.load_profile("quick")
+# max_examples: of a property that names no number. No duration is asserted, and no machine is too slow.
+settings.register_profile(
+    "ours",
+    max_examples=examples(settings.default.max_examples),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,8 @@ TICK = 0.005
 POLL = 0.1
 """Seconds."""
 MEMORY = Path("/dev/shm")
+UTF8 = ((0, 0xD7FF), (0xE000, 0x10FFFF))
+"""The first and last of each stretch of characters that it has (RFC 3629 §3)."""
 ROOM = 4 << 30
 """Octets: of what a run leaves, and as much again."""
 WAITS = {
@@ -80,8 +82,10 @@ def hurry() -> None:
     *before, _ = structlog.get_config()["processors"]
     shown = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*before, shown])
+    know_utf8()
     if not THOROUGH:
         copy_schemas()
+        draw_at_once()
 
 
 def hurry_copies() -> None:
@@ -120,6 +124,27 @@ def copy_schemas() -> None:
     """Have a new database copy the schema of the first one like it from here on: made step by step, it costs half of
     what it takes to open one."""
     runtime.sqlite.migrate = Schemas(migrate).migrate
+
+
+def know_utf8() -> None:
+    """Have hypothesis know which characters UTF-8 has: in a fresh checkout the first text of each worker waits three
+    seconds until all of Unicode has been encoded."""
+    charmap: Any = importlib.import_module("hypothesis.internal.charmap")
+    look, intervals = charmap.intervals_from_codec, charmap.IntervalSet
+    utf8 = intervals(UTF8), intervals(())
+
+    def known(codec_name: str) -> Any:
+        return utf8 if codec_name == "utf-8" else look(codec_name)
+
+    charmap.intervals_from_codec = known
+
+
+def draw_at_once() -> None:
+    """Have hypothesis draw no constants out of our modules: to parse all of them takes four seconds in a fresh
+    checkout, and to read what was found half of one."""
+    providers: Any = importlib.import_module("hypothesis.internal.conjecture.providers")
+    none = providers._local_constants
+    providers._get_local_constants = lambda: none
 
 
 class Schemas:

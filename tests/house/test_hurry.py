@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from runtime.sqlite import Migration, SchemaTooNew
 from storage.adapters.sqlite.schema import MIGRATIONS
-from tests.hurry import Schemas, migrate
+from tests.hurry import UTF8, Schemas, migrate
 
 PAGE_SIZE = 8192
 
@@ -56,3 +57,12 @@ def test_a_copied_schema_is_the_one_that_is_made(tmp_path: Path) -> None:
         schemas.migrate(older, MIGRATIONS[:1], "older")
     older.close()
     assert made == ["first", "older", "older"]
+
+
+def test_utf8_has_the_characters_that_hypothesis_is_told_of() -> None:
+    (_, before), (after, last) = UTF8
+    for first, end in UTF8:
+        text = "".join(map(chr, range(first, end + 1)))
+        assert text.encode().decode() == text
+    assert "".join(map(chr, range(before + 1, after))).encode(errors="ignore") == b""
+    assert last == sys.maxunicode

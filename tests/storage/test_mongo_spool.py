@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from storage.adapters.mongo.adapter import MongoStorage
-from storage.limits import CLAIM_POLL
 from storage.model import TASKS, Claimed, Settlement, SpoolAction
 from storage.port import Refused, Unavailable
 from tests.storage.mongo_world import KINDS, Kill, Killed, Steps, Stop, delivery, operation, world
@@ -47,19 +46,21 @@ async def test_processes_that_claim_at_once_never_have_the_same_item(kind: str, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_another_process_spools_is_claimed_within_a_second(kind: str) -> None:
+async def test_what_another_process_spools_is_claimed_soon(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.adapters.mongo.sending.CLAIM_POLL", 0.1)
     async with world(kind) as there:
         first, second = await there.store(), await there.store()
-        waiting = asyncio.create_task(first.claim(9, 9, 60.0, 20.0))
-        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(first.claim(9, 9, 60.0, 60.0))
+        await asyncio.sleep(0.05)
         await second.accept([delivery("x", remote=("a@far",))])
-        # It looks again each CLAIM_POLL, and not only when its own twenty seconds are over.
-        async with asyncio.timeout(15 * CLAIM_POLL):
+        # It looks again each CLAIM_POLL, and not only when its own time is over.
+        async with asyncio.timeout(30):
             assert len(await waiting) == 1
-        waiting = asyncio.create_task(first.claim(9, 9, 60.0, 20.0))
-        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(first.claim(9, 9, 60.0, 60.0))
+        await asyncio.sleep(0.05)
         there.clock.advance(60)
-        assert len(await waiting) == 1
+        async with asyncio.timeout(30):
+            assert len(await waiting) == 1
 
 
 @pytest.mark.parametrize("action", [SpoolAction.RETRY, SpoolAction.HOLD, SpoolAction.ROUTE])

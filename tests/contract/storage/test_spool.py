@@ -330,7 +330,8 @@ async def test_a_claim_that_waits_wakes_at_once(bench: Any, bound: Any) -> None:
     await _settle(bench, claimed, "r@far.example")
 
 
-async def test_a_claim_that_waits_wakes_when_something_is_due(bench: Any) -> None:
+async def test_a_claim_that_waits_wakes_when_something_is_due(bench: Any, bound: Any) -> None:
+    bound("CLAIM_POLL", 0.1)
     claimed = await _claimed(bench, "r@far.example")
     await _settle(bench, claimed, next_attempt=bench.clock.now() + 50)
     waiting = asyncio.create_task(_claim(bench, wait=30.0))
