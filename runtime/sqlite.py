@@ -126,7 +126,7 @@ class Database:
         batch_seconds: float = 0.05,
         page_size: int = 4096,
         cache_kib: int = 16384,
-        checkpoint_pages: int = 16_000,
+        checkpoint_pages: int = 4000,
         on_step: Callable[[str], None] | None = None,
     ) -> None:
         self.path = Path(path)
@@ -452,8 +452,8 @@ class Database:
         # (https://www.sqlite.org/wal.html#walresetbug): here one does both.
         connection.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint_pages}")
         # After one large burst (or a slow reader) the log gives its space back; what it takes every time it keeps, for
-        # to write over it costs less than to grow.
-        connection.execute(f"PRAGMA journal_size_limit = {5 * self._checkpoint_pages * self._page_size // 4}")
+        # a sync of what was written over costs half of one that makes the file longer.
+        connection.execute(f"PRAGMA journal_size_limit = {4 * self._checkpoint_pages * self._page_size}")
         return connection
 
     def _open_reader(self) -> sqlite3.Connection:
