@@ -106,7 +106,8 @@ def test_a_database_that_stops_for_a_while_costs_nothing_but_time(tmp_path: Path
                 {probe.name: f"{probe.told} after {probe.after:.1f} s" for probe in probes},
             )
             assert records.answers["SMTP 451"], "SMTP said nothing while the database was away"
-            assert {one for one in records.answers if not one.startswith("port: ")} <= AWAY - {"connection lost"}
+            heard = {one for one in records.answers if not one.startswith("port: ")}
+            assert heard <= AWAY - {"connection lost"}, errors(cluster)
             assert not records.wrong, "\n".join(records.wrong)
             assert cluster.stop() == 0
             asyncio.run(verify_documents(url))
@@ -121,8 +122,16 @@ def again(cluster: Cluster, records: Records, back: float) -> None:
         ended = {str(member): member.output[-20:] for member in cluster.members if not member.running}
         assert not ended, f"processes have ended: {ended}"
         heard = dict(records.answers)
-        assert time.monotonic() < deadline, f"{missing} not acknowledged within {AGAIN_SECONDS} s again: {heard}"
+        late = f"{missing} not acknowledged within {AGAIN_SECONDS} s again: {heard}"
+        assert time.monotonic() < deadline, f"{late}\n{errors(cluster)}"
         time.sleep(0.05)
+
+
+def errors(cluster: Cluster) -> str:
+    """What the processes have logged that is more than news."""
+    grave = ('"level": "warning"', '"level": "error"')
+    said = [f"{member}: {line}" for member in cluster.members for line in member.output]
+    return "".join(line for line in said if any(level in line for level in grave))
 
 
 class Probe:
