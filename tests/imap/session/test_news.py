@@ -212,15 +212,20 @@ async def test_messages_swept_meanwhile_are_said_to_be_expunged(house: House, st
     assert "x OK" in await client("x UID FETCH 1 FLAGS")
 
 
-@pytest.mark.parametrize(
-    "command", ["FETCH 1 (FLAGS)", "FETCH 1 (ENVELOPE)", "STORE 1 +FLAGS (x)", "SEARCH ALL", "COPY 1 INBOX", "EXPUNGE"]
-)
-async def test_a_mailbox_deleted_by_another_session_ends_this_one(two: tuple[Client, Client], command: str) -> None:
-    a, b = two
+async def in_a_deleted_mailbox(a: Client, b: Client) -> Client:
+    """The one that has it selected."""
     await a("a CREATE Work")
     await a("a COPY 1 Work")
     await b("b SELECT Work")
     await a("a DELETE Work")
+    return b
+
+
+@pytest.mark.parametrize(
+    "command", ["FETCH 1 (FLAGS)", "FETCH 1 (ENVELOPE)", "STORE 1 +FLAGS (x)", "SEARCH ALL", "COPY 1 INBOX", "EXPUNGE"]
+)
+async def test_a_mailbox_deleted_by_another_session_ends_this_one(two: tuple[Client, Client], command: str) -> None:
+    b = await in_a_deleted_mailbox(*two)
     said = await b("b " + command)
     assert "* BYE The mailbox is no longer there\n" in said
     assert said.splitlines()[-1].startswith(("b NO", "b OK"))
@@ -229,11 +234,7 @@ async def test_a_mailbox_deleted_by_another_session_ends_this_one(two: tuple[Cli
 
 @pytest.mark.parametrize("command", ["COPY 1 INBOX", "UID COPY 1 INBOX", "MOVE 1 INBOX", "UID MOVE 1 INBOX"])
 async def test_where_the_source_is_gone_no_target_is_to_be_made(two: tuple[Client, Client], command: str) -> None:
-    a, b = two
-    await a("a CREATE Work")
-    await a("a COPY 1 Work")
-    await b("b SELECT Work")
-    await a("a DELETE Work")
+    b = await in_a_deleted_mailbox(*two)
     assert "b NO [NONEXISTENT] No such mailbox\n" in await b("b " + command)
 
 
