@@ -1,6 +1,7 @@
 # Homing: `make up` runs the server, `make check test` is what every change passes. Each makes its own .venv.
 SHELL := /bin/sh
-PYTHON ?= python3
+# `make PYTHON=python3.13 up` takes another.
+PYTHON ?= $(shell scripts/python)
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= $(or $(HOMING_DATA),data)
