@@ -19,7 +19,7 @@ MAILBOX_MAX = 254
 """A path has at most 256 octets with its angle brackets (RFC 5321 §4.5.3.1.3)."""
 
 _ATEXT = r"!#$%&'*+\-/0-9=?A-Z^_`a-z{|}~\u0080-\U0010ffff"
-_DOT_STRING = re.compile(rf"[{_ATEXT}]++(?:\.[{_ATEXT}]++)*+")
+_DOT_STRING = re.compile(rf"[{_ATEXT}]++(?:\.[{_ATEXT}][{_ATEXT}]*+)*+")
 _QUOTED_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e\u0080-\U0010ffff]|\\[\x20-\x7e])*+)"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 # Tolerance: an underscore, which no host name has but some mail domains do

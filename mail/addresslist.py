@@ -15,8 +15,8 @@ MAX_ENTRIES = 10_000
 _ATEXT = rb"!#-'*+\-/-9=?A-Z^-~\x80-\xff"
 _DOTTED = rb"[%b][.%b]*+" % (_ATEXT, _ATEXT)
 _SIMPLE = re.compile(
-    rb"[ \t\r\n]*+(?:(?:\"([^\"\\\r\n]*+)\"|([%b][.%b]*+(?: [.%b]++)*+))?+[ \t]*+<(%b)@(%b)>|(%b)@(%b))"
-    rb"[ \t\r\n]*+(?=,|\Z)" % (_ATEXT, _ATEXT, _ATEXT, _DOTTED, _DOTTED, _DOTTED, _DOTTED)
+    rb"[ \t\r\n]*+(?:(?:\"([^\"\\\r\n]*+)\"|([%b][.%b]*+(?: [.%b][.%b]*+)*+))?[ \t]*+<(%b)@(%b)>|(%b)@(%b))"
+    rb"[ \t\r\n]*+(?=,|\Z)" % (_ATEXT, _ATEXT, _ATEXT, _ATEXT, _DOTTED, _DOTTED, _DOTTED, _DOTTED)
 )
 _WHITE = re.compile(rb"[ \t\r\n]*+")
 _COMMENT = re.compile(rb"[()\\]")

@@ -67,7 +67,7 @@ def _any_case(name: bytes) -> bytes:
 # The usual fields, as `lines` has them, are the group; another field matches without it, and so does all that follows
 # the blank line.
 _USUAL = re.compile(
-    rb"((?:(?:%b)(?:[ \t\r\f\v]|\n(?=[ \t]))*+|%b(?:[^:\n]|\n(?=[ \t]))*+):%b)|\r?\n(?s:.*+)|%b"
+    rb"((?:(?:%b)[ \t\r\f\v]*+(?:\n[ \t][ \t\r\f\v]*+)*+|%b[^:\n]*+(?:\n[ \t][^:\n]*+)*+):%b)|\r?\n(?s:.*+)|%b"
     % (b"|".join(map(_any_case, USUAL)), _any_case(USUAL_PREFIX), _REST, _REST)
 )
 

@@ -19,7 +19,7 @@ _PLAIN = re.compile(rb"[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x5b\x5d-\x7f]*+")
 _EIGHT_BIT = re.compile(rb"[\r\n\x80-\xff]")
 _ESCAPED = re.compile(rb'(["\\])')
 # Printable words with one space between two: what is shown between quotes as it is.
-_TIDY = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]++(?: [\x21\x23-\x5b\x5d-\x7e]++)*+")
+_TIDY = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]++(?: [\x21\x23-\x5b\x5d-\x7e][\x21\x23-\x5b\x5d-\x7e]*+)*+")
 _WHITE = re.compile(rb"[ \t\r\n]+")
 
 _EMPTY_BODY = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0)'

@@ -23,10 +23,10 @@ MESSAGE_ID_MAX = 998
 
 _TRAILER = re.compile(r"(?:[ \t]|\(fwd\))+\Z", re.IGNORECASE)
 _BLOB = r"\[[^\[\]]*+\][ \t]*+"
-_LEADER = re.compile(rf"[ \t]++|(?:{_BLOB})*+(re|fwd?+)[ \t]*+(?:{_BLOB})?+:", re.IGNORECASE)
+_LEADER = re.compile(rf"[ \t]++|(?:{_BLOB})*(re|fwd?+)[ \t]*+(?:{_BLOB})?:", re.IGNORECASE)
 _LEADING_BLOB = re.compile(_BLOB)
 _FORWARDED = re.compile(r"\[fwd:(.*)\]", re.IGNORECASE | re.DOTALL)
-_MESSAGE_ID = re.compile(rb"<[ \t]*+((?:\"(?:[^\"\\\r\n]|\\.)*+\"|[^<>\"])++)>")
+_MESSAGE_ID = re.compile(rb"<[ \t]*+((?:\"(?:[^\"\\\r\n]|\\.)*+\"|[^<>\"]++)+)>")
 _QUOTED_LOCAL = re.compile(rb"\"([!#$%&'*+\-/0-9=?A-Z^_`a-z{|}~.\x80-\xff]++)\"(@.*)", re.DOTALL)
 
 

@@ -98,7 +98,7 @@ def _finder(wanted: frozenset[bytes]) -> Callable[[bytes], list[bytes]]:
     anyone = b"|".join(b"%b(?i:%b)" % (re.escape(initial), re.escape(name[1:])) for name, initial in initials)
     # white space, folded too, may stand before the colon
     begun = rb"(?:%b)(?::|[ \t\r\v\f]*+(?:\n[ \t][ \t\r\v\f]*+)*+:)" % anyone
-    return re.compile(rb"\n%b.*+(?:\n(?:%b|[ \t]).*+)*+" % (begun, begun)).findall
+    return re.compile(rb"\n%b.*+(?:\n(?:%b|[ \t]).*+)*" % (begun, begun)).findall
 
 
 def _lines(found: list[bytes]) -> bytes:
