@@ -30,25 +30,37 @@ USUAL_MAX = 16 * 1024
 USUAL: tuple[bytes, ...] = (
     b"BCC",
     b"CC",
+    b"CHAT-VERSION",
+    b"CONTENT-DESCRIPTION",
     b"CONTENT-TYPE",
     b"DATE",
     b"DELIVERED-TO",
+    b"DISPOSITION-NOTIFICATION-TO",
     b"FROM",
     b"IMPORTANCE",
     b"IN-REPLY-TO",
+    b"LINES",
     b"MESSAGE-ID",
+    b"NEWSGROUPS",
     b"PRIORITY",
     b"REFERENCES",
     b"REPLY-TO",
-    b"RETURN-PATH",
     b"SENDER",
     b"SUBJECT",
     b"TO",
-    b"USER-AGENT",
-    b"X-MAILER",
+    b"X-DRAFT-INFO",
+    b"X-K9MAIL-IDENTITY",
+    b"X-LABEL",
+    b"X-ORIGINAL-TO",
     b"X-PRIORITY",
+    b"X-UNIFORM-TYPE-IDENTIFIER",
+    b"X-UNIVERSALLY-UNIQUE-IDENTIFIER",
 )
-"""The fields that `usual` keeps, beside every one whose name begins with USUAL_PREFIX."""
+"""The fields that `usual` keeps, beside every one whose name begins with USUAL_PREFIX: what widely used clients ask for
+in their lists of messages (docs/imap-clients.md). A field that one of them asks for costs all of them room, so that one
+that is long, or in nearly every message, is not among these for a single client. Whoever changes them raises
+`ingestform.USUAL_SINCE`.
+"""
 
 USUAL_PREFIX = b"LIST-"
 

@@ -11,8 +11,12 @@ from mail.sortkeys import SortKeys
 from mail.structure import DEFAULT, Limits, Part
 from mail.text import Piece
 
-VERSION = 2
+VERSION = 3
 """Stored with each message; it rises whenever `describe` answers anything differently for the same bytes."""
+
+USUAL_SINCE = 3
+"""The VERSION from which on `usual` has had the fields of today: the lines that an earlier one has left may lack some,
+so that nobody is answered from them."""
 
 
 class Described(NamedTuple):

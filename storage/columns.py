@@ -55,9 +55,9 @@ class Row(NamedTuple):
 
     size: RFC822.SIZE = len(prefix) + octets of the blob. prefix: this account's own trace headers. envelope, body,
     bodystructure: RFC 3501 §7.4.2 forms, ready to send. parts: ``mail.parts`` table; its offsets count from the
-    blob's start. headers: the usual header lines verbatim (``mail.headers.usual``), or None where they were over
-    the bound: read the blob then. content: the whole blob when it has at most INLINE_MAX octets, else None: use
-    ``read``. keys: sort and thread keys.
+    blob's start. headers: the usual header lines verbatim (``mail.headers.usual``), or None where they were over the
+    bound, or are those of an earlier release (``ingest.USUAL_SINCE``): read the blob then. content: the whole blob when
+    it has at most INLINE_MAX octets, else None: use ``read``. keys: sort and thread keys.
     """
 
     entry: Entry

@@ -14,6 +14,9 @@ from storage.model import Keys
 VERSION: Final = ingestform.VERSION * 1000 + 1
 """Of the forms below: rises with what ``mail`` answers (thousands) and with how it is kept (the rest)."""
 
+USUAL_SINCE: Final = ingestform.USUAL_SINCE * 1000
+"""No store tells the usual lines of a message that was described by a lower version than this one."""
+
 UNREAD: Final = 0
 """In the place of VERSION with a message that nothing was read out of (``named``)."""
 

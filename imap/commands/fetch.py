@@ -10,7 +10,7 @@ from imap import messagelimit
 from imap.commands import binary, fetchlines, results, resync, sections
 from imap.commands.blobs import octets_of
 from imap.commands.fetchlines import WRITE
-from imap.commands.fetchplan import Plan, item_format
+from imap.commands.fetchplan import CONTENT_PAGE, Plan, item_format
 from imap.commands.sections import Place
 from imap.errors import Bad, No
 from imap.session import Entry, News, Reply, Session, State
@@ -242,16 +242,30 @@ class _Run:
             for uid, modseq in zip(uids, page.modseqs, strict=True):
                 if modseq > view.through:
                     view.told(uid, modseq)
-        start = 0
-        for gap in fetchlines.gaps(values):
+        start = through = 0
+        rows: dict[int, tuple[Row, Sequence[object]]] = {}
+        gaps = fetchlines.gaps(values)
+        # After an upgrade those whose usual header lines are not kept are many; a long message is read when it is sent.
+        most = CONTENT_PAGE if plan.want & Want.HEADERS else 1
+        for count, gap in enumerate(gaps):
             await self._lines_of(uids[start:gap], fetchlines.between(values, start, gap))
             self._one_by_one()
-            want = plan.want | Want.ENTRY | Want.SIZE
-            one = await self.session.storage.columns(view.ref, of(uids[gap : gap + 1]), want, 1, lost)
-            for row, given in zip(one.rows(), plan.given(one), strict=True):
-                await self._row(row, given, False)
+            if uids[gap] > through:
+                rows, through = await self._rows([uids[at] for at in gaps[count : count + most]], lost)
+            if uids[gap] in rows:
+                await self._row(*rows[uids[gap]], False)
             start = gap + 1
         await self._lines_of(uids[start:], fetchlines.between(values, start, len(uids)) if start else values)
+
+    async def _rows(self, uids: Sequence[int], lost: bool) -> tuple[dict[int, tuple[Row, Sequence[object]]], int]:
+        """Of the first of these messages all that can be at hand, with their attributes, by UID; and up to which UID.
+        Header lines that are not kept come with the whole message."""
+        want = self.plan.want | Want.ENTRY | Want.SIZE
+        if want & Want.HEADERS:
+            want |= Want.CONTENT | Want.PARTS
+        page = await self.session.storage.columns(self.view.ref, of(uids), want, len(uids), lost)
+        rows = zip(page.uids, page.rows(), self.plan.given(page), strict=True)
+        return {uid: (row, given) for uid, row, given in rows}, page.uids[-1] if page.more else uids[-1]
 
     async def _lines_of(self, uids: Sequence[int], values: fetchlines.Values) -> None:
         numbers = self._numbers(uids)

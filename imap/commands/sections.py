@@ -192,7 +192,7 @@ def at_hand(section: Section) -> Callable[[Row], bytes | None]:
             chosen = _lines(found(b"\n" + (row.prefix or b"") + row.headers))
             if section.partial is not None:
                 chosen = chosen[section.partial[0] : section.partial[0] + section.partial[1]]
-        elif usual or row.content is None:
+        elif row.content is None or row.parts is None:
             return None
         else:
             whole = place(section, row)

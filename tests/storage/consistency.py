@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from typing import Final
 
+from storage import ingest
 from storage.adapters.sqlite.schema import CHUNK_BITS
 from storage.limits import CHUNK
 
@@ -91,9 +92,9 @@ _WRONG: Final = {
     "a whole blob that is not described": """
         SELECT number FROM blob WHERE size >= 0
         AND (sha256 IS NULL OR (version = 0 AND number IN (SELECT blob FROM email)))""",
-    "usual header lines of no described blob, or twice": """
+    "usual header lines of no blob, or of an earlier release": f"""
         SELECT u.blob FROM usual AS u LEFT JOIN blob AS b ON b.number = u.blob
-        WHERE b.number IS NULL OR b.version = 0 OR b.headers IS NOT NULL""",
+        WHERE b.number IS NULL OR b.version < {ingest.USUAL_SINCE}""",
     "a chunk without a blob": f"""
         SELECT key >> {CHUNK_BITS}, key FROM chunk WHERE key >> {CHUNK_BITS} NOT IN (SELECT number FROM blob)""",
 }

@@ -281,7 +281,7 @@ async def test_between_any_two_statements_others_see_the_last_commit(tmp_path: P
         "DELETE FROM email",
         "DELETE FROM blob",
         "UPDATE usual SET blob = blob + 1",
-        "UPDATE blob SET headers = x''",
+        "UPDATE blob SET version = 2001",
         "UPDATE chunk SET data = zeroblob(length(data))",
         "DELETE FROM chunk",
     ],

@@ -147,37 +147,6 @@ async def test_a_blob_that_went_while_it_was_read_again_leaves_nothing(store: Sq
     assert await store.database.write(work) == (0,)
 
 
-async def test_usual_lines_of_before_are_read_and_move_when_they_are_read_again(store: SqliteStorage) -> None:
-    ref = await inbox(store)
-    long = b"".join(b"To: %08d@example.org\r\n" % n for n in range(1000)) + b"\r\n"
-    messages = [b"Subject: a\1b\nTo: c\r\n\td\r\nX: e\r\n\r\n", b"X: y\r\n\r\n", long, b"From: \xff\n\n"]
-    to = (LocalRecipient("ann", "ann", prefix=b"Return-Path: <>\r\n"),)
-    await store.accept([Delivery(op(), content, "", 1.0, "t", to) for content in messages])
-    lines = [b"Subject: a\1b\nTo: c\r\n\td\r\n", b"", None, b"From: \xff\n"]
-
-    def older(conn: sqlite3.Connection) -> None:
-        conn.execute("UPDATE blob SET headers = (SELECT lines FROM usual WHERE blob = number), version = 1")
-        conn.execute("DELETE FROM usual")
-
-    def where(conn: sqlite3.Connection) -> list[Any]:
-        return conn.execute(
-            "SELECT b.headers, u.lines FROM blob AS b LEFT JOIN usual AS u ON u.blob = b.number ORDER BY b.number"
-        ).fetchall()
-
-    async def told() -> list[Any]:
-        wants = (Want.HEADERS, Want.HEADERS | Want.PREFIX, Want.HEADERS | Want.ENVELOPE, Want.HEADERS | Want.CONTENT)
-        return [list((await store.columns(ref, ALL_UIDS, want)).headers) for want in wants]
-
-    assert await store.database.read(where) == [(None, one) for one in lines]
-    assert await told() == [lines] * 4
-    await store.database.write(older)
-    assert await store.database.read(where) == [(one, None) for one in lines]
-    assert await told() == [lines] * 4
-    assert await store.reparse() == ""
-    assert await store.database.read(where) == [(None, one) for one in lines]
-    assert await told() == [lines] * 4
-
-
 async def test_who_only_looks_for_work_does_not_hold_up_the_search_index(store: SqliteStorage) -> None:
     await store.accept([delivery(1)])
     before = store.database.last_used

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from runtime.mongo import Document
-from storage import ranges
+from storage import ingest, ranges
 from storage.adapters.mongo import queries
 from storage.adapters.mongo.blobs import RAW, Blobs, chunk_id, is_id
 from storage.adapters.mongo.database import Database
@@ -120,6 +120,8 @@ class Reader:
         if want & _OF_BLOB:
             names = list(dict.fromkeys(email["blob"] for email in emails.values()))
             fields = ["size", *(field for part, _, field in _FORMS if want & part)]
+            if want & Want.HEADERS:
+                fields.append("version")
             short = []
             if want & Want.CONTENT:
                 short = [
@@ -152,6 +154,8 @@ def _part(
     if blob is None:
         return None
     part.update(blob)
+    if want & Want.HEADERS and blob["version"] < ingest.USUAL_SINCE:
+        part["headers"] = None
     octets += sum([len(part[field]) for wanted, _, field in _FORMS if want & wanted and part.get(field)])
     if want & Want.CONTENT and blob["size"] <= INLINE_MAX:
         chunk = chunks.get(chunk_id(email["blob"], 0))

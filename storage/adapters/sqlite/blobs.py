@@ -38,6 +38,7 @@ _INSERT = (
 )
 
 
+# headers: what a release of before ``usual`` has left there takes room, and is read by nobody.
 _DESCRIBE = (
     "UPDATE blob SET version = ?, sent = ?, sent_day = ?, sha256 = ?, envelope = ?, body = ?, bodystructure = ?, "
     "parts = ?, headers = NULL, preview = ?, keys = ?"

@@ -26,15 +26,13 @@ _NUMBERS: Final = (
 )
 _IS_SHORT: Final = f"e.size - length(m.prefix) <= {INLINE_MAX}"
 """Of the blob: to look into it as well would take a fifth longer."""
-_USUAL: Final = "coalesce(u.lines, (SELECT headers FROM blob WHERE number = m.blob))"
-"""The wide rows are looked at only where the narrow ones are not; a join that says so takes longer for each row."""
 _FORMS: Final = (
     (Want.PREFIX, "prefixes", "m.prefix"),
     (Want.ENVELOPE, "envelopes", "b.envelope"),
     (Want.BODY, "bodies", "b.body"),
     (Want.BODYSTRUCTURE, "bodystructures", "b.bodystructure"),
     (Want.PARTS, "parts", "b.parts"),
-    (Want.HEADERS, "headers", _USUAL),
+    (Want.HEADERS, "headers", "u.lines"),
     (Want.PREVIEW, "previews", "b.preview"),
     (Want.CONTENT, "contents", f"CASE WHEN {_IS_SHORT} THEN coalesce(c.data, x'') END"),
     (Want.KEYS, "keys", "b.keys"),

@@ -181,7 +181,7 @@ def bodies(conn: sqlite3.Connection, wanted: Sequence[str], octets: int) -> tupl
     for id, number in Ids(conn).numbers("B", wanted).items():
         row = conn.execute(
             "SELECT codec, size, sha256, version, sent, sent_day, envelope, body, bodystructure, parts, "
-            "coalesce((SELECT lines FROM usual WHERE blob = number), headers), preview, keys FROM blob "
+            "(SELECT lines FROM usual WHERE blob = number), preview, keys FROM blob "
             "WHERE number = ? AND size >= 0",
             (number,),
         ).fetchone()
