@@ -12,15 +12,18 @@ Change streams are opened on what is here: `mongo.database.watch(...)`, `mongo.d
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import pymongo
+import pymongo.lock
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, ReadPreference
@@ -37,6 +40,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+T = TypeVar("T")
 Document = dict[str, Any]
 DATABASE = "homing"
 """The database's name, where the URL has none."""
@@ -102,6 +106,21 @@ _UNAVAILABLE = frozenset(
 )
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _LABELS = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
+
+
+async def _wait_for(waiting: Awaitable[T], seconds: float | None) -> T:
+    """asyncio.wait_for as it is since Python 3.12: it waits in the task that called it."""
+    async with asyncio.timeout(seconds):
+        return await waiting
+
+
+if sys.version_info < (3, 12):
+    # The driver waits for a server, and for a connection, by asyncio.wait_for on a Condition. Before Python 3.12 that
+    # is done in a task of its own, which takes the lock again as it ends. A caller cancelled just then goes on without
+    # it, and releases a lock that somebody else holds: that one meets a RuntimeError, and the task takes the lock for
+    # good, so that the client never answers again. The half seconds of the driver's waiting and an end of whole
+    # seconds made this likely in every outage. https://github.com/python/cpython/pull/98518
+    pymongo.lock.wait_for = _wait_for  # type: ignore[assignment, attr-defined]  # a name that it imports
 
 
 class MongoUnavailable(Exception):

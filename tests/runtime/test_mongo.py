@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, timeout
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -38,6 +38,7 @@ from runtime.mongo import (
     Index,
     Mongo,
     MongoUnavailable,
+    _client,
     ensure_indexes,
     open_mongo,
     told_unavailable,
@@ -280,6 +281,30 @@ async def answers_again(client: Mongo, seconds: float = 60.0) -> None:
                 return await client.ping()
             except MongoUnavailable:
                 await asyncio.sleep(0.02)
+
+
+async def test_whoever_is_cancelled_as_a_wait_ends_leaves_the_drivers_lock_to_its_holder() -> None:
+    """The driver waits half a second at a time for a server, and a look with a time of its own ends between."""
+    client = _client("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=20000", "homing-tests")
+    topology = client._topology
+    look = asyncio.create_task(client.admin.command("ping"))
+    async with asyncio.timeout(60):
+        while not topology._condition._waiters:  # noqa: ASYNC110  # the driver has nothing else to wait for
+            await asyncio.sleep(0)
+        async with topology._lock:
+            # its time is over, and it waits for the lock
+            while topology._condition._waiters:  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0)
+            look.cancel()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert topology._lock.locked()
+            assert not look.done()
+        with pytest.raises(asyncio.CancelledError):
+            await look
+        with pytest.raises(MongoUnavailable), told_unavailable(MongoUnavailable), timeout(0.2):
+            await client.admin.command("ping")
+        await client.close()
 
 
 @pytest.fixture(params=KINDS)
