@@ -28,6 +28,7 @@ _SECRET_TEXT = re.compile(
     r"(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|\$(?:argon2[id]{1,2}|2[aby]|[56])\$[^\s'\"]+|(?<=, full error: ).+"
 )
 _LONGEST = 4096
+_END = 1024
 # Some tell every connection and every command at "info"; pymongo every command at "debug", with all that is in it:
 # mail, hashes, addresses.
 _LIBRARIES = {
@@ -111,11 +112,14 @@ def mask(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutable
 
 
 def masked(text: str) -> str:
-    """The text without credentials in URLs, password hashes and a database's documents, and at most 4,096 characters of
-    it."""
-    if len(text) > _LONGEST:
-        text = text[:_LONGEST] + "…"
-    return _SECRET_TEXT.sub(MASK, text)
+    """The text without credentials in URLs, password hashes and a database's documents, and of a longer one the first
+    3,072 characters and the lines in its last 1,024: a trace ends with the error."""
+    if len(text) <= _LONGEST:
+        return _SECRET_TEXT.sub(MASK, text)
+    # Where it is cut there may be a secret: it is told by what follows, and never goes on in another line.
+    beginning = _SECRET_TEXT.sub(MASK, text[: 2 * _LONGEST])[: _LONGEST - _END]
+    _, line_end, rest = text[-_END:].partition("\n")
+    return f"{beginning}…{line_end}{_SECRET_TEXT.sub(MASK, rest)}"
 
 
 def configure(

@@ -95,6 +95,23 @@ def test_long_texts_are_cut() -> None:
     assert len(masked("x" * 100_000)) < 5000
 
 
+def test_of_a_long_trace_the_error_is_left() -> None:
+    lines = "".join(f'  File "a.py", line {number}, in call\n' for number in range(1000))
+    text = masked(f"Traceback (most recent call last):\n{lines}RuntimeError: of mongodb://user:word@host/")
+    assert text.startswith("Traceback (most recent call last):\n")
+    assert text.endswith(f"\nRuntimeError: of mongodb://{MASK}@host/")
+    assert len(text) < 5000
+
+
+@pytest.mark.parametrize("at", range(4070, 4100))
+def test_no_secret_shows_where_a_text_is_cut(at: int) -> None:
+    """Neither where its beginning ends nor where its end begins."""
+    url = "mongodb://user:secretword@host/"
+    for text in (f"{'x' * (at - 1010)}{url}{'y' * 9000}", f"{'x' * 9000}{url}{'y' * (at - 3072)}\nlast"):
+        assert "secret" not in masked(text)
+        assert "word@" not in masked(text)
+
+
 def test_bugs_are_counted() -> None:
     bugs = BugCounter()
     configure(stream=io.StringIO(), bugs=bugs)
