@@ -313,7 +313,10 @@ async def test_reparse_renews_what_is_older(bench: Any, monkeypatch: pytest.Monk
     after = await bench.store.reparse("", 2)
     assert after
     assert await bench.store.reparse(after, 2) != after
-    assert await rows_of(bench.store, await bench.ref(), ALL_UIDS, Want(1023)) == before
+    rows = await rows_of(bench.store, await bench.ref(), ALL_UIDS, Want(1023))
+    # test_usual_lines.py says who tells the lines of an older version
+    assert [row._replace(headers=None) for row in rows] == [row._replace(headers=None) for row in before]
+    assert all(row.headers is not None for row in rows)
 
 
 @pytest.mark.parametrize("turns", [1, 3, 50])
