@@ -33,7 +33,7 @@ def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
             for name, value in vars(importlib.import_module(module.name)).items():
                 if isinstance(value, re.Pattern):
                     yield f"{module.name}.{name}", value
-    yield "imap.commands.sections._finder", sections._finder(frozenset({b"FROM", b"TO"})).__self__  # type: ignore[attr-defined]
+    yield "imap.commands.sections._finder", sections._finder(frozenset({b"FROM", b"TO"})).__self__
 
 
 def inner(items: Items) -> Items:
